@@ -1,0 +1,265 @@
+"""The mapper contract: with `devicemesh.layout` and `devicemesh.testing`, all that a mapper may import.
+
+A mapper is stateless. It opens a session per *link* (the part of an endpoint that peers share: a TCP
+socket, a serial line); the runtime owns that session in one task. A session's base classes are its
+capabilities. Readings leave a session as `Batch`es of columns, so that a value costs nothing in Python.
+"""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from array import array
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Generic, Self, TypeVar
+
+import pluggy
+
+from devicemesh.spec.base import Strict
+from devicemesh.spec.values import Scalar, ValueType
+
+hookspec = pluggy.HookspecMarker("devicemesh")
+hookimpl = pluggy.HookimplMarker("devicemesh")
+
+
+class Quality(enum.IntEnum):
+    """How far a value can be trusted: one byte, its top two bits the OPC UA severity (Part 4, 7.39)."""
+
+    GOOD = 0x00
+    UNCERTAIN = 0x40
+    UNKNOWN_CODE = 0x41  # an enum's code that the model does not name: the number is delivered
+    BAD = 0x80
+    NO_LINK = 0x81  # the link is down
+    NO_ANSWER = 0x82  # the link is up, the device is silent
+    REFUSED = 0x83  # the device answered with an error
+    BAD_ADDRESS = 0x84  # the device has no such address
+    UNDECODABLE = 0x85  # the answer does not fit the declared layout
+    PENDING = 0x86  # never read yet
+
+    @property
+    def word(self) -> str:
+        """The quality as people and payloads read it: `Good`, `Bad.NoAnswer`."""
+        return QUALITY_WORDS[self]
+
+
+QUALITY_WORDS: Mapping[int, str] = {
+    Quality.GOOD: "Good",
+    Quality.UNCERTAIN: "Uncertain",
+    Quality.UNKNOWN_CODE: "Uncertain.UnknownCode",
+    Quality.BAD: "Bad",
+    Quality.NO_LINK: "Bad.NoLink",
+    Quality.NO_ANSWER: "Bad.NoAnswer",
+    Quality.REFUSED: "Bad.Refused",
+    Quality.BAD_ADDRESS: "Bad.BadAddress",
+    Quality.UNDECODABLE: "Bad.Undecodable",
+    Quality.PENDING: "Bad.Pending",
+}
+
+
+class MapperError(Exception):
+    """Base. A subclass exists only where the runtime reacts differently.
+
+    `reason` is one CamelCase word for a condition's `reason` field; the message is a sentence without a
+    full stop that a person can act on ("no answer from 10.0.0.5:502 unit 3 within 1 s").
+    """
+
+    default_reason = "Error"
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason or self.default_reason
+
+
+class ConfigError(MapperError):
+    """The specification is wrong: set a condition, wait for an edit, never retry."""
+
+    default_reason = "Misconfigured"
+
+
+class AuthError(MapperError):
+    """The credential is wrong: wait for a new secret."""
+
+    default_reason = "Unauthorized"
+
+
+class LinkError(MapperError):
+    """The session is dead: its readings turn bad, the runtime backs off and reopens it."""
+
+    default_reason = "NoLink"
+
+
+class PointError(MapperError):
+    """The peer refused, or did not answer for, these points only: the session lives on."""
+
+    default_reason = "Refused"
+
+
+class Endpoint(Strict):
+    """How to reach a peer. Frozen; subclass it with the protocol's fields."""
+
+    @abstractmethod
+    def link(self) -> str:
+        """Name the shared part, for people too: `10.0.0.5:502`, `/dev/ttyUSB0`. Equal names share a session."""
+
+    @abstractmethod
+    def redirect(self, address: str) -> Self:
+        """Return this endpoint at another address (`127.0.0.1:15020`, a pty's path), as simulators need."""
+
+
+class Address(Strict):
+    """Where a property lives on its peer. Frozen; subclass it with the protocol's fields."""
+
+
+E = TypeVar("E", bound=Endpoint)
+A = TypeVar("A", bound=Address)
+
+
+@dataclass(frozen=True, slots=True)
+class Point(Generic[E, A]):
+    """One property of one device, bound to an address."""
+
+    slot: int  # dense id: the only name that the hot path knows
+    device: str  # "namespace/name"
+    name: str
+    type: ValueType  # the model's type; also the type on the wire unless the address says otherwise
+    endpoint: E
+    address: A
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Readings as columns of equal length; the buffers reach C uncopied.
+
+    `time_ns` and `quality` may be one int for all rows. Times are Unix nanoseconds: the device's clock if
+    it has one, else the arrival of the answer. `value` holds float64 (`array('d')`), int64 (`array('q')`)
+    or a list of objects (str, bytes, int beyond int64, JSON structures). Where quality is bad the value
+    is NaN, 0 or None and means nothing.
+    """
+
+    slot: array[int]  # 'I'
+    time_ns: int | array[int]  # 'q'
+    value: array[float] | array[int] | Sequence[Any]
+    quality: int | array[int] = 0  # 'B'
+    error: MapperError | None = None  # why, when the rows are bad
+
+
+@dataclass(frozen=True, slots=True)
+class Write(Generic[E, A]):
+    """One value to be written; already checked against the model's type and range."""
+
+    point: Point[E, A]
+    value: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one write. `value` is the read-back; None where the peer cannot be asked."""
+
+    value: Scalar | None = None
+    error: PointError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The way of one value from bytes to number, as `devicemesh trace` shows it."""
+
+    request: bytes  # as sent, framing left out
+    response: bytes
+    field: bytes  # the bytes of the response that the value was decoded from
+    steps: Sequence[str]  # "uint32 big-endian 1150681088", "x 0.1"
+    value: Scalar | None
+    quality: Quality
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A peer seen by discovery; `points` only where one peer was scanned."""
+
+    uri: str  # the endpoint as `parse_endpoint` reads it
+    identity: Mapping[str, str] = field(default_factory=dict)  # vendor, product, revision, ...
+    points: Sequence[tuple[str, str]] = ()  # (address as `parse_address` reads it, a sample)
+
+
+Reader = Callable[[], AsyncIterator[Batch]]
+
+
+class Session(ABC, Generic[E, A]):
+    """A live connection to one link. Its base classes below are its capabilities.
+
+    Entered and left by `async with mapper.open(endpoint)`. Cancellation is the stop.
+    """
+
+
+class Readable(Session[E, A]):
+    """A session that can be polled."""
+
+    @abstractmethod
+    def reader(self, points: Sequence[Point[E, A]]) -> Reader:
+        """Plan the reading of these points (of all devices of the link) once, without I/O.
+
+        The returned function is called once per poll and yields a batch per answer, stamped on arrival.
+        Between two calls of it every point is covered exactly once: a request that fails yields its own
+        points as bad rows with `error` set, and no other's. Raises `LinkError` when the link is dead.
+        """
+
+
+class Subscribable(Session[E, A]):
+    """A session whose peer pushes."""
+
+    @abstractmethod
+    def subscribe(self, points: Sequence[Point[E, A]]) -> AsyncIterator[Batch]:
+        """Yield batches as the peer pushes them. Raises `LinkError` when the link is dead."""
+
+
+class Writable(Session[E, A]):
+    """A session that can write."""
+
+    @abstractmethod
+    async def write(self, writes: Sequence[Write[E, A]]) -> Sequence[Outcome]:
+        """Write in order and read back; one outcome each. Raises `LinkError` when the link is dead."""
+
+
+class Traceable(Session[E, A]):
+    """A session that can show its work."""
+
+    @abstractmethod
+    async def trace(self, point: Point[E, A]) -> Trace:
+        """Read one point and keep the bytes. Raises `PointError` or `LinkError`."""
+
+
+class Mapper(ABC, Generic[E, A]):
+    """A protocol. Stateless; one instance serves every link."""
+
+    protocol: str
+    endpoint_type: type[E]
+    address_type: type[A]
+
+    @abstractmethod
+    def open(self, endpoint: E) -> AbstractAsyncContextManager[Session[E, A]]:
+        """Connect to the endpoint's link. Entering raises `LinkError`, `AuthError` or `ConfigError`."""
+
+    @abstractmethod
+    def parse_endpoint(self, uri: str) -> E:
+        """Read an endpoint from its URI form. Raises `ConfigError`."""
+
+    @abstractmethod
+    def parse_address(self, text: str) -> A:
+        """Read an address from its short form (`holding:100`). Raises `ConfigError`."""
+
+    @abstractmethod
+    def discover(self, uri: str) -> AsyncIterator[Found]:
+        """Look for peers behind `uri`, or inside one peer. Yields nothing where the protocol cannot."""
+
+
+class Hooks:
+    """Hooks register; no reading ever passes through one."""
+
+    @hookspec
+    def devicemesh_mappers(self) -> Sequence[Mapper[Any, Any]]:  # type: ignore[empty-body]
+        """Return the mappers that this distribution brings."""
+
+    @hookspec
+    def devicemesh_simulators(self) -> Sequence[Any]:  # type: ignore[empty-body]
+        """Return the simulators that this distribution brings (`devicemesh.testing.simulator.Simulator`)."""
