@@ -1,0 +1,76 @@
+"""The sink contract: durable publishing of records, retained state, and commands coming back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from devicemesh.aggregate import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Something a client asked of a device: `kind` is `desired` or `command`."""
+
+    kind: str
+    device: str  # "namespace/name"
+    name: str  # the command's; empty for desired
+    body: Any  # parsed JSON; None when it was no JSON
+    id: str | None = None  # MQTT 5 correlation data, given back in the result
+
+
+@dataclass(frozen=True, slots=True)
+class SinkStats:
+    """Counted since the start; samples as in `Record.samples`."""
+
+    up: bool
+    messages: int  # accepted by the peer
+    samples_published: int
+    samples_dropped: Mapping[str, int]  # policy -> samples: outbox_bytes, outbox_age, disk_full, corrupt
+    samples_spooled: int  # neither yet
+    outbox_messages: int
+    outbox_bytes: int
+    outbox_capacity_bytes: int
+    outbox_oldest_s: float  # Unix time of the oldest waiting message; 0 when empty
+    reconnects: int
+    last_error: str | None
+
+
+class Sink(ABC):
+    """Entered by `async with`; leaving it sends what can be sent within its patience and spools the rest."""
+
+    epoch: int  # of this run: new at every open, durable before anything is published under it
+
+    @abstractmethod
+    async def __aenter__(self) -> Self: ...
+
+    @abstractmethod
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    @abstractmethod
+    def publish(self, records: Sequence[Record], describe: Callable[[int], tuple[str, Sequence[str]]]) -> None:
+        """Take records, never waiting: they are in the outbox (page cache) on return, or counted as dropped.
+
+        `describe(stream)` gives the device ("namespace/name") and the property names of a stream.
+        """
+
+    @abstractmethod
+    def event(self, device: str, topic: str, body: Mapping[str, Any]) -> None:
+        """Publish once, durably, outside any stream: alarms, results of writes."""
+
+    @abstractmethod
+    def retain(self, device: str, topic: str, body: bytes | Mapping[str, Any] | None) -> None:
+        """Keep a retained message at this value (None: remove it); only the newest survives an outage."""
+
+    @abstractmethod
+    def on_command(self, handler: Callable[[Command], Awaitable[None]]) -> None:
+        """Whom to call with commands from the peer."""
+
+    @abstractmethod
+    async def drain(self, timeout_s: float) -> bool:
+        """Wait until everything taken is accepted by the peer; False when time ran out."""
+
+    @abstractmethod
+    def stats(self) -> SinkStats: ...

@@ -1,0 +1,1 @@
+"""What a person declares: values, units, Device and DeviceModel, manifests, CRDs."""

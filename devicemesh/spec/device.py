@@ -1,0 +1,256 @@
+"""Device and DeviceModel: the one source of the YAML's shape, the CRDs and the error messages."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from devicemesh.spec.base import Strict
+from devicemesh.spec.units import canonical
+from devicemesh.spec.values import Duration, Interval, ValueType, mismatch
+
+GROUP = "devicemesh.io"
+API_VERSION = f"{GROUP}/v1alpha1"
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+
+
+def _resource_name(name: str) -> str:
+    if len(name) > 63 or not _LABEL.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is not a resource name: lower-case letters, digits and '-', at most 63 (RFC 1123)"
+        )
+    return name
+
+
+def _word(name: str) -> str:
+    if len(name) > 63 or not _WORD.fullmatch(name):
+        raise ValueError(f"{name!r} is not a name: a letter, then letters, digits, '_', '.' or '-', at most 63")
+    return name
+
+
+ResourceName = Annotated[str, AfterValidator(_resource_name)]
+Word = Annotated[str, AfterValidator(_word)]
+Unit = Annotated[str, AfterValidator(canonical)]
+
+
+class Metadata(Strict):
+    name: ResourceName
+    """Unique in its namespace; also a part of every MQTT topic."""
+    namespace: ResourceName = "default"
+    """Keeps sites or customers apart."""
+    labels: dict[str, str] = {}
+    """Your own words, for `-l key=value`."""
+    annotations: dict[str, str] = {}
+    """Notes for other tools."""
+
+
+class Alarm(Strict):
+    """Raised while a value is beyond a limit."""
+
+    name: Word
+    """Unique in the property."""
+    above: float | None = None
+    """Raised when the value is greater."""
+    below: float | None = None
+    """Raised when the value is less."""
+    clear_below: float | None = None
+    """For `above`: cleared when the value is less again; `above` itself by default."""
+    clear_above: float | None = None
+    """For `below`: cleared when the value is greater again; `below` itself by default."""
+    severity: Literal["info", "warning", "critical"] = "warning"
+    """How urgent it is."""
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Self:
+        if (self.above is None) == (self.below is None):
+            raise ValueError("an alarm has either `above` or `below`")
+        if self.above is not None and self.clear_below is not None and self.clear_below > self.above:
+            raise ValueError("`clearBelow` is above the limit itself")
+        if self.below is not None and self.clear_above is not None and self.clear_above < self.below:
+            raise ValueError("`clearAbove` is below the limit itself")
+        return self
+
+
+Statistic = Literal["count", "mean", "min", "max", "first", "last", "stddev"]
+STATISTICS: tuple[Statistic, ...] = ("count", "mean", "min", "max", "first", "last", "stddev")
+
+
+class Telemetry(Strict):
+    """How often a property is read, and what of it leaves for MQTT."""
+
+    sampling_interval: Interval = "1s"
+    """How often the device is asked."""
+    report: Literal["every", "change", "window", "none"] = "change"
+    """every: each sample; change: what leaves the deadband; window: statistics; none: the twin only."""
+    deadband: float = Field(default=0, ge=0)
+    """For change: an absolute difference, in the property's unit, up to which a value counts as unchanged."""
+    deadband_percent: float = Field(default=0, ge=0, le=100)
+    """For change: the same in percent of the value reported last. The larger of the two holds."""
+    heartbeat: Duration = "0s"
+    """For change: report at least this often, changed or not; 0s: never."""
+    window: Interval = "10s"
+    """For window: its length; windows are aligned to multiples of it since the epoch."""
+    lateness: Duration = "0s"
+    """For window: how long it stays open for late samples."""
+    statistics: tuple[Statistic, ...] = STATISTICS
+    """For window: what is published of it."""
+
+
+class Simulation(Strict):
+    """What `devicemesh sim` answers for this property."""
+
+    signal: Literal["constant", "sine", "ramp", "walk", "square", "counter", "replay"] | None = None
+    """The shape over time; by default one that suits the type and the range."""
+    value: float | str | bool | None = None
+    """For constant."""
+    low: float | None = None
+    """The smallest value; by default the property's minimum."""
+    high: float | None = None
+    """The greatest value; by default the property's maximum."""
+    period: Interval = "60s"
+    """For sine, ramp and square: one turn. For counter and walk: one step."""
+    step: float = 1
+    """For counter and walk: the (largest) change in a step."""
+    noise: float = Field(default=0, ge=0)
+    """Standard deviation of noise laid over the signal."""
+    file: str | None = None
+    """For replay: a CSV file (columns time in seconds, value), relative to the manifest; repeats."""
+
+
+class Property(Strict):
+    """Something a device has: a measured value, a setting, a state."""
+
+    name: Word
+    """Unique in the model."""
+    type: ValueType
+    """What a value of it is; where an address gives no wire type, also how it lies on the wire."""
+    unit: Unit | None = None
+    """As you write it (rpm, degC, kWh); stored as its UCUM code."""
+    description: str | None = None
+    """For people."""
+    access: Literal["ReadOnly", "ReadWrite", "WriteOnly"] = "ReadOnly"
+    """What the device allows."""
+    minimum: float | None = None
+    """The smallest value that may be written."""
+    maximum: float | None = None
+    """The greatest value that may be written."""
+    address: dict[str, Any] = {}
+    """Where it lives, by protocol; a Device may override it."""
+    telemetry: Telemetry = Telemetry()
+    alarms: tuple[Alarm, ...] = ()
+    simulation: Simulation = Simulation()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"minimum {self.minimum:g} is above maximum {self.maximum:g}")
+        for limit in (self.minimum, self.maximum):
+            if limit is not None and not (math.isfinite(limit) and self.type.is_number):
+                raise ValueError(f"a {self.type} can't have the limit {limit}")
+        if self.telemetry.report == "window" and not (self.type.is_number or self.type == ValueType.BOOL):
+            raise ValueError(f"a {self.type} has no statistics: use report: change or every")
+        if self.alarms and not self.type.is_number:
+            raise ValueError(f"a {self.type} can't have limits to alarm on")
+        return self
+
+    def refusal(self, value: Any) -> str | None:
+        """Say why `value` may not be written to this property, or None when it may."""
+        if self.access == "ReadOnly":
+            return f"{self.name} is read-only"
+        wrong = mismatch(value, self.type)
+        if wrong:
+            return wrong
+        unit = f" {self.unit}" if self.unit else ""
+        if self.minimum is not None and value < self.minimum:
+            return f"{value} is below {self.name}'s minimum of {self.minimum:g}{unit}"
+        if self.maximum is not None and value > self.maximum:
+            return f"{value} is above {self.name}'s maximum of {self.maximum:g}{unit}"
+        return None
+
+
+class PropertyValue(Strict):
+    """A value wanted for a property."""
+
+    name: str
+    """A property of the model."""
+    value: Any
+    """Plain scalar, of the property's type and within its range."""
+
+
+class CommandWrite(Strict):
+    property: str
+    """A property of the model."""
+    value: Any
+    """What is written."""
+
+
+class Command(Strict):
+    """A named group of writes."""
+
+    name: Word
+    """Unique in the model; the last part of the MQTT topic."""
+    description: str | None = None
+    """For people."""
+    writes: tuple[CommandWrite, ...] = Field(min_length=1)
+    """Done in this order."""
+
+
+class DeviceModelSpec(Strict):
+    description: str | None = None
+    """For people."""
+    properties: tuple[Property, ...] = Field(min_length=1)
+    """All that such a device has."""
+    commands: tuple[Command, ...] = ()
+    """Named groups of writes."""
+
+
+class DeviceModel(Strict):
+    """A type of device."""
+
+    api_version: Literal["devicemesh.io/v1alpha1"]
+    kind: Literal["DeviceModel"]
+    metadata: Metadata
+    spec: DeviceModelSpec
+
+
+class ModelRef(Strict):
+    name: ResourceName
+    """A DeviceModel of the same namespace."""
+
+
+class PropertyOverride(Strict):
+    """What this one device does otherwise than its model."""
+
+    name: str
+    """A property of the model."""
+    address: dict[str, Any] = {}
+    """Replaces the model's address for the same protocol."""
+    telemetry: Telemetry | None = None
+    """Replaces the model's."""
+    simulation: Simulation | None = None
+    """Replaces the model's."""
+
+
+class DeviceSpec(Strict):
+    model_ref: ModelRef
+    endpoint: dict[str, Any] = Field(min_length=1, max_length=1)
+    """How to reach it: one protocol and its fields."""
+    properties: tuple[PropertyOverride, ...] = ()
+    """Overrides."""
+    desired: tuple[PropertyValue, ...] = ()
+    """What you want it to be."""
+    paused: bool = False
+    """True: neither read nor written."""
+
+
+class Device(Strict):
+    """One device: a model and where to find it."""
+
+    api_version: Literal["devicemesh.io/v1alpha1"]
+    kind: Literal["Device"]
+    metadata: Metadata
+    spec: DeviceSpec

@@ -1,0 +1,1 @@
+"""For authors of mappers, sinks, stores and simulators."""
