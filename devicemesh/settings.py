@@ -1,0 +1,71 @@
+"""Settings of the runtime: from `DEVICEMESH_*` in the environment, a file, and the command line, in rising order."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def default_home() -> Path:
+    """Where state lives: `$DEVICEMESH_HOME`, else `$XDG_DATA_HOME/devicemesh`."""
+    if home := os.environ.get("DEVICEMESH_HOME"):
+        return Path(home)
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "devicemesh"
+
+
+class Section(BaseModel):
+    """A part of the settings: unknown keys are mistakes."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class SecretRef(Section):
+    """A secret by name, never by value: the file `<home>/secrets/<name>/<key>` or `DEVICEMESH_SECRET_<NAME>_<KEY>`."""
+
+    name: str
+    key: str = "password"
+
+
+class MqttSettings(Section):
+    """The broker, and how to speak to it."""
+
+    url: str | None = None
+    """`mqtt://host:1883`, `mqtts://`, `ws://` or `wss://`; none: an embedded broker on 127.0.0.1."""
+    version: Literal["5", "3.1.1"] = "5"
+    """MQTT's version."""
+    client_id: str | None = None
+    """By default `devicemesh-<instance>`."""
+    username: str | None = None
+    """User name, where the broker wants one."""
+    password: SecretRef | None = None
+    """The user's password, by reference."""
+    ca_file: Path | None = None
+    """TLS: whom to trust; the system's authorities by default."""
+    cert_file: Path | None = None
+    """TLS: our certificate, for mutual TLS."""
+    key_file: Path | None = None
+    """TLS: our key."""
+    root: str = "devicemesh/v1"
+    """First levels of every topic."""
+    topic: str = "{root}/{namespace}/{device}/{suffix}"
+    """Template of device topics."""
+    keepalive_s: int = Field(default=30, ge=5, le=3600)
+    """Seconds between pings."""
+    inflight: int = Field(default=1000, ge=1, le=65535)
+    """Publishes under way at once."""
+    max_payload_bytes: int = Field(default=256 * 1024, ge=1024)
+    """Of messages to us: larger ones are refused."""
+
+
+class OutboxSettings(Section):
+    """What is kept while the broker is away."""
+
+    max_bytes: int = Field(default=1 << 30, ge=1 << 20)
+    """Bytes on disk; beyond it the oldest readings are dropped and counted."""
+    max_age: str | None = None
+    """Drop what is older, as in 72h; none: only the bytes bound it."""
+    sync: Literal["gentle", "strict"] = "gentle"
+    """gentle: fsync only what is unacknowledged for 1 s (spares flash); strict: within 100 ms."""
