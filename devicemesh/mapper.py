@@ -111,6 +111,14 @@ class Endpoint(Strict):
 class Address(Strict):
     """Where a property lives on its peer. Frozen; subclass it with the protocol's fields."""
 
+    def refusal(self, type_: ValueType, access: str) -> str | None:
+        """Say why a property of this type and access can't live here, or None."""
+        return None
+
+    def overlap(self, other: Self, type_: ValueType, other_type: ValueType) -> str | None:
+        """Say how two properties of one device collide (the same bytes, read as different things), or None."""
+        return None
+
 
 E = TypeVar("E", bound=Endpoint)
 A = TypeVar("A", bound=Address)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from devicemesh.spec.base import Strict
-from devicemesh.spec.units import canonical
+from devicemesh.spec.units import canonical, symbol
 from devicemesh.spec.values import Duration, Interval, ValueType, mismatch
 
 GROUP = "devicemesh.io"
@@ -164,7 +164,7 @@ class Property(Strict):
         wrong = mismatch(value, self.type)
         if wrong:
             return wrong
-        unit = f" {self.unit}" if self.unit else ""
+        unit = f" {symbol(self.unit)}" if self.unit else ""
         if self.minimum is not None and value < self.minimum:
             return f"{value} is below {self.name}'s minimum of {self.minimum:g}{unit}"
         if self.maximum is not None and value > self.maximum:
