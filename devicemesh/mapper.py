@@ -101,7 +101,7 @@ class Endpoint(Strict):
 
     @abstractmethod
     def link(self) -> str:
-        """Name the shared part, for people too: `10.0.0.5:502`, `/dev/ttyUSB0`. Equal names share a session."""
+        """Name the shared part, for people too (`10.0.0.5:502`); endpoints of equal names share a session."""
 
     @abstractmethod
     def redirect(self, address: str) -> Self:
@@ -116,7 +116,7 @@ class Address(Strict):
         return None
 
     def overlap(self, other: Self, type_: ValueType, other_type: ValueType) -> str | None:
-        """Say how two properties of one device collide (the same bytes, read as different things), or None."""
+        """Say how two properties of one device collide (the same bytes read as other things), or None."""
         return None
 
 

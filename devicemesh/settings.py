@@ -1,4 +1,4 @@
-"""Settings of the runtime: from `DEVICEMESH_*` in the environment, a file, and the command line, in rising order."""
+"""Settings of the runtime: a file, `DEVICEMESH_*` in the environment, the command line, in rising order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Section(BaseModel):
 
 
 class SecretRef(Section):
-    """A secret by name, never by value: the file `<home>/secrets/<name>/<key>` or `DEVICEMESH_SECRET_<NAME>_<KEY>`."""
+    """A secret by name: the file `<home>/secrets/<name>/<key>`, or `DEVICEMESH_SECRET_<NAME>_<KEY>`."""
 
     name: str
     key: str = "password"

@@ -50,7 +50,9 @@ class Sink(ABC):
     async def __aexit__(self, *exc: object) -> None: ...
 
     @abstractmethod
-    def publish(self, records: Sequence[Record], describe: Callable[[int], tuple[str, Sequence[str]]]) -> None:
+    def publish(
+        self, records: Sequence[Record], describe: Callable[[int], tuple[str, Sequence[str]]]
+    ) -> None:
         """Take records, never waiting: they are in the outbox (page cache) on return, or counted as dropped.
 
         `describe(stream)` gives the device ("namespace/name") and the property names of a stream.

@@ -28,7 +28,9 @@ def _resource_name(name: str) -> str:
 
 def _word(name: str) -> str:
     if len(name) > 63 or not _WORD.fullmatch(name):
-        raise ValueError(f"{name!r} is not a name: a letter, then letters, digits, '_', '.' or '-', at most 63")
+        raise ValueError(
+            f"{name!r} is not a name: a letter, then letters, digits, '_', '.' or '-', at most 63"
+        )
     return name
 
 

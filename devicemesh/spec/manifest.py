@@ -7,7 +7,7 @@ model that is not there, a value out of its range, two properties on the same re
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,9 @@ def read_files(paths: Sequence[Path]) -> tuple[dict[str, str], list[Problem]]:
     sources: dict[str, str] = {}
     problems: list[Problem] = []
     for path in paths:
-        files = sorted(p for p in path.rglob("*") if p.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
+        files = (
+            sorted(p for p in path.rglob("*") if p.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
+        )
         if not files:
             problems.append(Problem(str(path), 1, 1, 1, "no-file", "no *.yaml or *.yml in this folder"))
         for file in files:
@@ -106,14 +108,22 @@ def load(sources: Mapping[str, str], protocols: Mapping[str, Protocol], stored: 
 def _parse(document: Document, problems: list[Problem]) -> list[_Parsed]:
     data = document.data
     if not isinstance(data, dict):
-        problems.append(document.problem(document.node, "wrong-type", "a resource is a map that begins with `apiVersion:`"))
+        problems.append(
+            document.problem(
+                document.node, "wrong-type", "a resource is a map that begins with `apiVersion:`"
+            )
+        )
         return []
     kind = data.get("kind")
     model = KINDS.get(kind) if isinstance(kind, str) else None
     if model is None:
         place = document.at(("kind",)) if "kind" in data else document.node
         message = f"kind `{kind}` is not known" if "kind" in data else "a resource needs `kind`"
-        problems.append(document.problem(place, "unknown-kind", message, words.suggest(kind, KINDS) or "Device or DeviceModel"))
+        problems.append(
+            document.problem(
+                place, "unknown-kind", message, words.suggest(kind, KINDS) or "Device or DeviceModel"
+            )
+        )
         return []
     try:
         return [_Parsed(document, model.model_validate(data))]
@@ -127,11 +137,13 @@ def _rescue(data: dict[str, Any], error: ValidationError, model: type[Device] | 
     """The resource as it was probably meant, so that what refers to it is still checked; or None."""
     data = copy.deepcopy(data)
     for finding in error.errors(include_url=False):
+        if finding["type"] == "too_short":
+            continue  # of wrong entries, mended below
         *way, last = finding["loc"]
-        here = data
+        here: Any = data
         for part in way:
-            inside = isinstance(here, dict) or (isinstance(here, list) and isinstance(part, int))
-            here = here[part] if inside and (part in here or isinstance(part, int)) else None
+            reached = isinstance(here, list | tuple) or (isinstance(here, dict) and part in here)
+            here = here[part] if reached else None
         if isinstance(here, dict) and last in here:
             meant = words.meant(dict(finding))
             if meant is None:
@@ -153,12 +165,16 @@ def _twice(parsed: Sequence[_Parsed]) -> Iterator[Problem]:
             first = seen[key]
             where = f"{first.path}:{first.at(('metadata', 'name')).start_mark.line + 1 + first.first_line}"
             node = one.document.at(("metadata", "name"))
-            yield one.document.problem(node, "duplicate-name", f"{key[0]} `{meta.name}` is declared twice; the first is {where}")
+            yield one.document.problem(
+                node, "duplicate-name", f"{key[0]} `{meta.name}` is declared twice; the first is {where}"
+            )
         else:
             seen[key] = one.document
 
 
-def _check_model(document: Document, model: DeviceModel, protocols: Mapping[str, Protocol]) -> Iterator[Problem]:
+def _check_model(
+    document: Document, model: DeviceModel, protocols: Mapping[str, Protocol]
+) -> Iterator[Problem]:
     names: dict[str, int] = {}
     for index, prop in enumerate(model.spec.properties):
         if prop.name in names:
@@ -168,7 +184,7 @@ def _check_model(document: Document, model: DeviceModel, protocols: Mapping[str,
     by_protocol: dict[str, list[tuple[Property, Any, tuple[int | str, ...]]]] = {}
     for index, prop in enumerate(model.spec.properties):
         for protocol, raw in prop.address.items():
-            loc = ("spec", "properties", index, "address", protocol)
+            loc: tuple[int | str, ...] = ("spec", "properties", index, "address", protocol)
             address = yield from _address(document, loc, protocol, raw, prop, protocols)
             if address is not None:
                 by_protocol.setdefault(protocol, []).append((prop, address, loc))
@@ -188,8 +204,8 @@ def _address(
     raw: Any,
     prop: Property,
     protocols: Mapping[str, Protocol],
-) -> Iterator[Problem]:
-    """Yields problems; returns the parsed address, or None."""
+) -> Generator[Problem, None, Any]:
+    """Yield problems; return the parsed address, or None."""
     known = protocols.get(protocol)
     if known is None:
         yield _unknown_protocol(document, loc, protocol, protocols)
@@ -202,17 +218,24 @@ def _address(
     refusal = address.refusal(prop.type, prop.access)  # type: ignore[attr-defined]
     if refusal:
         yield document.problem(document.at(loc), "wrong-address", f"{prop.name}: {refusal}")
-    return address  # noqa: B901 - `yield from` hands it to the caller
+    return address
 
 
 def _unknown_protocol(
     document: Document, loc: tuple[int | str, ...], protocol: str, protocols: Mapping[str, Protocol]
 ) -> Problem:
-    help_ = words.suggest(protocol, protocols) or f"pip install devicemesh-{protocol}, or one of {', '.join(protocols)}"
-    return document.problem(document.key_at(loc), "unknown-protocol", f"no installed mapper speaks `{protocol}`", help_)
+    help_ = (
+        words.suggest(protocol, protocols)
+        or f"pip install devicemesh-{protocol}, or one of {', '.join(protocols)}"
+    )
+    return document.problem(
+        document.key_at(loc), "unknown-protocol", f"no installed mapper speaks `{protocol}`", help_
+    )
 
 
-def _overlaps(document: Document, placed: Sequence[tuple[Property, Any, tuple[int | str, ...]]]) -> Iterator[Problem]:
+def _overlaps(
+    document: Document, placed: Sequence[tuple[Property, Any, tuple[int | str, ...]]]
+) -> Iterator[Problem]:
     for index, (prop, address, loc) in enumerate(placed):
         for other, other_address, _ in placed[:index]:
             collision = address.overlap(other_address, prop.type, other.type)
@@ -244,7 +267,10 @@ def _check_device(
         near = [name for ns, name in models if ns == namespace]
         node = document.at(("spec", "modelRef", "name"))
         yield document.problem(
-            node, "unknown-model", f"no DeviceModel `{ref}` in these files or in the store", words.suggest(ref, near)
+            node,
+            "unknown-model",
+            f"no DeviceModel `{ref}` in these files or in the store",
+            words.suggest(ref, near),
         )
         model = next((models[namespace, n] for n in near if words.suggest(ref, [n])), None)
     if model is not None:
@@ -270,12 +296,16 @@ def _check_against(
     if missing and protocol in protocols:
         node = document.at(("spec", "modelRef", "name"))
         message = f"model `{model.metadata.name}` has no {protocol} address for {', '.join(missing)}"
-        yield document.problem(node, "no-address", message, "give it in the model, or in this device's `properties`")
+        yield document.problem(
+            node, "no-address", message, "give it in the model, or in this device's `properties`"
+        )
     seen: set[str] = set()
     for index, wanted in enumerate(device.spec.desired):
         loc = ("spec", "desired", index)
         if wanted.name in seen:
-            yield document.problem(document.at((*loc, "name")), "duplicate-name", f"desired `{wanted.name}` is given twice")
+            yield document.problem(
+                document.at((*loc, "name")), "duplicate-name", f"desired `{wanted.name}` is given twice"
+            )
         seen.add(wanted.name)
         yield from _wanted(document, loc, "name", wanted.name, wanted.value, model, properties)
 
@@ -295,7 +325,13 @@ def _wanted(
         return
     refusal = prop.refusal(value)
     if refusal:
-        code = "read-only" if prop.access == "ReadOnly" else "out-of-range" if "imum" in refusal else "wrong-type"
+        code = (
+            "read-only"
+            if prop.access == "ReadOnly"
+            else "out-of-range"
+            if "imum" in refusal
+            else "wrong-type"
+        )
         node = document.at((*loc, key if code == "read-only" else "value"))
         yield document.problem(node, code, refusal)
 
@@ -310,4 +346,6 @@ def _unknown_property(
 def _resource(one: _Parsed) -> Resource:
     resource = one.resource
     body = resource.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    return Resource(resource.kind, resource.metadata.namespace, resource.metadata.name, body, one.document.path)
+    return Resource(
+        resource.kind, resource.metadata.namespace, resource.metadata.name, body, one.document.path
+    )

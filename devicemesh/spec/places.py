@@ -25,9 +25,9 @@ _INT = re.compile(r"[-+]?[0-9]{1,4000}")
 _OTHER_INT = re.compile(r"0x[0-9a-fA-F]{1,32}|0o[0-7]{1,32}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _SPECIAL = {
-    **{w: math.inf for w in (".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF")},
-    **{w: -math.inf for w in ("-.inf", "-.Inf", "-.INF")},
-    **{w: math.nan for w in (".nan", ".NaN", ".NAN")},
+    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"), math.inf),
+    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
 }
 
 
@@ -103,7 +103,7 @@ class _Build:
             return self._scalar(node)
         if isinstance(node, yaml.SequenceNode):
             return [self.value(child, depth + 1) for child in node.value]
-        return self._mapping(node, depth)
+        return self._mapping(node, depth) if isinstance(node, yaml.MappingNode) else None
 
     def _mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Any]:
         out: dict[str, Any] = {}
@@ -123,12 +123,10 @@ class _Build:
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
         text: str = node.value
-        if node.tag not in ("tag:yaml.org,2002:str", "") and node.style is None and node.tag.startswith("!"):
+        if node.tag.startswith("!") and len(node.tag) > 1:
             self._report(node, "yaml", f"the tag {node.tag} is not supported")
             return None
-        if node.style is not None:
-            return text
-        return plain(text)
+        return text if node.style else plain(text)  # quoted and block scalars are text
 
     def _report(self, node: yaml.Node, code: str, message: str) -> None:
         self.problems.append(self.place.problem(node, code, message))
@@ -166,7 +164,7 @@ def _split(text: str) -> Iterator[tuple[int, str]]:
 class _Nodes(_Loader):  # type: ignore[misc,valid-type]
     """A loader that resolves no tags: what a scalar means is decided in `plain`."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
+    yaml_implicit_resolvers: dict[str, Any] = {}
 
 
 def parse(path: str, text: str) -> tuple[list[Document], list[Problem]]:
@@ -187,7 +185,9 @@ def parse(path: str, text: str) -> tuple[list[Document], list[Problem]]:
         except yaml.YAMLError as error:  # not YAML at all: control characters, a wrong encoding
             problems.append(Problem(path, first_line + 1, 1, 1, "yaml", " ".join(str(error).split())))
         except (_TooMuchError, RecursionError):
-            problems.append(Problem(path, first_line + 1, 1, 1, "too-deep", "too many or too deeply nested values"))
+            problems.append(
+                Problem(path, first_line + 1, 1, 1, "too-deep", "too many or too deeply nested values")
+            )
         else:
             problems.extend(build.problems)
             documents.append(Document(path, first_line, node, data))
@@ -214,4 +214,11 @@ def _syntax(path: str, first_line: int, error: yaml.MarkedYAMLError) -> Problem:
     mark = error.problem_mark or error.context_mark
     text = f"{error.problem or error.context or error}"
     message = next((ours for theirs, ours in _WORDS if theirs in text), text)
-    return Problem(path, (mark.line if mark else 0) + 1 + first_line, (mark.column if mark else 0) + 1, 1, "yaml", message)
+    return Problem(
+        path,
+        (mark.line if mark else 0) + 1 + first_line,
+        (mark.column if mark else 0) + 1,
+        1,
+        "yaml",
+        message,
+    )

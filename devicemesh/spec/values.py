@@ -90,7 +90,9 @@ def duration_ns(text: str) -> int:
     """Read `100ms`, `1m30s` or `2h` as nanoseconds. Raises ValueError."""
     parts = _DURATION.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"{text!r} is not a duration: write a number and us, ms, s, m, h or d, as in 100ms or 1m30s")
+        raise ValueError(
+            f"{text!r} is not a duration: write a number and us, ms, s, m, h or d, as in 100ms or 1m30s"
+        )
     return sum(round(float(number) * _UNIT_NS[unit]) for number, unit in parts)
 
 

@@ -49,7 +49,9 @@ def problems(
     extra = [e for e in found if e["type"] == "extra_forbidden"]
     for finding in found:
         loc = tuple(finding["loc"])
-        if finding["type"] == "too_short" and any(e["loc"][: len(loc)] == loc and e["loc"] != loc for e in found):
+        if finding["type"] == "too_short" and any(
+            e["loc"][: len(loc)] == loc and e["loc"] != loc for e in found
+        ):
             continue  # the entries are there, but wrong
         if finding["type"] == "missing" and _misspelt(loc, extra):
             continue  # the misspelt neighbour already says it
@@ -64,7 +66,11 @@ def _misspelt(loc: tuple[Any, ...], extra: list[Any]) -> bool:
 
 
 def _problem(
-    document: Document, finding: dict[str, Any], model: type[BaseModel], prefix: tuple[int | str, ...], loc: tuple[Any, ...]
+    document: Document,
+    finding: dict[str, Any],
+    model: type[BaseModel],
+    prefix: tuple[int | str, ...],
+    loc: tuple[Any, ...],
 ) -> Problem:
     full = prefix + loc
     kind, value, context = finding["type"], finding.get("input"), finding.get("ctx", {})
@@ -72,7 +78,9 @@ def _problem(
     if kind == "extra_forbidden":
         known = _fields(model, loc[:-1])
         help_ = suggest(loc[-1], known) or (f"known here: {', '.join(known)}" if known else "")
-        return document.problem(document.key_at(full), "unknown-field", f"`{loc[-1]}` is not a field of `{owner}`", help_)
+        return document.problem(
+            document.key_at(full), "unknown-field", f"`{loc[-1]}` is not a field of `{owner}`", help_
+        )
     if kind == "missing":
         return document.problem(document.key_at(full[:-1]), "missing-field", f"`{owner}` needs `{loc[-1]}`")
     node = document.at(full)
@@ -82,14 +90,20 @@ def _problem(
         help_ = suggest(value, words) or f"one of {', '.join(words)}"
         return document.problem(node, "unknown-word", f"`{value}` is not a {name}", help_)
     if kind in _ARTICLES:
-        return document.problem(node, "wrong-type", f"`{name}` must be {_ARTICLES[kind]}, not {_shown(value)}")
+        return document.problem(
+            node, "wrong-type", f"`{name}` must be {_ARTICLES[kind]}, not {_shown(value)}"
+        )
     if kind in _BOUNDS:
         key, words_ = _BOUNDS[kind]
-        return document.problem(node, "out-of-range", f"`{name}` must be {words_} {context[key]:g}, not {_shown(value)}")
+        return document.problem(
+            node, "out-of-range", f"`{name}` must be {words_} {context[key]:g}, not {_shown(value)}"
+        )
     if kind in ("too_short", "too_long"):
         limit = context.get("min_length", context.get("max_length"))
         bound = "at least" if kind == "too_short" else "at most"
-        return document.problem(node, "wrong-length", f"`{name}` needs {bound} {limit} entr{'y' if limit == 1 else 'ies'}")
+        return document.problem(
+            node, "wrong-length", f"`{name}` needs {bound} {limit} entr{'y' if limit == 1 else 'ies'}"
+        )
     message = str(finding["msg"]).removeprefix("Value error, ")
     head, _, help_ = message.partition(": did you mean ")
     return document.problem(node, "wrong-value", head, f"did you mean {help_}" if help_ else "")
@@ -107,7 +121,13 @@ def meant(finding: dict[str, Any]) -> str | None:
 
 
 def _shown(value: Any) -> str:
-    text = "nothing" if value is None else repr(value) if isinstance(value, str | int | float) else type(value).__name__
+    text = (
+        "nothing"
+        if value is None
+        else repr(value)
+        if isinstance(value, str | int | float)
+        else type(value).__name__
+    )
     text = {"dict": "a map", "list": "a list", "True": "true", "False": "false"}.get(text, text)
     return text if len(text) <= 60 else text[:57] + "..."
 

@@ -34,7 +34,7 @@ class Simulation(ABC):
 
     @abstractmethod
     def fault(self, device: str, fault: str, arguments: Mapping[str, str]) -> str:
-        """Switch a fault of one device on (`off`/`heal` ends all) and say what it does now. Raises ValueError."""
+        """Switch a fault of one device on (`heal` ends all), say what it does now. Raises ValueError."""
 
 
 class Simulator(ABC):
