@@ -1,0 +1,1 @@
+"""Where resources live: SQLite with no cluster, the API server with one."""

@@ -1,0 +1,117 @@
+"""The store contract: resources with versions, status apart from spec, changes as a watch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+
+class Key(NamedTuple):
+    """What names a resource."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    @property
+    def device(self) -> str:
+        """`namespace/name`, as the data path calls it."""
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """A stored resource. `body` holds apiVersion, kind, metadata and spec; `generation` counts spec changes."""
+
+    key: Key
+    uid: str
+    generation: int
+    version: int  # rises with every change of body; never reused in a store
+    created: str  # RFC 3339
+    body: Mapping[str, Any]
+    status: Mapping[str, Any]
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        spec: Mapping[str, Any] = self.body["spec"]
+        return spec
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        labels: Mapping[str, str] = self.body["metadata"].get("labels", {})
+        return labels
+
+    def resource(self) -> dict[str, Any]:
+        """The whole, in the shape of a Kubernetes object."""
+        metadata = {
+            **self.body["metadata"],
+            "namespace": self.key.namespace,
+            "uid": self.uid,
+            "generation": self.generation,
+            "resourceVersion": str(self.version),
+            "creationTimestamp": self.created,
+        }
+        whole = {**self.body, "metadata": metadata}
+        return {**whole, "status": self.status} if self.status else whole
+
+
+class Event(NamedTuple):
+    """A change of a body; `object` is the last known one where it was deleted."""
+
+    type: str  # added, modified, deleted; synced after the first listing (its object is None)
+    object: Object | None
+
+
+class NotFoundError(LookupError):
+    """There is no such resource."""
+
+
+class ConflictError(Exception):
+    """The resource changed since it was read: read it again."""
+
+
+class StoreUnavailableError(Exception):
+    """The store can't be reached or written now; what runs goes on."""
+
+
+class Store(ABC):
+    """Entered by `async with`. Every method may raise `StoreUnavailableError`."""
+
+    @abstractmethod
+    async def __aenter__(self) -> Self: ...
+
+    @abstractmethod
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    @abstractmethod
+    async def get(self, key: Key) -> Object:
+        """Raises NotFoundError."""
+
+    @abstractmethod
+    async def list(self, kind: str, namespace: str | None = None) -> Sequence[Object]:
+        """All of a kind, by namespace and name."""
+
+    @abstractmethod
+    async def apply(self, bodies: Sequence[Mapping[str, Any]]) -> Sequence[tuple[Key, str]]:
+        """Make these the declared state, all or none; says `created`, `configured` or `unchanged` for each.
+
+        Desired values that others have set stay, unless the body names the same property.
+        """
+
+    @abstractmethod
+    async def delete(self, key: Key) -> None:
+        """Raises NotFoundError."""
+
+    @abstractmethod
+    async def set_desired(self, key: Key, values: Mapping[str, Any], owner: str) -> Object:
+        """Edit desired values (None removes one) and nothing else. Raises NotFoundError."""
+
+    @abstractmethod
+    async def patch_status(self, statuses: Mapping[Key, Mapping[str, Any]]) -> None:
+        """Replace the status of these resources; what is gone meanwhile is passed over."""
+
+    @abstractmethod
+    def watch(self, kinds: Sequence[str]) -> AsyncIterator[Event]:
+        """First all that exists, then `synced`, then changes, for ever; a missed history is listed again."""

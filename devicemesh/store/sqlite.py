@@ -1,0 +1,327 @@
+"""The embedded store: one SQLite file, shared by the runtime and the command line.
+
+`Database` is plain and synchronous (the command line uses it as it is); `SqliteStore` runs it in one worker
+thread. WAL with synchronous=FULL: what was answered survives a power cut (NORMAL does not).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple, Self, TypeVar
+
+from devicemesh.store.base import Event, Key, NotFoundError, Object, Store, StoreUnavailableError
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE object (
+  kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,
+  uid TEXT NOT NULL, generation INTEGER NOT NULL, version INTEGER NOT NULL, created TEXT NOT NULL,
+  body TEXT NOT NULL, owners TEXT NOT NULL DEFAULT '{}', deleted INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (kind, namespace, name)) WITHOUT ROWID;
+CREATE INDEX object_version ON object (version);
+CREATE TABLE status (
+  kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,
+  version INTEGER NOT NULL, body TEXT NOT NULL,
+  PRIMARY KEY (kind, namespace, name)) WITHOUT ROWID;
+CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO counter VALUES ('version', 0), ('forgotten', 0);
+"""
+_COLUMNS = "o.kind, o.namespace, o.name, o.uid, o.generation, o.version, o.created, o.body, s.body, o.deleted"
+_FROM = "FROM object o LEFT JOIN status s USING (kind, namespace, name)"
+_TOMBSTONES = 10_000
+T = TypeVar("T")
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+class Changes(NamedTuple):
+    """What happened since a version."""
+
+    rows: list[tuple[Object, bool]]  # with: deleted?
+    version: int  # ask from here next time
+    complete: bool  # the rows are all that exists, not only what changed
+
+
+class Database:
+    """Resources in a file. Safe across processes; use one per thread. Raises StoreUnavailableError."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=5, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            with self._transaction():
+                (found,) = self._db.execute("PRAGMA user_version").fetchone()
+                if found == 0:
+                    for statement in _SCHEMA.split(";\n"):
+                        self._db.execute(statement)
+                    self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        except (OSError, sqlite3.Error) as error:
+            raise StoreUnavailableError(f"the store {path} can't be opened: {error}") from error
+        if found > SCHEMA_VERSION:
+            raise StoreUnavailableError(f"the store {path} was written by a newer DeviceMesh")
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise StoreUnavailableError(f"the store {self.path}: {error}") from error
+
+    def _rows(self, where: str, parameters: Sequence[Any] = ()) -> list[tuple[Object, bool]]:
+        try:
+            rows = self._db.execute(f"SELECT {_COLUMNS} {_FROM} WHERE {where}", parameters).fetchall()
+        except sqlite3.Error as error:
+            raise StoreUnavailableError(f"the store {self.path}: {error}") from error
+        return [
+            (
+                Object(
+                    Key(kind, namespace, name), uid, generation, version, created,
+                    json.loads(body), json.loads(status) if status else {},
+                ),
+                bool(deleted),
+            )
+            for kind, namespace, name, uid, generation, version, created, body, status, deleted in rows
+        ]  # fmt: skip
+
+    def _next_version(self) -> int:
+        row = self._db.execute(
+            "UPDATE counter SET value=value+1 WHERE name='version' RETURNING value"
+        ).fetchone()
+        version: int = row[0]
+        return version
+
+    def get(self, key: Key) -> Object:
+        found = self._rows("o.kind=? AND o.namespace=? AND o.name=? AND NOT o.deleted", key)
+        if not found:
+            raise NotFoundError(f"there is no {key.kind} `{key.name}` in namespace {key.namespace}")
+        return found[0][0]
+
+    def list(self, kind: str, namespace: str | None = None) -> list[Object]:
+        if namespace is None:
+            rows = self._rows("o.kind=? AND NOT o.deleted ORDER BY o.namespace, o.name", (kind,))
+        else:
+            where = "o.kind=? AND o.namespace=? AND NOT o.deleted ORDER BY o.name"
+            rows = self._rows(where, (kind, namespace))
+        return [found for found, _ in rows]
+
+    def apply(self, bodies: Sequence[Mapping[str, Any]]) -> Sequence[tuple[Key, str]]:
+        with self._transaction():
+            return [self._apply(body) for body in bodies]
+
+    def _apply(self, body: Mapping[str, Any]) -> tuple[Key, str]:
+        metadata = body["metadata"]
+        key = Key(body["kind"], metadata.get("namespace", "default"), metadata["name"])
+        row = self._db.execute(
+            "SELECT body, owners, generation FROM object"
+            " WHERE kind=? AND namespace=? AND name=? AND NOT deleted", key
+        ).fetchone()  # fmt: skip
+        declared = {**body, "metadata": {**metadata, "namespace": key.namespace}}
+        wanted = declared["spec"].get("desired", ())
+        owners = {entry["name"]: "apply" for entry in wanted}
+        if row is None:
+            now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+            self._db.execute(
+                "INSERT OR REPLACE INTO object VALUES (?,?,?,?,1,?,?,?,?,0)",
+                (*key, str(uuid.uuid4()), self._next_version(), now, _dumps(declared), _dumps(owners)),
+            )
+            return key, "created"
+        old, old_owners, generation = json.loads(row[0]), json.loads(row[1]), row[2]
+        for entry in old["spec"].get("desired", ()):
+            owner = old_owners.get(entry["name"], "apply")
+            if owner != "apply" and entry["name"] not in owners:
+                owners[entry["name"]] = owner
+                declared["spec"] = {
+                    **declared["spec"], "desired": [*declared["spec"].get("desired", ()), entry]
+                }  # fmt: skip
+        if declared == old:
+            return key, "unchanged"
+        self._update(key, declared, owners, generation + (declared["spec"] != old["spec"]))
+        return key, "configured"
+
+    def _update(self, key: Key, body: Mapping[str, Any], owners: Mapping[str, str], generation: int) -> None:
+        self._db.execute(
+            "UPDATE object SET body=?, owners=?, generation=?, version=?"
+            " WHERE kind=? AND namespace=? AND name=?",
+            (_dumps(body), _dumps(owners), generation, self._next_version(), *key),
+        )
+
+    def delete(self, key: Key) -> None:
+        with self._transaction():
+            done = self._db.execute(
+                "UPDATE object SET deleted=1, version=? WHERE kind=? AND namespace=? AND name=? AND NOT deleted",
+                (self._next_version(), *key),
+            )
+            if not done.rowcount:
+                raise NotFoundError(f"there is no {key.kind} `{key.name}` in namespace {key.namespace}")
+            self._db.execute("DELETE FROM status WHERE kind=? AND namespace=? AND name=?", key)
+            self._forget()
+
+    def _forget(self) -> None:
+        """Keep a bounded number of tombstones; a watcher further behind lists again."""
+        old = self._db.execute(
+            "SELECT version FROM object WHERE deleted ORDER BY version DESC LIMIT 1 OFFSET ?", (_TOMBSTONES,)
+        ).fetchone()
+        if old:
+            self._db.execute("UPDATE counter SET value=? WHERE name='forgotten'", old)
+            self._db.execute("DELETE FROM object WHERE deleted AND version<=?", old)
+
+    def set_desired(self, key: Key, values: Mapping[str, Any], owner: str) -> Object:
+        with self._transaction():
+            row = self._db.execute(
+                "SELECT body, owners, generation FROM object"
+                " WHERE kind=? AND namespace=? AND name=? AND NOT deleted", key
+            ).fetchone()  # fmt: skip
+            if row is None:
+                raise NotFoundError(f"there is no {key.kind} `{key.name}` in namespace {key.namespace}")
+            body, owners, generation = json.loads(row[0]), json.loads(row[1]), row[2]
+            desired = {entry["name"]: entry["value"] for entry in body["spec"].get("desired", ())}
+            desired.update(values)
+            owners.update(dict.fromkeys(values, owner))
+            body["spec"]["desired"] = [{"name": n, "value": v} for n, v in desired.items() if v is not None]
+            self._update(key, body, owners, generation + 1)
+        return self.get(key)
+
+    def patch_status(self, statuses: Mapping[Key, Mapping[str, Any]]) -> None:
+        with self._transaction():
+            version = self._next_version()
+            self._db.executemany(
+                "INSERT INTO status SELECT kind, namespace, name, ?, ? FROM object"
+                " WHERE kind=? AND namespace=? AND name=? AND NOT deleted"
+                " ON CONFLICT DO UPDATE SET version=excluded.version, body=excluded.body",
+                [(version, _dumps(status), *key) for key, status in statuses.items()],
+            )
+
+    def data_version(self) -> int:
+        """Changes whenever another connection has written: cheap enough to ask ten times a second."""
+        version: int = self._db.execute("PRAGMA data_version").fetchone()[0]
+        return version
+
+    def changes(self, kinds: Sequence[str], since: int) -> Changes:
+        """Bodies changed after version `since`; all of them when that history is forgotten, or since < 0."""
+        marks = ",".join("?" * len(kinds))
+        try:
+            self._db.execute("BEGIN")
+            (forgotten,) = self._db.execute("SELECT value FROM counter WHERE name='forgotten'").fetchone()
+            (version,) = self._db.execute("SELECT value FROM counter WHERE name='version'").fetchone()
+            complete = since < forgotten
+            where = "NOT o.deleted" if complete else "o.version>?"
+            parameters = kinds if complete else (since, *kinds)
+            rows = self._rows(f"{where} AND o.kind IN ({marks}) ORDER BY o.version", parameters)
+        except sqlite3.Error as error:
+            raise StoreUnavailableError(f"the store {self.path}: {error}") from error
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("COMMIT")
+        return Changes(rows, version, complete)
+
+
+class SqliteStore(Store):
+    """`Database` for asyncio: one worker thread, and a watch that sees other processes' edits."""
+
+    def __init__(self, path: Path, poll_s: float = 0.1) -> None:
+        self._path = path
+        self._poll_s = poll_s
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._watchers: set[asyncio.Event] = set()
+
+    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work, *arguments)
+
+    async def __aenter__(self) -> Self:
+        self._database = await self._run(Database, self._path)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._run(self._database.close)
+        self._worker.shutdown()
+
+    async def get(self, key: Key) -> Object:
+        return await self._run(self._database.get, key)
+
+    async def list(self, kind: str, namespace: str | None = None) -> Sequence[Object]:
+        return await self._run(self._database.list, kind, namespace)
+
+    async def apply(self, bodies: Sequence[Mapping[str, Any]]) -> Sequence[tuple[Key, str]]:
+        return await self._edit(self._database.apply, bodies)
+
+    async def delete(self, key: Key) -> None:
+        await self._edit(self._database.delete, key)
+
+    async def set_desired(self, key: Key, values: Mapping[str, Any], owner: str) -> Object:
+        return await self._edit(self._database.set_desired, key, values, owner)
+
+    async def _edit(self, work: Callable[..., T], *arguments: Any) -> T:
+        result = await self._run(work, *arguments)
+        for changed in self._watchers:  # data_version does not tell of our own connection's writes
+            changed.set()
+        return result
+
+    async def patch_status(self, statuses: Mapping[Key, Mapping[str, Any]]) -> None:
+        await self._run(self._database.patch_status, statuses)
+
+    async def watch(self, kinds: Sequence[str]) -> AsyncIterator[Event]:
+        known: dict[Key, Object] = {}
+        changed = asyncio.Event()
+        self._watchers.add(changed)
+        try:
+            since = seen = -1
+            while True:
+                found: Changes = await self._run(self._database.changes, kinds, since)
+                for event in _events(known, found):
+                    yield event
+                if since < 0:
+                    yield Event("synced", None)
+                since = found.version
+                seen = await self._wait(changed, seen)
+        finally:
+            self._watchers.discard(changed)
+
+    async def _wait(self, changed: asyncio.Event, seen: int) -> int:
+        """Until somebody may have written: we (`changed`), or another process (data_version)."""
+        while True:
+            try:
+                await asyncio.wait_for(changed.wait(), self._poll_s)
+            except TimeoutError:
+                version = await self._run(self._database.data_version)
+                if version != seen:
+                    return version
+            else:
+                changed.clear()
+                return seen
+
+
+def _events(known: dict[Key, Object], found: Changes) -> Iterator[Event]:
+    """What differs from `known`, which is brought up to date."""
+    if found.complete:
+        for gone in known.keys() - {row.key for row, _ in found.rows}:
+            yield Event("deleted", known.pop(gone))
+    for row, deleted in found.rows:
+        before = known.get(row.key)
+        if deleted:
+            if known.pop(row.key, None):
+                yield Event("deleted", row)
+        elif before is None or before.version != row.version:
+            known[row.key] = row
+            yield Event("modified" if before else "added", row)
