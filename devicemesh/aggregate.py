@@ -105,6 +105,10 @@ class Aggregator:
         """Close the series' windows into its stream's record, then forget it."""
         ...
 
+    def forget(self, stream: int) -> None:
+        """The stream is gone (its series are removed and its records taken); its number may return."""
+        ...
+
     def names(self, stream: int) -> Sequence[str]:
         """The property names that the stream's record bodies refer to by index. Only ever appended to."""
         ...

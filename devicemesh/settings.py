@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -69,3 +69,58 @@ class OutboxSettings(Section):
     """Drop what is older, as in 72h; none: only the bytes bound it."""
     sync: Literal["gentle", "strict"] = "gentle"
     """gentle: fsync only what is unacknowledged for 1 s (spares flash); strict: within 100 ms."""
+
+
+class ApiSettings(Section):
+    """The HTTP server."""
+
+    host: str = "127.0.0.1"
+    """Where it listens. Anything but a loopback address needs `token`."""
+    port: int = Field(default=8080, ge=0, le=65535)
+    """0: a free one."""
+    token: SecretRef | None = None
+    """Bearer token that every request must carry, by reference."""
+
+
+class Settings(Section):
+    """All settings of the runtime."""
+
+    home: Path = Field(default_factory=default_home)
+    """Store, outbox and secrets."""
+    instance: str = Field(default="main", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+    """This runtime's name, for its topics and client id."""
+    status_interval_s: float = Field(default=2.0, ge=0.1)
+    """A device's values are written to the store and to `twin/reported` at most this often."""
+    mqtt: MqttSettings = MqttSettings()
+    outbox: OutboxSettings = OutboxSettings()
+    api: ApiSettings | None = ApiSettings()
+    """None: no HTTP server."""
+
+
+def load(file: Path | None = None, overrides: dict[str, Any] | None = None) -> Settings:
+    """Settings from a YAML file, then `DEVICEMESH_<SECTION>__<KEY>`, then `overrides`. Raises ValueError."""
+    from pydantic_settings import BaseSettings, SettingsConfigDict
+
+    class Environment(BaseSettings, Settings):
+        model_config = SettingsConfigDict(
+            env_prefix="DEVICEMESH_", env_nested_delimiter="__", extra="forbid", use_attribute_docstrings=True
+        )
+
+    values: dict[str, Any] = {}
+    if file is not None:
+        import yaml
+
+        read = yaml.safe_load(file.read_text("utf-8")) or {}
+        if not isinstance(read, dict):
+            raise ValueError(f"{file}: settings are a map of keys and values")
+        values = read
+    environment = Environment().model_dump(exclude_unset=True)
+    return Settings.model_validate(_merged(_merged(values, environment), overrides or {}))
+
+
+def _merged(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+    out = dict(low)
+    for key, value in high.items():
+        below = out.get(key)
+        out[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return out

@@ -23,7 +23,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """A stored resource. `body` holds apiVersion, kind, metadata and spec; `generation` counts spec changes."""
+    """A stored resource: `body` holds apiVersion, kind, metadata, spec; `generation` counts spec changes."""
 
     key: Key
     uid: str

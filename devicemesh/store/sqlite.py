@@ -170,7 +170,8 @@ class Database:
     def delete(self, key: Key) -> None:
         with self._transaction():
             done = self._db.execute(
-                "UPDATE object SET deleted=1, version=? WHERE kind=? AND namespace=? AND name=? AND NOT deleted",
+                "UPDATE object SET deleted=1, version=?"
+                " WHERE kind=? AND namespace=? AND name=? AND NOT deleted",
                 (self._next_version(), *key),
             )
             if not done.rowcount:

@@ -1,0 +1,61 @@
+"""Finds mappers and simulators. One broken distribution never hides the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import pluggy
+
+from devicemesh.mapper import Hooks, Mapper
+from devicemesh.spec.manifest import Protocol
+
+GROUP = "devicemesh"
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """An installed distribution that registers with us."""
+
+    name: str
+    distribution: str
+    version: str
+    error: str | None = None  # why it could not be loaded
+
+
+@dataclass(frozen=True, slots=True)
+class Plugins:
+    """What is installed."""
+
+    mappers: Mapping[str, Mapper[Any, Any]]  # by protocol
+    simulators: Mapping[str, Any]  # by protocol
+    found: list[Plugin] = field(default_factory=list)
+
+    def protocols(self) -> dict[str, Protocol]:
+        """The shapes that manifests are checked against."""
+        return {name: Protocol(m.endpoint_type, m.address_type) for name, m in self.mappers.items()}
+
+
+def load() -> Plugins:
+    """Load every entry point of the group `devicemesh`, each by itself."""
+    manager = pluggy.PluginManager("devicemesh")
+    manager.add_hookspecs(Hooks)
+    found = [_register(manager, entry) for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name)]
+    mappers = [mapper for brought in manager.hook.devicemesh_mappers() for mapper in brought]
+    simulators = [simulator for brought in manager.hook.devicemesh_simulators() for simulator in brought]
+    return Plugins({m.protocol: m for m in mappers}, {s.protocol: s for s in simulators}, found)
+
+
+def _register(manager: pluggy.PluginManager, entry: EntryPoint) -> Plugin:
+    distribution = entry.dist.name if entry.dist else entry.value
+    version = entry.dist.version if entry.dist else "?"
+    try:
+        manager.register(entry.load(), name=entry.name)
+        manager.check_pending()  # a misspelt hook is a mistake, not silence
+    except Exception as error:
+        if manager.has_plugin(entry.name):
+            manager.unregister(name=entry.name)
+        return Plugin(entry.name, distribution, version, f"{type(error).__name__}: {error}")
+    return Plugin(entry.name, distribution, version)

@@ -1,0 +1,1 @@
+"""Declared against running: links, schedules, write-back and reports."""

@@ -1,0 +1,176 @@
+"""From declared to running, pure: Device x DeviceModel x mappers -> a bound device, or why not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from devicemesh.aggregate import Kind, Limit, Report, Series
+from devicemesh.mapper import Address, Endpoint, Mapper, Point
+from devicemesh.spec.device import Command, Device, DeviceModel, Property
+from devicemesh.spec.values import ValueType, duration_ns
+from devicemesh.store.base import Key, Object
+
+
+@dataclass(frozen=True, slots=True)
+class BoundProperty:
+    """A property of one device: the model's, with the device's overrides, at its address."""
+
+    spec: Property
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class BoundDevice:
+    """A device that can run."""
+
+    key: Key
+    generation: int
+    labels: Mapping[str, str]
+    mapper: Mapper[Any, Any]
+    endpoint: Endpoint
+    properties: Mapping[str, BoundProperty]
+    desired: Mapping[str, Any]
+    commands: Mapping[str, Command]
+    paused: bool
+
+    @property
+    def link(self) -> tuple[str, str]:
+        """(protocol, link name): what it shares a session by."""
+        return self.mapper.protocol, self.endpoint.link()
+
+    def specs(self) -> dict[str, Property]:
+        return {name: bound.spec for name, bound in self.properties.items()}
+
+    def same_wire(self, other: BoundDevice) -> bool:
+        """Whether nothing has changed that the link would have to plan anew."""
+        return (
+            self.endpoint == other.endpoint
+            and self.properties == other.properties
+            and self.paused == other.paused
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Unbound:
+    """A device that can't run; `reason` and `message` go into its ModelResolved condition."""
+
+    key: Key
+    generation: int
+    reason: str
+    message: str
+
+
+def bind(
+    device: Object, models: Mapping[Key, Object], mappers: Mapping[str, Mapper[Any, Any]]
+) -> BoundDevice | Unbound:
+    """Resolve one device. Never raises for what a person may have written."""
+
+    def unbound(reason: str, message: str) -> Unbound:
+        return Unbound(device.key, device.generation, reason, message)
+
+    try:
+        spec = Device.model_validate(device.body).spec
+    except ValidationError as error:
+        return unbound("InvalidDevice", _first(error))
+    model = models.get(Key("DeviceModel", device.key.namespace, spec.model_ref.name))
+    if model is None:
+        return unbound("ModelNotFound", f"there is no DeviceModel `{spec.model_ref.name}`")
+    protocol, raw = next(iter(spec.endpoint.items()))
+    mapper = mappers.get(protocol)
+    if mapper is None:
+        return unbound(
+            "NoMapper", f"no installed mapper speaks `{protocol}`: pip install devicemesh-{protocol}"
+        )
+    try:
+        model_spec = DeviceModel.model_validate(model.body).spec
+        endpoint = mapper.endpoint_type.model_validate(raw)
+        overrides = {o.name: o for o in spec.properties}
+        properties: dict[str, BoundProperty] = {}
+        for prop in model_spec.properties:
+            override = overrides.get(prop.name)
+            update: dict[str, Any] = {}
+            if override and override.telemetry:
+                update["telemetry"] = override.telemetry
+            if override and override.simulation:
+                update["simulation"] = override.simulation
+            address = (override.address.get(protocol) if override else None) or prop.address.get(protocol)
+            if address is None:
+                return unbound("NoAddress", f"{prop.name} has no {protocol} address")
+            properties[prop.name] = BoundProperty(
+                prop.model_copy(update=update), mapper.address_type.model_validate(address)
+            )
+    except ValidationError as error:
+        return unbound("InvalidModel", _first(error))
+    return BoundDevice(
+        key=device.key,
+        generation=device.generation,
+        labels=device.labels,
+        mapper=mapper,
+        endpoint=endpoint,
+        properties=properties,
+        desired={entry.name: entry.value for entry in spec.desired},
+        commands={command.name: command for command in model_spec.commands},
+        paused=spec.paused,
+    )
+
+
+def _first(error: ValidationError) -> str:
+    finding = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, finding['loc']))}: {finding['msg']}"
+
+
+def point(device: BoundDevice, name: str, slot: int) -> Point[Any, Any]:
+    """What the mapper is told of one property."""
+    bound = device.properties[name]
+    return Point(slot, device.key.device, name, bound.spec.type, device.endpoint, bound.address)
+
+
+def kind(type_: ValueType) -> Kind:
+    """How values of a type are printed."""
+    if type_ == ValueType.BOOL:
+        return Kind.BOOLEAN
+    if type_.is_integer:
+        return Kind.INTEGER
+    return Kind.FLOAT if type_.is_float else Kind.OBJECT
+
+
+def series(prop: Property, slot: int, stream: int) -> Series:
+    """How the core treats one property."""
+    telemetry = prop.telemetry
+    limits = tuple(
+        Limit(
+            name=alarm.name,
+            above=alarm.above is not None,
+            limit=alarm.above if alarm.above is not None else alarm.below or 0.0,
+            clear=_clear(alarm.above, alarm.clear_below, alarm.below, alarm.clear_above),
+            severity=alarm.severity,
+        )
+        for alarm in prop.alarms
+    )
+    return Series(
+        slot=slot,
+        stream=stream,
+        name=prop.name,
+        kind=kind(prop.type),
+        report=Report[telemetry.report.upper()],
+        deadband=telemetry.deadband,
+        deadband_percent=telemetry.deadband_percent,
+        heartbeat_ns=duration_ns(telemetry.heartbeat),
+        window_ns=duration_ns(telemetry.window),
+        lateness_ns=duration_ns(telemetry.lateness),
+        statistics=telemetry.statistics,
+        limits=limits,
+    )
+
+
+def _clear(
+    above: float | None, clear_below: float | None, below: float | None, clear_above: float | None
+) -> float:
+    if above is not None:
+        return above if clear_below is None else clear_below
+    limit = below or 0.0
+    return limit if clear_above is None else clear_above

@@ -1,0 +1,110 @@
+"""What clients ask of devices over the sink: desired values into the store, commands onto the wire."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from devicemesh.runtime.device import RunningDevice
+from devicemesh.runtime.supervisor import Supervisor
+from devicemesh.sink.base import Command, Sink
+from devicemesh.store.base import Key, NotFoundError, Store, StoreUnavailableError
+from devicemesh.twin import Attempt
+
+log = logging.getLogger("devicemesh.commands")
+
+
+class Commands:
+    """Every command gets one answer per property, on the `.../result` topic beside its own."""
+
+    def __init__(self, store: Store, sink: Sink, supervisor: Supervisor) -> None:
+        self._store = store
+        self._sink = sink
+        self._supervisor = supervisor
+
+    async def handle(self, command: Command) -> None:
+        """Never raises: what is wrong is the answer."""
+        namespace, _, name = command.device.partition("/")
+        device = self._supervisor.devices.get(Key("Device", namespace, name))
+        if device is None:
+            return self._answer(command, {"state": "refused", "reason": "UnknownDevice"})
+        if command.kind == "desired":
+            return await self._desired(command, device)
+        return await self._command(command, device)
+
+    async def _desired(self, command: Command, device: RunningDevice) -> None:
+        if not isinstance(command.body, dict):
+            message = 'the payload must be a JSON object, as in {"speed": 1200}'
+            return self._answer(command, {"state": "refused", "reason": "BadPayload", "message": message})
+        good: dict[str, Any] = {}
+        for prop, value in command.body.items():
+            spec = device.specs.get(prop)
+            refusal = f"the model has no property `{prop}`" if spec is None else None
+            if spec is not None and value is not None:
+                refusal = spec.refusal(value)
+            if refusal is None:
+                good[prop] = value
+            else:
+                refused = {"state": "refused", "reason": "Refused", "message": refusal, "value": value}
+                self._answer(command, {"property": prop[:64], **refused})
+        if not good:
+            return None
+        try:
+            for prop in good:
+                if command.id is not None:
+                    device.desired_ids[prop] = command.id
+            unchanged = {p: v for p, v in good.items() if device.bound.desired.get(p, ...) == v}
+            await self._store.set_desired(device.bound.key, good, "mqtt")
+        except (NotFoundError, StoreUnavailableError) as error:
+            for prop, value in good.items():
+                self._answer(command, {"property": prop, **_failed(value, str(error))})
+            return None
+        for prop, value in unchanged.items():  # nothing will change: say how it stands
+            attempt = device.attempts.get(prop)
+            if attempt is not None:
+                self._answer(command, {"property": prop, **outcome(attempt)})
+            else:
+                self._answer(command, {"property": prop, "state": "waiting", "value": value})
+
+    async def _command(self, command: Command, device: RunningDevice) -> None:
+        known = device.bound.commands.get(command.name)
+        if known is None:
+            return self._answer(command, {"state": "refused", "reason": "UnknownCommand"})
+        writes = [(w.property, w.value) for w in known.writes]
+        for prop, value in writes:
+            refusal = device.specs[prop].refusal(value) if prop in device.specs else f"no property `{prop}`"
+            if refusal:
+                return self._answer(command, {"state": "refused", "reason": "Refused", "message": refusal})
+        link = self._supervisor.link_of(device)
+        if not link.stats.up:
+            reason, message = device.trouble or ("NoLink", "the link is down")
+            return self._answer(command, {"state": "failed", "reason": reason, "message": message})
+        done = await link.writeback.command(device.name, writes)
+        worst = next((a for a in done.values() if a.state != "applied"), None)
+        results = {prop: outcome(attempt) for prop, attempt in done.items()}
+        return self._answer(command, {"state": worst.state if worst else "applied", "properties": results})
+
+    def settled(self, device: RunningDevice, prop: str, attempt: Attempt) -> None:
+        """A desired value was applied or refused: tell the clients."""
+        body: dict[str, Any] = {"property": prop, **outcome(attempt)}
+        if identity := device.desired_ids.pop(prop, None):
+            body["id"] = identity
+        self._sink.event(device.name, "twin/desired/result", body)
+
+    def _answer(self, command: Command, body: Mapping[str, Any]) -> None:
+        topic = "twin/desired/result" if command.kind == "desired" else f"command/{command.name}/result"
+        identity = {"id": command.id} if command.id else {}
+        self._sink.event(command.device, topic, {**body, **identity})
+
+
+def outcome(attempt: Attempt) -> dict[str, Any]:
+    """An attempt as clients read it."""
+    body: dict[str, Any] = {"state": attempt.state, "value": attempt.value}
+    if attempt.state != "applied":
+        body |= {"reason": attempt.reason, "message": attempt.message}
+    return body
+
+
+def _failed(value: Any, message: str) -> dict[str, Any]:
+    return {"state": "failed", "value": value, "reason": "StoreUnavailable", "message": message}

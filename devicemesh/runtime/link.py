@@ -1,0 +1,235 @@
+"""One link, one owner: opens the session, polls by schedule, writes first, backs off, never gives up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from devicemesh.mapper import (
+    AuthError,
+    Batch,
+    ConfigError,
+    LinkError,
+    Mapper,
+    MapperError,
+    Quality,
+    Readable,
+    Reader,
+    Session,
+)
+from devicemesh.runtime.device import RunningDevice
+from devicemesh.runtime.pipeline import Pipeline
+from devicemesh.runtime.schedule import Schedule, phase
+from devicemesh.runtime.writeback import Writeback
+from devicemesh.spec.values import duration_ns
+
+log = logging.getLogger("devicemesh.link")
+FIRST_BACKOFF_S = 0.5
+MAX_BACKOFF_S = 30.0
+LAG_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
+
+
+@dataclass(slots=True)
+class LinkStats:
+    """Counted since the start."""
+
+    up: bool = False
+    last_success_s: float = 0.0  # Unix time
+    backoff_s: float = 0.0
+    reconnects: int = 0
+    answers: int = 0
+    failures: int = 0
+    overruns: int = 0
+    polls: int = 0
+    lag_sum_s: float = 0.0
+    lag_counts: list[int] = field(default_factory=lambda: [0] * (len(LAG_BUCKETS) + 1))
+
+    def lag(self, seconds: float) -> None:
+        self.polls += 1
+        self.lag_sum_s += seconds
+        self.lag_counts[bisect_left(LAG_BUCKETS, seconds)] += 1
+
+
+class Link:
+    """All devices that share a peer. `run` is its one task."""
+
+    def __init__(
+        self, name: tuple[str, str], mapper: Mapper[Any, Any], pipeline: Pipeline, rng: random.Random
+    ) -> None:
+        self.name = name
+        self.stats = LinkStats()
+        self.writeback = Writeback(pipeline, self.wake)
+        self._mapper = mapper
+        self._pipeline = pipeline
+        self._rng = rng
+        self._devices: dict[str, RunningDevice] = {}
+        self._owner: dict[int, tuple[RunningDevice, str]] = {}  # slot -> device, property
+        self._sick: set[str] = set()
+        self._stale = True  # the plan does not fit the devices any more
+        self._reopen = False
+        self._tries = 0
+        self._wake: asyncio.Future[None] | None = None
+
+    @property
+    def label(self) -> str:
+        return f"{self.name[0]} {self.name[1]}"
+
+    def configure(self, devices: Sequence[RunningDevice]) -> None:
+        """Take the devices as they are declared now; the session stays unless the link itself changed."""
+        before = self._endpoint() if self._devices else None
+        self._devices = {device.name: device for device in sorted(devices, key=lambda d: d.name)}
+        self._owner = {s: (d, n) for d in devices for n, s in d.slots.items()}
+        self._sick &= self._devices.keys()
+        self._reopen = before is not None and bool(devices) and self._endpoint() != before
+        self._stale = True
+        for device in devices:
+            device.link_up = self.stats.up
+        self.writeback.configure(self._devices)
+        self.wake()
+
+    def wake(self) -> None:
+        """There is something to do before the next poll."""
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    def _endpoint(self) -> Any:
+        return next(iter(self._devices.values())).bound.endpoint
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self._reopen = False
+            try:
+                async with self._mapper.open(self._endpoint()) as session:
+                    self._up()
+                    await self._serve(session)
+                continue  # the link's declaration changed: open it again
+            except (ConfigError, AuthError) as error:
+                self._down(error, error.reason, None)
+            except LinkError as error:
+                self._down(error, error.reason, self._backoff())
+            except Exception as error:  # a bug in a mapper must not end the others
+                log.exception("link %s: unexpected error", self.label)
+                self._down(error, "InternalError", self._backoff())
+            await self._sleep(self.stats.backoff_s or None)
+
+    def _backoff(self) -> float:
+        self._tries += 1
+        wait = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(self._tries - 1, 10))
+        return wait * self._rng.uniform(0.8, 1.2)
+
+    def _up(self) -> None:
+        self.stats.up = True
+        self.stats.reconnects += 1
+        self.stats.backoff_s = 0.0
+        self._stale = True
+        log.info("link %s is up", self.label)
+        for device in self._devices.values():
+            device.back()
+        self.writeback.resume()
+
+    def _down(self, error: Exception, reason: str, backoff_s: float | None) -> None:
+        was_up, self.stats.up = self.stats.up, False
+        self.stats.backoff_s = backoff_s or 0.0
+        self.stats.failures += 1
+        next_ = f"next in {backoff_s:.0f} s" if backoff_s else "waits for a change of the declaration"
+        tries = f", {self._tries} tries" if self._tries > 1 else ""
+        if was_up or self._tries <= 1:
+            log.warning("link %s is down: %s, %s", self.label, error, next_)
+        message = f"{error}{tries}, {next_}"
+        self.writeback.fail(reason, message)
+        for device in self._devices.values():
+            device.lost(reason, message)
+        slots = [s for s in self._owner if self._pipeline.aggregator.latest(s).quality != Quality.NO_LINK]
+        cause = error if isinstance(error, MapperError) else LinkError(str(error), reason=reason)
+        self._pipeline.bad(slots, Quality.NO_LINK, cause)
+
+    async def _sleep(self, seconds: float | None) -> None:
+        """Until woken, at most this long."""
+        loop = asyncio.get_running_loop()
+        self._wake = wake = loop.create_future()
+        timer = loop.call_later(seconds, self.wake) if seconds is not None else None
+        try:
+            await wake
+        finally:
+            self._wake = None
+            if timer is not None:
+                timer.cancel()
+
+    async def _serve(self, session: Session[Any, Any]) -> None:
+        """Poll and write until the link dies (LinkError) or is declared otherwise."""
+        loop = asyncio.get_running_loop()
+        schedule: Schedule[Reader] = Schedule()
+        while not self._reopen:
+            if self._stale:
+                self._stale = False
+                schedule = self._plan(session)
+            await self.writeback.run(session)
+            entry = schedule.peek()
+            now = loop.time()
+            if entry is None or entry.due > now:
+                await self._sleep(None if entry is None else entry.due - now)
+                continue
+            self.stats.lag(now - entry.due)
+            async for batch in entry.what():
+                self._take(batch)
+                if self.writeback.urgent:
+                    await self.writeback.run(session)
+            self.stats.overruns += schedule.done(loop.time())
+            self.writeback.polled()
+
+    def _plan(self, session: Session[Any, Any]) -> Schedule[Reader]:
+        schedule: Schedule[Reader] = Schedule()
+        if not isinstance(session, Readable):
+            return schedule
+        classes: dict[int, list[Any]] = {}
+        for device in self._devices.values():
+            for one in device.points():
+                interval_ns = duration_ns(device.specs[one.name].telemetry.sampling_interval)
+                classes.setdefault(interval_ns, []).append(one)
+        now = asyncio.get_running_loop().time()
+        for interval_ns, points in classes.items():
+            seconds = interval_ns / 1e9
+            # the first reading soon, whatever the interval; the spread stays that of the interval
+            first = now + phase(f"{self.name}", min(seconds, 1.0))
+            schedule.add(session.reader(points), seconds, first)
+        return schedule
+
+    def _take(self, batch: Batch) -> None:
+        self._pipeline.push(batch)
+        if batch.error is None:
+            self.stats.answers += 1
+            if self._sick:
+                self._recovered(batch)
+            self._tries = 0
+            self.stats.last_success_s = time.time()
+            return
+        self.stats.failures += 1
+        for slot in batch.slot:
+            if owned := self._owner.get(slot):
+                device, name = owned
+                message = str(batch.error)
+                if device.point_trouble.get(name) != message:
+                    device.point_trouble[name] = message
+                    device.dirty = True
+                device.trouble = (batch.error.reason, message)
+                self._sick.add(device.name)
+
+    def _recovered(self, batch: Batch) -> None:
+        for slot in batch.slot:
+            if (owned := self._owner.get(slot)) and owned[0].name in self._sick:
+                device, name = owned
+                if device.point_trouble.pop(name, None) is not None:
+                    device.dirty = True
+                if not device.point_trouble:
+                    device.trouble = None
+                    self._sick.discard(device.name)
+
+    def devices(self) -> Mapping[str, RunningDevice]:
+        return self._devices

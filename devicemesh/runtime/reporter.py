@@ -1,0 +1,202 @@
+"""Twin -> store and retained topics, at a bounded rate that does not grow with the sample rate.
+
+Values are written at most once per `interval_s` and device, the last one winning; a change of a condition
+or of a write's outcome goes out at the next tick. Nothing is written when nothing changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from devicemesh.aggregate import Aggregator
+from devicemesh.runtime.binding import Unbound
+from devicemesh.runtime.device import RunningDevice
+from devicemesh.sink.base import Sink
+from devicemesh.spec.units import symbol
+from devicemesh.store.base import Key, Store, StoreUnavailableError
+from devicemesh.twin import Condition, Reported, connected, degraded, desired_applied, ready
+
+log = logging.getLogger("devicemesh.reporter")
+TICK_S = 0.1
+MODEL_OK = Condition("ModelResolved", "True", "Resolved", "")
+
+
+def stamp(time_ns: int) -> str:
+    """RFC 3339, to the millisecond."""
+    return (
+        datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can carry it."""
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+
+
+def conditions(device: RunningDevice, reported: Mapping[str, Reported]) -> list[Condition]:
+    """All conditions of a running device."""
+    if device.bound.paused:
+        paused = Condition("Connected", "Unknown", "Paused", "paused in its declaration")
+        return [Condition("Ready", "False", "Paused", paused.message), MODEL_OK, paused]
+    readable = {n: r for n, r in reported.items() if device.specs[n].access != "WriteOnly"}
+    link = connected(list(readable.values()), device.link_up, device.trouble)
+    health = degraded(readable, device.point_trouble)
+    applied = desired_applied(
+        device.specs, device.bound.desired, reported, device.attempts, connected=link.status == "True"
+    )
+    return [ready(MODEL_OK, link, health), MODEL_OK, link, applied, health]
+
+
+def properties(device: RunningDevice, reported: Mapping[str, Reported]) -> list[dict[str, Any]]:
+    """The `status.properties` of a running device."""
+    out: list[dict[str, Any]] = []
+    for name, reading in reported.items():
+        spec = device.specs[name]
+        entry: dict[str, Any] = {"name": name}
+        if reading.time_ns:
+            value = plain(reading.value) if reading.good else None
+            entry["reported"] = {
+                "value": value,
+                "time": stamp(reading.time_ns),
+                "quality": reading.quality.word,
+            }
+        else:
+            entry["reported"] = {"value": None, "time": None, "quality": reading.quality.word}
+        if spec.unit:
+            entry["unit"] = symbol(spec.unit)
+        if name in device.bound.desired:
+            entry["desired"] = {"value": device.bound.desired[name], **_attempt(device, name)}
+        out.append(entry)
+    return out
+
+
+def _attempt(device: RunningDevice, name: str) -> dict[str, Any]:
+    attempt = device.attempts.get(name)
+    if attempt is None:
+        return {"state": "waiting"}
+    if attempt.state == "applied":
+        return {"state": "applied", "appliedAt": stamp(attempt.time_ns)}
+    return {"state": attempt.state, "reason": attempt.reason, "message": attempt.message}
+
+
+class _Memory:
+    """What was written last for one device."""
+
+    __slots__ = ("conditions", "next_s", "properties")
+
+    def __init__(self) -> None:
+        self.conditions: list[dict[str, Any]] = []
+        self.properties: Any = None
+        self.next_s = 0.0
+
+
+class Reporter:
+    """`run` is its one task. `devices` and `unbound` are the supervisor's, looked at on every tick."""
+
+    def __init__(self, store: Store, sink: Sink, aggregator: Aggregator, interval_s: float) -> None:
+        self._store = store
+        self._sink = sink
+        self._aggregator = aggregator
+        self._interval_s = interval_s
+        self._memory: dict[Key, _Memory] = {}
+        self.writes = {"ok": 0, "failed": 0}
+        self.states: dict[Key, tuple[str, str]] = {}  # device -> (state, reason)
+
+    async def run(self, devices: Mapping[Key, RunningDevice], unbound: Mapping[Key, Unbound]) -> None:
+        while True:
+            await self.tick(devices.values(), unbound.values())
+            await asyncio.sleep(TICK_S)
+
+    async def tick(self, devices: Iterable[RunningDevice], unbound: Iterable[Unbound]) -> None:
+        """Write what is due. A store that is away is tried again; the newest state waits in memory."""
+        now = asyncio.get_running_loop().time()
+        patches: dict[Key, dict[str, Any]] = {}
+        for device in devices:
+            memory = self._memory.setdefault(device.bound.key, _Memory())
+            if device.dirty or now >= memory.next_s:
+                device.dirty = False
+                self._status(device, memory, now, patches)
+        for stuck in unbound:
+            memory = self._memory.setdefault(stuck.key, _Memory())
+            model = Condition("ModelResolved", "False", stuck.reason, stuck.message)
+            found = [Condition("Ready", "False", stuck.reason, stuck.message), model]
+            if self._transition(stuck.key, memory, found):
+                patches[stuck.key] = {"observedGeneration": stuck.generation, "conditions": memory.conditions}
+        if patches:
+            await self._write(patches)
+
+    def _status(
+        self, device: RunningDevice, memory: _Memory, now: float, patches: dict[Key, dict[str, Any]]
+    ) -> None:
+        key = device.bound.key
+        reported = device.reported(self._aggregator)
+        changed = self._transition(key, memory, conditions(device, reported))
+        values = properties(device, reported)
+        if not changed and values == memory.properties:
+            memory.next_s = now + self._interval_s
+            return
+        memory.next_s = now + self._interval_s
+        memory.properties = values
+        patches[key] = {
+            "observedGeneration": device.bound.generation,
+            "conditions": memory.conditions,
+            "properties": values,
+        }
+        retained = {entry.pop("name"): entry for entry in (dict(v) for v in values)}
+        self._sink.retain(device.name, "twin/reported", retained)
+
+    def _transition(self, key: Key, memory: _Memory, found: list[Condition]) -> bool:
+        """Bring the conditions up to date; True when one has changed."""
+        now = stamp(time.time_ns())
+        before = {c["type"]: c for c in memory.conditions}
+        fresh: list[dict[str, Any]] = []
+        for condition in found:
+            old = before.get(condition.type)
+            since = old["lastTransitionTime"] if old and old["status"] == condition.status else now
+            fresh.append(
+                {
+                    "type": condition.type,
+                    "status": condition.status,
+                    "reason": condition.reason,
+                    "message": condition.message,
+                    "lastTransitionTime": since,
+                }
+            )
+        if fresh == memory.conditions:
+            return False
+        memory.conditions = fresh
+        head = fresh[0]
+        state = {"True": "Ready", "False": "Offline", "Unknown": "Starting"}[head["status"]]
+        state = "Degraded" if head["reason"] == "Degraded" else state
+        self.states[key] = (state, head["reason"])
+        body = {
+            "state": state,
+            "reason": head["reason"],
+            "message": head["message"],
+            "since": head["lastTransitionTime"],
+        }
+        self._sink.retain(key.device, "status", body)
+        return True
+
+    async def _write(self, patches: dict[Key, dict[str, Any]]) -> None:
+        try:
+            await self._store.patch_status(patches)
+            self.writes["ok"] += len(patches)
+        except StoreUnavailableError as error:
+            self.writes["failed"] += len(patches)
+            log.warning("status not written: %s", error)
+            for key in patches:  # say it again at the next turn
+                self._memory[key].properties = None
+
+    def forget(self, key: Key) -> None:
+        """The device is gone: so are its retained topics."""
+        self._memory.pop(key, None)
+        self.states.pop(key, None)
+        for topic in ("status", "twin/reported"):
+            self._sink.retain(key.device, topic, None)

@@ -1,0 +1,54 @@
+"""When to poll, pure: rate classes on a heap, spread in phase, drift-free; overruns are skipped, counted."""
+
+from __future__ import annotations
+
+import heapq
+import zlib
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(order=True, slots=True)
+class Entry(Generic[T]):
+    """One rate class. Times are seconds of one monotonic clock."""
+
+    due: float
+    interval: float = field(compare=False)
+    what: T = field(compare=False)
+    overruns: int = field(default=0, compare=False)  # polls skipped because the one before had not ended
+
+
+def phase(name: str, interval: float) -> float:
+    """Seconds into the interval at which this link polls: links of one interval are spread evenly."""
+    return zlib.crc32(name.encode()) * 0.6180339887498949 % 1.0 * interval
+
+
+class Schedule(Generic[T]):
+    """The next poll of one link."""
+
+    def __init__(self) -> None:
+        self._heap: list[Entry[T]] = []
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def add(self, what: T, interval: float, first: float) -> None:
+        heapq.heappush(self._heap, Entry(first, interval, what))
+
+    def peek(self) -> Entry[T] | None:
+        """The entry that is due first."""
+        return self._heap[0] if self._heap else None
+
+    def done(self, now: float) -> int:
+        """Move the first entry to its next turn after `now`; returns how many turns had to be skipped."""
+        entry = self._heap[0]
+        entry.due += entry.interval
+        skipped = 0
+        if entry.due <= now:
+            skipped = int((now - entry.due) / entry.interval) + 1
+            entry.due += skipped * entry.interval
+            entry.overruns += skipped
+        heapq.heapreplace(self._heap, entry)
+        return skipped

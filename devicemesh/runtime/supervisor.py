@@ -1,0 +1,233 @@
+"""Declared against running: turns the store's watch into links, slots and series."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+from devicemesh.aggregate import Aggregator
+from devicemesh.mapper import Mapper
+from devicemesh.runtime.binding import BoundDevice, Unbound, bind, series
+from devicemesh.runtime.device import RunningDevice
+from devicemesh.runtime.link import Link
+from devicemesh.runtime.pipeline import Pipeline
+from devicemesh.runtime.reporter import Reporter
+from devicemesh.store.base import Event, Key, Object, Store, StoreUnavailableError
+from devicemesh.twin import Attempt
+
+log = logging.getLogger("devicemesh.supervisor")
+SETTLE_S = 0.02  # edits that come together are taken together
+RETRY_S = 2.0
+
+
+class Supervisor:
+    """Owned by the event loop; `run` is its one task, and it owns the links' tasks."""
+
+    def __init__(
+        self,
+        mappers: Mapping[str, Mapper[Any, Any]],
+        aggregator: Aggregator,
+        redirects: Mapping[str, str],
+        rng: random.Random,
+    ) -> None:
+        self.devices: dict[Key, RunningDevice] = {}
+        self.unbound: dict[Key, Unbound] = {}
+        self.links: dict[tuple[str, str], Link] = {}
+        self.synced = asyncio.Event()
+        self.on_settled: Callable[[RunningDevice, str, Attempt], None] | None = None
+        self._mappers = mappers
+        self._aggregator = aggregator
+        self._redirects = redirects  # declared link -> the simulator that stands in for it
+        self._rng = rng
+        self._objects: dict[Key, Object] = {}
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._streams: dict[int, RunningDevice] = {}
+        self._owners: dict[int, tuple[RunningDevice, str]] = {}
+        self._free_slots: list[int] = []
+        self._slots = 0
+        self._next_stream = 0
+
+    def describe(self, stream: int) -> tuple[str, Sequence[str]]:
+        """Device and property names of a stream, for the sink."""
+        return self._streams[stream].name, self._aggregator.names(stream)
+
+    def owner(self, slot: int) -> tuple[RunningDevice, str] | None:
+        """Whose slot it is: (device, property)."""
+        return self._owners.get(slot)
+
+    def link_of(self, device: RunningDevice) -> Link:
+        """The link that a device is on."""
+        return self.links[device.bound.link]
+
+    async def run(self, store: Store, pipeline: Pipeline, reporter: Reporter) -> None:
+        """Follow the store, for ever; while it is away, what runs goes on."""
+        try:
+            while True:
+                try:
+                    await self._follow(store, pipeline, reporter)
+                except StoreUnavailableError as error:
+                    log.warning("the store is away, devices run on: %s", error)
+                    await asyncio.sleep(RETRY_S)
+        finally:
+            await self.stop()
+
+    async def _follow(self, store: Store, pipeline: Pipeline, reporter: Reporter) -> None:
+        changed: set[Key] = set()
+        async with contextlib.aclosing(_settled(store.watch(("DeviceModel", "Device")))) as events:
+            async for event in events:
+                if event is None:
+                    self._reconcile(changed, pipeline, reporter)
+                    changed.clear()
+                    self.synced.set()
+                    continue
+                found = event.object
+                if found is None:
+                    continue
+                if event.type == "deleted":
+                    self._objects.pop(found.key, None)
+                else:
+                    self._objects[found.key] = found
+                changed |= self._affected(found)
+
+    def _affected(self, found: Object) -> set[Key]:
+        """The devices that a change concerns."""
+        if found.key.kind == "Device":
+            return {found.key}
+        return {
+            key
+            for key, other in self._objects.items()
+            if key.kind == "Device"
+            and key.namespace == found.key.namespace
+            and other.spec.get("modelRef", {}).get("name") == found.key.name
+        }
+
+    def _reconcile(self, changed: set[Key], pipeline: Pipeline, reporter: Reporter) -> None:
+        touched: set[tuple[str, str]] = set()
+        for key in sorted(changed):
+            declared = self._objects.get(key)
+            bound = bind(declared, self._objects, self._mappers) if declared else None
+            if isinstance(bound, BoundDevice):
+                touched |= self._run_device(self._redirected(bound))
+                self.unbound.pop(key, None)
+                continue
+            touched |= self._drop_device(key, pipeline)
+            if bound is None:
+                self.unbound.pop(key, None)
+                reporter.forget(key)
+            else:
+                self.unbound[key] = bound
+        for name in touched:
+            self._settle_link(name, pipeline)
+
+    def _redirected(self, bound: BoundDevice) -> BoundDevice:
+        address = self._redirects.get(bound.endpoint.link())
+        if address is None:
+            return bound
+        return dataclasses.replace(bound, endpoint=bound.endpoint.redirect(address))
+
+    def _run_device(self, bound: BoundDevice) -> set[tuple[str, str]]:
+        """Take a device's declaration; returns the links that have to look at it."""
+        running = self.devices.get(bound.key)
+        if running is not None and running.bound.same_wire(bound):
+            running.rebind(bound)
+            return {bound.link}
+        touched = {bound.link}
+        if running is None:
+            running = RunningDevice(bound, self._next_stream, {})
+            running.on_settled = self.on_settled
+            self._streams[running.stream] = running
+            self._next_stream += 1
+            self.devices[bound.key] = running
+        else:
+            touched.add(running.bound.link)
+            running.rebind(bound)
+        for name in [n for n in running.slots if n not in bound.properties]:
+            self._free(running.slots.pop(name))
+        for name, prop in bound.properties.items():
+            if name not in running.slots:
+                running.slots[name] = slot = self._slot()
+                self._owners[slot] = (running, name)
+            self._aggregator.define(series(prop.spec, running.slots[name], running.stream))
+        return touched
+
+    def _drop_device(self, key: Key, pipeline: Pipeline) -> set[tuple[str, str]]:
+        running = self.devices.pop(key, None)
+        if running is None:
+            return set()
+        for slot in running.slots.values():
+            self._free(slot)
+        pipeline.flush()  # its last records still need its name
+        self._aggregator.forget(running.stream)
+        del self._streams[running.stream]
+        return {running.bound.link}
+
+    def _slot(self) -> int:
+        if self._free_slots:
+            return self._free_slots.pop()
+        self._slots += 1
+        return self._slots - 1
+
+    def _free(self, slot: int) -> None:
+        self._aggregator.remove(slot)
+        self._owners.pop(slot, None)
+        self._free_slots.append(slot)
+
+    def _settle_link(self, name: tuple[str, str], pipeline: Pipeline) -> None:
+        devices = [d for d in self.devices.values() if d.bound.link == name]
+        link = self.links.get(name)
+        if not devices:
+            if link is not None:
+                self._tasks.pop(name).cancel()
+                del self.links[name]
+            return
+        if link is None:
+            link = self.links[name] = Link(name, devices[0].bound.mapper, pipeline, self._rng)
+            link.configure(devices)
+            self._tasks[name] = asyncio.create_task(link.run(), name=f"link {name[0]} {name[1]}")
+        else:
+            link.configure(devices)
+
+    async def stop(self) -> None:
+        """End every link."""
+        tasks = list(self._tasks.values())
+        self._tasks.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _settled(events: AsyncIterator[Event]) -> AsyncGenerator[Event | None, None]:
+    """Events, and None whenever none has come for a moment (at first: once all that exists was listed)."""
+    queue: asyncio.Queue[Event | BaseException] = asyncio.Queue()
+
+    async def feed() -> None:
+        try:
+            async for event in events:
+                queue.put_nowait(event)
+        except Exception as error:  # handed on to the reader
+            queue.put_nowait(error)
+
+    task = asyncio.create_task(feed())
+    try:
+        event = await queue.get()
+        while not isinstance(event, BaseException) and event.type != "synced":
+            yield event
+            event = await queue.get()
+        while True:
+            if isinstance(event, BaseException):
+                raise event
+            if event.object is not None:
+                yield event
+            if queue.empty():
+                await asyncio.sleep(SETTLE_S)
+            if queue.empty():
+                yield None
+            event = await queue.get()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

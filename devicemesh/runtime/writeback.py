@@ -1,0 +1,130 @@
+"""Desired to wire: one link's writes, before its reads, each with its outcome and read-back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from devicemesh.mapper import Outcome, Session, Writable, Write
+from devicemesh.runtime.binding import kind, point
+from devicemesh.runtime.device import RunningDevice
+from devicemesh.runtime.pipeline import Pipeline
+from devicemesh.twin import Attempt, same, text
+
+log = logging.getLogger("devicemesh.write")
+RETRY_NS = 5 * 10**9
+
+Answer = Callable[[str, Mapping[str, Attempt]], None]
+
+
+class Writeback:
+    """The writes of one link. `wake` tells its task that there is something to do."""
+
+    def __init__(self, pipeline: Pipeline, wake: Callable[[], None]) -> None:
+        self._pipeline = pipeline
+        self._wake = wake
+        self._devices: Mapping[str, RunningDevice] = {}
+        self._unsettled: set[str] = set()  # devices with desired values that may have to be written
+        self._look = False  # something happened that may let an unsettled one go ahead
+        self._commands: deque[tuple[str, Sequence[tuple[str, Any]], asyncio.Future[dict[str, Attempt]]]] = (
+            deque()
+        )
+        self.outcomes: dict[str, int] = {}  # counted: applied, refused, failed
+
+    @property
+    def urgent(self) -> bool:
+        """Whether to write between two reads of one poll."""
+        return bool(self._commands) or self._look
+
+    def configure(self, devices: Mapping[str, RunningDevice]) -> None:
+        self._devices = devices
+        self.resume()
+
+    def resume(self) -> None:
+        """Compare every desired value anew: the link is up again, or the declaration changed."""
+        self._unsettled = {name for name, device in self._devices.items() if device.bound.desired}
+        self._look = bool(self._unsettled)
+
+    def polled(self) -> None:
+        """Readings have come in that an unsettled value may have waited for."""
+        self._look = bool(self._unsettled)
+
+    def command(self, device: str, writes: Sequence[tuple[str, Any]]) -> asyncio.Future[dict[str, Attempt]]:
+        """Write these once, in order, outside the desired state."""
+        future: asyncio.Future[dict[str, Attempt]] = asyncio.get_running_loop().create_future()
+        self._commands.append((device, writes, future))
+        self._wake()
+        return future
+
+    async def run(self, session: Session[Any, Any]) -> None:
+        """Write what is to be written. Raises LinkError: desired values stay to be done, commands `fail`."""
+        while self._commands:
+            device, writes, future = self._commands[0]
+            done = await self._write(session, device, writes)
+            self._commands.popleft()
+            if not future.done():
+                future.set_result(done)
+        if not self._look:
+            return
+        self._look = False
+        now_ns = time.time_ns()
+        for name in list(self._unsettled):
+            device_ = self._devices[name]
+            writes_ = device_.plan_writes(self._pipeline.aggregator, now_ns).writes
+            if writes_:
+                for prop, attempt in (await self._write(session, name, list(writes_.items()))).items():
+                    device_.settle(prop, attempt)
+            if all(
+                n in device_.attempts and device_.attempts[n].state != "failed" for n in device_.bound.desired
+            ):
+                self._unsettled.discard(name)
+
+    async def _write(
+        self, session: Session[Any, Any], name: str, writes: Sequence[tuple[str, Any]]
+    ) -> dict[str, Attempt]:
+        device = self._devices.get(name)
+        if device is None or not isinstance(session, Writable):
+            why = "the device is gone" if device is None else "this protocol can't write"
+            return {n: Attempt(v, "refused", time.time_ns(), "NotWritable", why) for n, v in writes}
+        wanted = [Write(point(device.bound, n, device.slots[n]), v) for n, v in writes]
+        started = time.monotonic()
+        outcomes = await session.write(wanted)
+        done: dict[str, Attempt] = {}
+        for (prop, value), outcome in zip(writes, outcomes, strict=True):
+            done[prop] = attempt = self._attempt(device, prop, value, outcome)
+            self.outcomes[attempt.state] = self.outcomes.get(attempt.state, 0) + 1
+            took_ms = (time.monotonic() - started) * 1e3
+            unit = device.specs[prop].unit
+            log.info(
+                "write %s %s = %s: %s in %.0f ms %s",
+                name, prop, text(value, unit), attempt.state, took_ms, attempt.message,
+            )  # fmt: skip
+        return done
+
+    def _attempt(self, device: RunningDevice, prop: str, value: Any, outcome: Outcome) -> Attempt:
+        now_ns = time.time_ns()
+        spec = device.specs[prop]
+        if outcome.value is not None:
+            self._pipeline.value(device.slots[prop], kind(spec.type), outcome.value)
+        if outcome.error is not None:
+            silent = outcome.error.reason == "NoAnswer"
+            state, retry = ("failed", now_ns + RETRY_NS) if silent else ("refused", 0)
+            return Attempt(value, state, now_ns, outcome.error.reason, str(outcome.error), retry)  # type: ignore[arg-type]
+        if outcome.value is not None and not same(value, outcome.value):
+            message = (
+                f"{text(value, spec.unit)} was written, but reads back as {text(outcome.value, spec.unit)}"
+            )
+            return Attempt(value, "refused", now_ns, "ReadBackDiffers", message)
+        return Attempt(value, "applied", now_ns)
+
+    def fail(self, reason: str, message: str) -> None:
+        """The link is down: answer whoever waits. A command is never kept for later."""
+        while self._commands:
+            _, writes, future = self._commands.popleft()
+            if not future.done():
+                now_ns = time.time_ns()
+                future.set_result({n: Attempt(v, "failed", now_ns, reason, message) for n, v in writes})

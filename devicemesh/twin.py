@@ -1,0 +1,187 @@
+"""The twin, pure: desired x reported x model -> writes, and conditions in words.
+
+Policy: an edit of `desired` is written once. After a restart or a reconnect the device is read first, and
+written only where it differs. A value that changes on the device afterwards (somebody at its panel) is
+reported, not fought: the condition says `Drifted`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from devicemesh.mapper import Quality
+from devicemesh.spec.device import Property
+from devicemesh.spec.units import symbol
+
+State = Literal["applied", "refused", "failed", "waiting"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What the device says."""
+
+    value: Any
+    time_ns: int
+    quality: Quality
+
+    @property
+    def good(self) -> bool:
+        return self.quality < Quality.BAD
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What became of one desired value."""
+
+    value: Any  # the one desired then
+    state: State
+    time_ns: int
+    reason: str = ""  # CamelCase word
+    message: str = ""
+    retry_at_ns: int = 0  # failed: when to try again
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What to do about the desired values now."""
+
+    writes: Mapping[str, Any]
+    settled: Mapping[str, Attempt]  # known without a write: refused by the model, or already so
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A Kubernetes condition without its times."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str
+
+
+def same(wanted: Any, got: Any) -> bool:
+    """Whether a device that says `got` holds `wanted`; floats are compared within float32's precision."""
+    if isinstance(wanted, bool) or isinstance(got, bool):
+        return wanted is got
+    if isinstance(wanted, int | float) and isinstance(got, int | float):
+        return wanted == got or math.isclose(wanted, got, rel_tol=2e-7, abs_tol=1e-9)
+    return bool(wanted == got)
+
+
+def delta(
+    properties: Mapping[str, Property],
+    desired: Mapping[str, Any],
+    reported: Mapping[str, Reported],
+    attempts: Mapping[str, Attempt],
+    edited: frozenset[str],
+    now_ns: int,
+) -> Delta:
+    """Which desired values to write now. `edited` names those a person has just set: written unasked."""
+    writes: dict[str, Any] = {}
+    settled: dict[str, Attempt] = {}
+    for name, value in desired.items():
+        last = attempts.get(name)
+        if last is not None and same(last.value, value) and name not in edited and last.state != "waiting":
+            if last.state != "failed" or now_ns < last.retry_at_ns:
+                continue
+        elif refusal := _refusal(properties, name, value):
+            settled[name] = Attempt(value, "refused", now_ns, refusal[0], refusal[1])
+            continue
+        elif name not in edited and properties[name].access != "WriteOnly":
+            current = reported.get(name)
+            if current is None or not current.good:
+                continue  # read first; until then it waits
+            if same(value, current.value):
+                settled[name] = Attempt(value, "applied", now_ns)
+                continue
+        writes[name] = value
+    return Delta(writes, settled)
+
+
+def _refusal(properties: Mapping[str, Property], name: str, value: Any) -> tuple[str, str] | None:
+    """(reason, message) why the model refuses a value, or None."""
+    prop = properties.get(name)
+    if prop is None:
+        return "UnknownProperty", f"the model has no property `{name}`"
+    message = prop.refusal(value)
+    if message is None:
+        return None
+    if prop.access == "ReadOnly":
+        return "ReadOnly", message
+    return ("OutOfRange" if "imum" in message else "WrongType"), message
+
+
+def text(value: Any, unit: str | None) -> str:
+    """A value with its unit, for people."""
+    shown = {True: "true", False: "false"}[value] if isinstance(value, bool) else f"{value}"
+    return f"{shown} {symbol(unit)}".rstrip() if unit else shown
+
+
+def desired_applied(
+    properties: Mapping[str, Property],
+    desired: Mapping[str, Any],
+    reported: Mapping[str, Reported],
+    attempts: Mapping[str, Attempt],
+    *,
+    connected: bool,
+) -> Condition:
+    """The DesiredApplied condition: the worst of all desired values, each named."""
+    trouble: list[tuple[str, str]] = []
+    for name, value in desired.items():
+        last = attempts.get(name)
+        unit = properties[name].unit if name in properties else None
+        if last is None or not same(last.value, value) or last.state == "waiting":
+            why = "waits for a reading" if connected else "waits for the link"
+            trouble.append(("Waiting", f"{name}: {why}"))
+        elif last.state in ("refused", "failed"):
+            trouble.append((last.reason, f"{name}: {last.message}"))
+        elif (
+            (now := reported.get(name))
+            and now.good
+            and now.time_ns > last.time_ns
+            and not same(value, now.value)
+        ):
+            message = f"{name}: the device says {text(now.value, unit)}, desired is {text(value, unit)}"
+            trouble.append(("Drifted", message))
+    if trouble:
+        return Condition("DesiredApplied", "False", trouble[0][0], "; ".join(m for _, m in trouble))
+    if not desired:
+        return Condition("DesiredApplied", "True", "NothingDesired", "")
+    return Condition("DesiredApplied", "True", "Applied", f"{len(desired)} of {len(desired)} applied")
+
+
+def connected(reported: Sequence[Reported], link_up: bool, why: tuple[str, str] | None) -> Condition:
+    """The Connected condition: does the device itself answer? `why` is (reason, message) when it does not."""
+    if not link_up:
+        reason, message = why or ("Connecting", "the link is being opened")
+        return Condition("Connected", "False", reason, message)
+    if any(r.quality not in (Quality.NO_LINK, Quality.NO_ANSWER, Quality.PENDING) for r in reported):
+        return Condition("Connected", "True", "Answering", "")
+    if not reported or all(r.quality == Quality.PENDING for r in reported):
+        return Condition("Connected", "Unknown", "Starting", "not read yet")
+    reason, message = why or ("NoAnswer", "the device does not answer")
+    return Condition("Connected", "False", reason, message)
+
+
+def degraded(reported: Mapping[str, Reported], why: Mapping[str, str]) -> Condition:
+    """The Degraded condition: it answers, but some of its values are bad."""
+    bad = [name for name, r in reported.items() if not r.good and r.quality != Quality.PENDING]
+    if not bad:
+        return Condition("Degraded", "False", "AllGood", "")
+    details = "; ".join(f"{name}: {why.get(name) or reported[name].quality.word}" for name in bad[:5])
+    more = f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
+    return Condition("Degraded", "True", "BadValues", details + more)
+
+
+def ready(model: Condition, link: Condition, health: Condition) -> Condition:
+    """The Ready condition, the sum of the others (desired values aside: they are asked for, not had)."""
+    if model.status != "True":
+        return Condition("Ready", "False", model.reason, model.message)
+    if link.status != "True":
+        return Condition("Ready", link.status, link.reason, link.message)
+    if health.status == "True":
+        return Condition("Ready", "True", "Degraded", health.message)
+    return Condition("Ready", "True", "Polling", "")
