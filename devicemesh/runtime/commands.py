@@ -28,62 +28,59 @@ class Commands:
         namespace, _, name = command.device.partition("/")
         device = self._supervisor.devices.get(Key("Device", namespace, name))
         if device is None:
-            return self._answer(command, {"state": "refused", "reason": "UnknownDevice"})
-        if command.kind == "desired":
-            return await self._desired(command, device)
-        return await self._command(command, device)
+            self._answer(command, {"state": "refused", "reason": "UnknownDevice"})
+            return
+        await (self._desired if command.kind == "desired" else self._command)(command, device)
 
     async def _desired(self, command: Command, device: RunningDevice) -> None:
         if not isinstance(command.body, dict):
             message = 'the payload must be a JSON object, as in {"speed": 1200}'
-            return self._answer(command, {"state": "refused", "reason": "BadPayload", "message": message})
+            self._answer(command, {"state": "refused", "reason": "BadPayload", "message": message})
+            return
         good: dict[str, Any] = {}
         for prop, value in command.body.items():
-            spec = device.specs.get(prop)
-            refusal = f"the model has no property `{prop}`" if spec is None else None
-            if spec is not None and value is not None:
-                refusal = spec.refusal(value)
+            refusal = _refusal(device, prop, value)
             if refusal is None:
                 good[prop] = value
             else:
                 refused = {"state": "refused", "reason": "Refused", "message": refusal, "value": value}
                 self._answer(command, {"property": prop[:64], **refused})
-        if not good:
-            return None
+        unchanged = [p for p, v in good.items() if device.bound.desired.get(p, ...) == v]
+        if command.id is not None:
+            device.desired_ids.update(dict.fromkeys(good, command.id))
         try:
-            for prop in good:
-                if command.id is not None:
-                    device.desired_ids[prop] = command.id
-            unchanged = {p: v for p, v in good.items() if device.bound.desired.get(p, ...) == v}
-            await self._store.set_desired(device.bound.key, good, "mqtt")
+            if good:
+                await self._store.set_desired(device.bound.key, good, "mqtt")
         except (NotFoundError, StoreUnavailableError) as error:
             for prop, value in good.items():
                 self._answer(command, {"property": prop, **_failed(value, str(error))})
-            return None
-        for prop, value in unchanged.items():  # nothing will change: say how it stands
+            return
+        for prop in unchanged:  # nothing will change: say how it stands
             attempt = device.attempts.get(prop)
-            if attempt is not None:
-                self._answer(command, {"property": prop, **outcome(attempt)})
-            else:
-                self._answer(command, {"property": prop, "state": "waiting", "value": value})
+            stands = outcome(attempt) if attempt else {"state": "waiting", "value": good[prop]}
+            self._answer(command, {"property": prop, **stands})
 
     async def _command(self, command: Command, device: RunningDevice) -> None:
         known = device.bound.commands.get(command.name)
         if known is None:
-            return self._answer(command, {"state": "refused", "reason": "UnknownCommand"})
+            self._answer(command, {"state": "refused", "reason": "UnknownCommand"})
+            return
         writes = [(w.property, w.value) for w in known.writes]
         for prop, value in writes:
             refusal = device.specs[prop].refusal(value) if prop in device.specs else f"no property `{prop}`"
             if refusal:
-                return self._answer(command, {"state": "refused", "reason": "Refused", "message": refusal})
+                self._answer(command, {"state": "refused", "reason": "Refused", "message": refusal})
+                return
         link = self._supervisor.link_of(device)
         if not link.stats.up:
             reason, message = device.trouble or ("NoLink", "the link is down")
-            return self._answer(command, {"state": "failed", "reason": reason, "message": message})
+            self._answer(command, {"state": "failed", "reason": reason, "message": message})
+            return
         done = await link.writeback.command(device.name, writes)
         worst = next((a for a in done.values() if a.state != "applied"), None)
         results = {prop: outcome(attempt) for prop, attempt in done.items()}
-        return self._answer(command, {"state": worst.state if worst else "applied", "properties": results})
+        self._answer(command, {"state": worst.state if worst else "applied", "properties": results})
+        return
 
     def settled(self, device: RunningDevice, prop: str, attempt: Attempt) -> None:
         """A desired value was applied or refused: tell the clients."""
@@ -104,6 +101,13 @@ def outcome(attempt: Attempt) -> dict[str, Any]:
     if attempt.state != "applied":
         body |= {"reason": attempt.reason, "message": attempt.message}
     return body
+
+
+def _refusal(device: RunningDevice, prop: str, value: Any) -> str | None:
+    spec = device.specs.get(prop)
+    if spec is None:
+        return f"the model has no property `{prop[:64]}`"
+    return None if value is None else spec.refusal(value)  # null takes a desired value back
 
 
 def _failed(value: Any, message: str) -> dict[str, Any]:
