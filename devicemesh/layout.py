@@ -2,19 +2,30 @@
 
 A `Field` says where a value lies in a record and how to read it. A `Layout` compiles the fields of one
 record (a block of registers, a characteristic, a payload) once; `Layout.decode` then turns each answer
-into at most three batches (floats, 64-bit integers, objects) with no Python per value.
+into at most three batches (floats, 64-bit integers, objects) with no Python per number.
 """
 
 from __future__ import annotations
 
+import json
+import math
+import struct
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from devicemesh.mapper import Batch, MapperError, Quality
-from devicemesh.spec.values import Scalar, ValueType
+from devicemesh._core._native import Plan
+from devicemesh.mapper import Batch, MapperError, PointError, Quality
+from devicemesh.spec.values import INTEGER_RANGES, Scalar, ValueType
 
 Order = Literal["big", "little"]
+
+MAX_OFFSET = 1 << 31
+_TEXTS = (ValueType.STRING, ValueType.BYTES, ValueType.JSON)
+_ORDERS = {("big", "big"): 0, ("little", "little"): 1, ("little", "big"): 2, ("big", "little"): 3}
+_UNSIGNED, _SIGNED, _FLOAT, _BOOL = range(4)
+_STRUCT = {ValueType.FLOAT16: ">e", ValueType.FLOAT32: ">f", ValueType.FLOAT64: ">d"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +34,17 @@ class Field:
 
     The four usual orders of a 32-bit value are ABCD (big, big), CDAB (big, little), BADC (little, big)
     and DCBA (little, little), as (byte_order, word_order): the order of bytes inside a 16-bit word, and
-    of the words. A value of one byte has neither; `length` counts bytes.
+    of the words. A 16-bit value has no word order, a value of one byte has neither. In a string or bytes
+    byte_order little means that each pair of bytes is swapped, and word_order has no meaning.
+
+    `bit` counts from the least significant bit of the *ordered* integer. With `bits` it cuts a bit field
+    out of an integer type (two's complement if the type is signed and the field wider than one bit).
+
+    A bool is an integer of `length` bytes (1, the default, 2, 4 or 8) of which it is one `bit`; without
+    `bit` it is true when the integer is not 0. So bit n of a big-endian 16-bit register is
+    `Field(offset, BOOL, bit=n, length=2)`, and coil i of a packed block is `Field(i // 8, BOOL, bit=i % 8)`.
+
+    A string ends at its first NUL. Without `length` a string, bytes or json reaches to the record's end.
     """
 
     offset: int  # bytes from the start of the record
@@ -32,32 +53,343 @@ class Field:
     word_order: Order = "big"
     bit: int | None = None  # lowest bit of a bit field within the (ordered) integer; also for bool
     bits: int | None = None  # its width; None with `bit` set: 1
-    length: int | None = None  # bytes, for string and bytes
+    length: int | None = None  # bytes, for string, bytes, json and bool
     encoding: Literal["ascii", "utf-8", "latin-1"] = "ascii"
     scale: float = 1.0  # value = raw * scale + add; either of them makes the value a float64
     add: float = 0.0
     enum: Mapping[int, str] | None = None  # raw code -> word; an unknown code is delivered as its number
 
+    @property
+    def scaled(self) -> bool:
+        """Whether the value is a float64 computed from the raw one."""
+        return self.scale != 1.0 or self.add != 0.0
+
+    @property
+    def size(self) -> int | None:
+        """Bytes that it takes; None: all that remain."""
+        if self.type in _TEXTS:
+            return self.length
+        return (self.type == ValueType.BOOL and self.length) or self.type.size
+
+    @property
+    def width(self) -> int:
+        """Bits of its bit field; 0: no bit field."""
+        return 0 if self.bit is None else self.bits or 1
+
+
+def problem(field: Field) -> str | None:
+    """Say what is wrong with a field, or None."""
+    if not 0 <= field.offset < MAX_OFFSET:
+        return f"offset {field.offset} is out of range: 0 to {MAX_OFFSET - 1}"
+    if not (math.isfinite(field.scale) and math.isfinite(field.add)) or field.scale == 0:
+        return f"scale {field.scale} and add {field.add} must be finite, and scale not 0"
+    return _text_problem(field) if field.type in _TEXTS else _number_problem(field)
+
+
+def _number_problem(field: Field) -> str | None:
+    if field.enum is not None and (field.scaled or field.type.is_float):
+        return "an enum names the codes of an unscaled integer"
+    size = field.size or 0
+    if field.type == ValueType.BOOL:
+        if size not in (1, 2, 4, 8):
+            return f"a bool lies in 1, 2, 4 or 8 bytes, not {size}"
+        if field.bits not in (None, 1):
+            return "a bool is one bit"
+    elif field.length not in (None, size):
+        return f"a {field.type} has {size} bytes, not {field.length}"
+    return _bit_problem(field, size * 8)
+
+
+def _text_problem(field: Field) -> str | None:
+    if field.scaled or field.enum is not None or field.bit is not None or field.bits is not None:
+        return f"a {field.type} has no scale, enum or bit"
+    if field.length is not None and not 0 < field.length < MAX_OFFSET:
+        return f"length {field.length} is out of range: 1 to {MAX_OFFSET - 1}"
+    if field.byte_order == "little" and (field.length or 0) % 2:
+        return f"{field.length} bytes can't be swapped in pairs"
+    return None
+
+
+def _bit_problem(field: Field, size_bits: int) -> str | None:
+    if field.bit is None:
+        return "`bits` needs `bit`" if field.bits is not None else None
+    if field.type.is_float:
+        return f"a {field.type} has no bits"
+    if field.bit < 0 or field.width < 1 or field.bit + field.width > size_bits:
+        return f"bit {field.bit} and {field.width} bits reach out of {size_bits} bits"
+    return None
+
+
+def _op(field: Field) -> tuple[int, int, int, int, int, int, bool, float, float]:
+    """The field as an op of a decode plan (decode.h)."""
+    if field.type == ValueType.BOOL:
+        kind = _BOOL
+    elif field.type.is_float:
+        kind = _FLOAT
+    else:
+        kind = _SIGNED if field.type.startswith("int") and field.width != 1 else _UNSIGNED
+    order = _ORDERS[field.byte_order, field.word_order]
+    return (
+        field.offset, field.size or 0, kind, order, field.bit or 0, field.width,
+        field.scaled, field.scale, field.add,
+    )  # fmt: skip
+
+
+def _is_wide(field: Field) -> bool:
+    """Whether a float64 might not hold it exactly."""
+    bits = field.width or 8 * (field.size or 0)
+    return field.type.is_integer and not field.scaled and bits > 32
+
+
+class _Columns:
+    """Fields whose values share one typed column."""
+
+    def __init__(self, fields: Sequence[Field], slots: Sequence[int], *, integers: bool) -> None:
+        self.fields = fields
+        self.slots = array("I", slots)
+        self.plan = Plan([_op(field) for field in fields], integers)
+        self.unsigned = [row for row, field in enumerate(fields) if field.type == ValueType.UINT64]
+
 
 class Layout:
     """The compiled fields of one record; `slots[i]` names `fields[i]`."""
 
-    def __init__(self, fields: Sequence[Field], slots: Sequence[int]) -> None: ...
+    def __init__(self, fields: Sequence[Field], slots: Sequence[int]) -> None:
+        """Compile. Raises ValueError naming the first field that is wrong."""
+        if len(fields) != len(slots):
+            raise ValueError(f"{len(fields)} fields, but {len(slots)} slots")
+        for row, field in enumerate(fields):
+            if wrong := problem(field):
+                raise ValueError(f"field {row} ({field.type} at {field.offset}): {wrong}")
+        self._slots = array("I", slots)
+        self._nan = array("d", [math.nan]) * len(slots)
+        pairs = list(zip(fields, slots, strict=True))
+        words = [pair for pair in pairs if pair[0].enum is not None]
+        self._texts = [pair for pair in pairs if pair[0].type in _TEXTS]
+        numbers = [pair for pair in pairs if pair[0].enum is None and pair[0].type not in _TEXTS]
+        self._floats = self._columns([pair for pair in numbers if not _is_wide(pair[0])], integers=False)
+        self._integers = self._columns([pair for pair in numbers if _is_wide(pair[0])], integers=True)
+        self._codes = self._columns(words, integers=True)
+        self._only_floats = self._integers is None and self._codes is None and not self._texts
+        self.reach = max((field.offset + (field.size or 0) for field in fields), default=0)
+
+    @staticmethod
+    def _columns(pairs: Sequence[tuple[Field, int]], *, integers: bool) -> _Columns | None:
+        return _Columns([p[0] for p in pairs], [p[1] for p in pairs], integers=integers) if pairs else None
 
     def decode(self, record: bytes | bytearray | memoryview, time_ns: int) -> list[Batch]:
-        """Decode one record; a field that reaches past its end is UNDECODABLE, the others are not harmed."""
-        ...
+        """Decode one record into batches of float64, int64 and objects, each only if it has rows.
+
+        A field that reaches past the record's end is UNDECODABLE, as is text that its encoding can't
+        read; the others are not harmed. An unsigned 64-bit value beyond int64 is delivered as an object.
+        """
+        batches: list[Batch] = []
+        if (floats := self._floats) is not None:
+            values, quality = floats.plan.decode(record)
+            error = None if quality == 0 else self._too_short(record)
+            batches.append(Batch(floats.slots, time_ns, values, quality, error))
+        return batches if self._only_floats else batches + self._decode_rest(record, time_ns)
 
     def bad(self, time_ns: int, quality: Quality, error: MapperError | None) -> list[Batch]:
         """All fields of the record as bad rows."""
-        ...
+        return [Batch(self._slots, time_ns, self._nan, int(quality), error)] if self._slots else []
+
+    def _too_short(self, record: bytes | bytearray | memoryview) -> PointError:
+        size = memoryview(record).nbytes
+        return PointError(f"the answer has {size} bytes, its layout {self.reach}", reason="Undecodable")
+
+    def _decode_rest(self, record: bytes | bytearray | memoryview, time_ns: int) -> list[Batch]:
+        batches: list[Batch] = []
+        rows = _Objects()
+        if (integers := self._integers) is not None:
+            values, quality = integers.plan.decode(record)
+            huge = [row for row in integers.unsigned if values[row] < 0]
+            for row in huge:
+                rows.append(integers.slots[row], int(values[row]) + (1 << 64), Quality.GOOD)
+            error = None if quality == 0 else self._too_short(record)
+            batch = Batch(integers.slots, time_ns, values, quality, error)
+            batches.append(_without(batch, huge) if huge else batch)
+        if (codes := self._codes) is not None:
+            values, quality = codes.plan.decode(record)
+            for row, field in enumerate(codes.fields):
+                failed = quality if isinstance(quality, int) else quality[row]
+                rows.append(codes.slots[row], *((None, failed) if failed else _word(field, int(values[row]))))
+        for field, slot in self._texts:
+            rows.append(slot, *_text(field, record))
+        if rows.slots:
+            error = self._why(rows.qualities, record)
+            slots, qualities = array("I", rows.slots), array("B", rows.qualities)
+            batches.append(Batch(slots, time_ns, rows.values, qualities, error))
+        return [batch for batch in batches if batch.slot]
+
+    def _why(self, qualities: Sequence[int], record: bytes | bytearray | memoryview) -> PointError | None:
+        if Quality.UNDECODABLE not in qualities:
+            return None
+        if memoryview(record).nbytes < self.reach:
+            return self._too_short(record)
+        return PointError("a text in the answer is not in its declared encoding", reason="Undecodable")
+
+
+class _Objects:
+    """Rows of an object batch under construction."""
+
+    def __init__(self) -> None:
+        self.slots: list[int] = []
+        self.values: list[Any] = []
+        self.qualities: list[int] = []
+
+    def append(self, slot: int, value: Any, quality: int) -> None:
+        self.slots.append(slot)
+        self.values.append(value)
+        self.qualities.append(quality)
+
+
+def _without(batch: Batch, rows: Sequence[int]) -> Batch:
+    """An integer batch of one time, some of its rows left out."""
+    keep = [row for row in range(len(batch.slot)) if row not in rows]
+    quality = batch.quality
+    return Batch(
+        array("I", [batch.slot[row] for row in keep]),
+        batch.time_ns,
+        array("q", [batch.value[row] for row in keep]),
+        quality if isinstance(quality, int) else array("B", [quality[row] for row in keep]),
+        batch.error,
+    )
+
+
+def _word(field: Field, code: int) -> tuple[str | int, int]:
+    word = (field.enum or {}).get(code)
+    return (code, Quality.UNKNOWN_CODE) if word is None else (word, Quality.GOOD)
+
+
+def _swap_pairs(data: bytes) -> bytes:
+    """Swap the bytes of each 16-bit word; an odd last byte stays."""
+    swapped = bytearray(data)
+    even = len(data) & ~1
+    swapped[0:even:2], swapped[1:even:2] = data[1:even:2], data[0:even:2]
+    return bytes(swapped)
+
+
+def _text(field: Field, record: bytes | bytearray | memoryview) -> tuple[Any, int]:
+    """Read a string, bytes or json: (value, quality)."""
+    end = None if field.length is None else field.offset + field.length
+    whole = memoryview(record).cast("B")
+    if field.offset > len(whole) or (end is not None and end > len(whole)):
+        return None, Quality.UNDECODABLE
+    data = bytes(whole[field.offset : end])
+    if field.byte_order == "little":
+        data = _swap_pairs(data)
+    if field.type == ValueType.BYTES:
+        return data, Quality.GOOD
+    try:
+        if field.type == ValueType.JSON:
+            return json.loads(data.partition(b"\0")[0]), Quality.GOOD
+        return data.partition(b"\0")[0].decode(field.encoding), Quality.GOOD
+    except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        return None, Quality.UNDECODABLE
 
 
 def encode(field: Field, value: Scalar) -> bytes:
-    """The inverse of decoding, for writes: scale undone and rounded, range checked. Raises ValueError."""
-    ...
+    """The inverse of decoding, for writes: scale undone and rounded, range checked.
+
+    Raises ValueError where the value does not fit, and for a bit field, which takes a mask write.
+    """
+    if wrong := problem(field):
+        raise ValueError(wrong)
+    if field.type in _TEXTS:
+        return _encode_text(field, value)
+    if field.bit is not None:
+        raise ValueError("a bit field shares its word with others: it takes a mask write")
+    if isinstance(value, str) and field.enum is not None:
+        codes = [code for code, word in field.enum.items() if word == value]
+        if not codes:
+            raise ValueError(f"{value!r} is none of {', '.join(field.enum.values())}")
+        value = codes[0]
+    if not isinstance(value, bool | int | float):
+        raise ValueError(f"{value!r} is not a number")
+    size = field.size or 0
+    if field.type.is_float:
+        return _ordered(field, _pack_float(field, (float(value) - field.add) / field.scale))
+    raw = _raw_integer(field, value)
+    low, high = (0, 1) if field.type == ValueType.BOOL else INTEGER_RANGES[field.type]
+    if not low <= raw <= high:
+        raise ValueError(f"{value!r} does not fit {field.type}: raw {raw} is not in {low} to {high}")
+    return _ordered(field, raw.to_bytes(size, "big", signed=low < 0))
+
+
+def _raw_integer(field: Field, value: float) -> int:
+    if field.scaled:
+        unscaled = (value - field.add) / field.scale
+        if not math.isfinite(unscaled):
+            raise ValueError(f"{value!r} is not a finite number")
+        return round(unscaled)
+    if not math.isfinite(value) or value != int(value):
+        raise ValueError(f"{value!r} is not an integer")
+    return int(value)
+
+
+def _pack_float(field: Field, raw: float) -> bytes:
+    if not math.isfinite(raw):
+        raise ValueError(f"{raw!r} is not a finite number")
+    try:
+        return struct.pack(_STRUCT[field.type], raw)
+    except OverflowError as problem:
+        raise ValueError(f"{raw!r} does not fit {field.type}") from problem
+
+
+def _encode_text(field: Field, value: Scalar) -> bytes:
+    if field.type == ValueType.JSON:
+        data = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    elif field.type == ValueType.STRING and isinstance(value, str):
+        data = value.encode(field.encoding)
+    elif field.type == ValueType.BYTES and isinstance(value, bytes):
+        data = value
+    else:
+        raise ValueError(f"{value!r} is not a {field.type}")
+    if field.length is not None:
+        if len(data) > field.length:
+            raise ValueError(f"{len(data)} bytes do not fit in {field.length}")
+        if field.type == ValueType.BYTES and len(data) < field.length:
+            raise ValueError(f"{len(data)} bytes where {field.length} are declared")
+        data = data.ljust(field.length, b"\0")
+    return _swap_pairs(data) if field.byte_order == "little" else data
+
+
+def _ordered(field: Field, big: bytes) -> bytes:
+    """Lay a big-endian value out in the field's order."""
+    if len(big) == 1:
+        return big
+    if field.word_order == "little":
+        big = b"".join(big[at : at + 2] for at in range(len(big) - 2, -1, -2))
+    return _swap_pairs(big) if field.byte_order == "little" else big
+
+
+_LETTERS: tuple[tuple[str, Order, Order], ...] = (
+    ("big", "big", "big"),
+    ("word-swapped", "big", "little"),
+    ("byte-swapped", "little", "big"),
+    ("little", "little", "little"),
+)
 
 
 def interpretations(record: bytes) -> list[tuple[str, Scalar]]:
-    """Every plausible reading of the first bytes of a record, for `devicemesh read --as all`."""
-    ...
+    """Every plausible reading of the first bytes of a record, for `devicemesh read --as all`.
+
+    Labels are the type and, where it has one, the order: `float32 word-swapped` is CDAB. Floats that are
+    not finite are left out.
+    """
+    found: list[tuple[str, Scalar]] = []
+    for type_, size in ((t, t.size) for t in ValueType if t.is_number and t.size):
+        if size > len(record):
+            continue
+        orders = _LETTERS[:1] if size == 1 else (_LETTERS[0], _LETTERS[3]) if size == 2 else _LETTERS
+        for label, byte_order, word_order in orders:
+            layout = Layout([Field(0, type_, byte_order, word_order)], [0])
+            value = layout.decode(record, 0)[0].value[0]
+            if math.isfinite(value):
+                shown = value if type_.is_float else int(value)
+                found.append((f"{type_} {label}" if size > 1 else str(type_), shown))
+    text = record.partition(b"\0")[0]
+    if text and text.isascii() and text.decode().isprintable():
+        found.append(("string", text.decode()))
+    return found
