@@ -1,0 +1,148 @@
+"""The runtime's metrics, gathered when they are asked for: the data path only counts."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from devicemesh import __version__
+from devicemesh.runtime.link import LAG_BUCKETS
+from devicemesh.runtime.runtime import Runtime
+
+LINK = ["mapper", "link"]
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"devicemesh_{name}", text, value=value)
+
+
+class RuntimeCollector(Collector):
+    """Collects from one runtime."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def collect(self) -> Iterable[Metric]:
+        yield from self._runtime_metrics()
+        yield from self._link_metrics()
+        yield from self._sample_metrics()
+        yield from self._sink_metrics()
+
+    def _runtime_metrics(self) -> Iterator[Metric]:
+        runtime = self._runtime
+        build = GaugeMetricFamily(
+            "devicemesh_build_info", "Version of the runtime, always 1.", labels=["version", "python"]
+        )
+        build.add_metric([__version__, platform.python_version()], 1)
+        yield build
+        devices = GaugeMetricFamily("devicemesh_devices", "Devices by state.", labels=["state"])
+        for state, count in runtime.states().items():
+            devices.add_metric([state], count)
+        yield devices
+        yield _gauge("event_loop_lag_seconds", "Latest lag of the event loop.", runtime.loop_lag_s)
+        alarms = GaugeMetricFamily("devicemesh_alarms_active", "Alarms that are on.", labels=["severity"])
+        active = [event.severity for event in runtime.alarms.values()]
+        for severity in ("info", "warning", "critical"):
+            alarms.add_metric([severity], active.count(severity))
+        yield alarms
+        writes = CounterMetricFamily(
+            "devicemesh_store_writes", "Status patches to the store.", labels=["store", "result"]
+        )
+        for result, count in runtime.reporter.writes.items():
+            writes.add_metric(["sqlite", result], count)
+        yield writes
+
+    def _link_metrics(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("devicemesh_link_up", "1 while the link to the peer is open.", labels=LINK)
+        success = GaugeMetricFamily(
+            "devicemesh_link_last_success_timestamp_seconds",
+            "Unix time of the last request that the peer answered.",
+            labels=LINK,
+        )
+        backoff = GaugeMetricFamily(
+            "devicemesh_link_backoff_seconds", "Wait before the next try; 0 while up.", labels=LINK
+        )
+        opened = CounterMetricFamily("devicemesh_link_reconnects", "Times the link was opened.", labels=LINK)
+        requests = CounterMetricFamily(
+            "devicemesh_link_requests", "Requests on the wire.", labels=[*LINK, "result"]
+        )
+        overruns = CounterMetricFamily(
+            "devicemesh_polls_overrun", "Polls skipped because the one before had not ended.", labels=LINK
+        )
+        lag = HistogramMetricFamily("devicemesh_poll_lag_seconds", "How late a poll began.", labels=LINK)
+        outcomes: dict[tuple[str, str], int] = {}
+        for (mapper, name), link in self._runtime.supervisor.links.items():
+            stats, labels = link.stats, [mapper, name]
+            up.add_metric(labels, stats.up)
+            success.add_metric(labels, stats.last_success_s)
+            backoff.add_metric(labels, stats.backoff_s)
+            opened.add_metric(labels, stats.reconnects)
+            requests.add_metric([*labels, "ok"], stats.answers)
+            requests.add_metric([*labels, "failed"], stats.failures)
+            overruns.add_metric(labels, stats.overruns)
+            lag.add_metric(labels, list(_cumulated(stats.lag_counts)), stats.lag_sum_s)
+            for outcome, count in link.writeback.outcomes.items():
+                outcomes[mapper, outcome] = outcomes.get((mapper, outcome), 0) + count
+        writes = CounterMetricFamily("devicemesh_writes", "Writes to devices.", labels=["mapper", "outcome"])
+        for (mapper, outcome), count in outcomes.items():
+            writes.add_metric([mapper, outcome], count)
+        yield from (up, success, backoff, opened, requests, overruns, lag, writes)
+
+    def _sample_metrics(self) -> Iterator[Metric]:
+        samples = self._runtime.samples()
+        yield CounterMetricFamily(
+            "devicemesh_samples_read", "Samples taken from devices.", value=samples["read"]
+        )
+        yield CounterMetricFamily(
+            "devicemesh_samples_published",
+            "Samples that left, in windows or one by one.",
+            value=samples["published"],
+        )
+        dropped = CounterMetricFamily(
+            "devicemesh_samples_dropped",
+            "Samples that did not leave, by the policy that dropped them.",
+            labels=["policy"],
+        )
+        for policy, count in samples["dropped"].items():
+            dropped.add_metric([policy], count)
+        yield dropped
+        yield _gauge("samples_pending", "Samples in open windows.", samples["pending"])
+        yield _gauge("samples_spooled", "Samples taken by the sink, not yet accepted.", samples["spooled"])
+        yield CounterMetricFamily(
+            "devicemesh_samples_bad",
+            "Samples read with a quality below Good.",
+            value=self._runtime.aggregator.bad,
+        )
+
+    def _sink_metrics(self) -> Iterator[Metric]:
+        stats = self._runtime.sink.stats()
+        yield _gauge("sink_up", "1 while the sink is connected.", stats.up)
+        yield CounterMetricFamily(
+            "devicemesh_sink_messages", "Messages the broker accepted.", value=stats.messages
+        )
+        yield CounterMetricFamily(
+            "devicemesh_sink_reconnects", "Times the sink connected.", value=stats.reconnects
+        )
+        yield _gauge("outbox_messages", "Messages waiting for the broker.", stats.outbox_messages)
+        yield _gauge("outbox_bytes", "Bytes waiting for the broker.", stats.outbox_bytes)
+        yield _gauge("outbox_capacity_bytes", "Room of the outbox.", stats.outbox_capacity_bytes)
+        yield _gauge(
+            "outbox_oldest_timestamp_seconds",
+            "Unix time of the oldest waiting message; 0 when empty.",
+            stats.outbox_oldest_s,
+        )
+
+
+def _cumulated(counts: list[int]) -> Iterator[tuple[str, float]]:
+    total = 0
+    for bound, count in zip((*map(str, LAG_BUCKETS), "+Inf"), counts, strict=True):
+        total += count
+        yield bound, total
