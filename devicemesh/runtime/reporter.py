@@ -85,6 +85,17 @@ def _attempt(device: RunningDevice, name: str) -> dict[str, Any]:
     return {"state": attempt.state, "reason": attempt.reason, "message": attempt.message}
 
 
+def _last_seen(reported: Mapping[str, Reported]) -> int:
+    """The time of the newest good reading, 0 when there is none."""
+    return max((r.time_ns for r in reported.values() if r.good), default=0)
+
+
+def _tally(device: RunningDevice) -> str:
+    """`1/2`: applied of desired values."""
+    applied = sum(a.state == "applied" for n, a in device.attempts.items() if n in device.bound.desired)
+    return f"{applied}/{len(device.bound.desired)}"
+
+
 class _Memory:
     """What was written last for one device."""
 
@@ -146,6 +157,8 @@ class Reporter:
         patches[key] = {
             "observedGeneration": device.bound.generation,
             "conditions": memory.conditions,
+            "lastSeen": stamp(seen) if (seen := _last_seen(reported)) else None,
+            "desired": _tally(device),
             "properties": values,
         }
         retained = {entry.pop("name"): entry for entry in (dict(v) for v in values)}

@@ -9,7 +9,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import IO, Any, Self
 
 from devicemesh.aggregate import Aggregator, AlarmEvent
@@ -141,7 +141,7 @@ class Runtime:
 
 
 @contextlib.contextmanager
-def exclusive(settings: Settings) -> Any:
+def exclusive(settings: Settings) -> Iterator[None]:
     """Hold the home for one runtime. Raises AlreadyRunningError."""
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock: IO[str]

@@ -1,0 +1,5 @@
+"""`python -m devicemesh`."""
+
+from devicemesh.cli.main import main
+
+main()

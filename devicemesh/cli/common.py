@@ -1,0 +1,128 @@
+"""What the commands share: homes, stores, failing with a reason and one thing to try, output."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from devicemesh.store.base import StoreUnavailableError
+from devicemesh.store.sqlite import Database
+
+PROBLEMS, WRONG_USE, NOT_REACHABLE = 1, 2, 3
+STORE = "store.db"
+
+
+def fail(message: str, code: int, try_: str | None = None) -> NoReturn:
+    """Say why, and one thing to do about it; results stay on stdout, talk goes to stderr."""
+    click.echo(f"{paint('Error:', 'red', sys.stderr)} {message}", err=True)
+    if try_:
+        click.echo(f"Try: {try_}", err=True)
+    sys.exit(code)
+
+
+def home_of(ctx: click.Context) -> Path:
+    """The home that was asked for, or the default one."""
+    if ctx.obj is not None:
+        return Path(ctx.obj)
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local/share") / "devicemesh"
+
+
+def database(ctx: click.Context) -> Database:
+    """The store of the home; exits when it can't be opened."""
+    try:
+        return Database(home_of(ctx) / STORE)
+    except StoreUnavailableError as error:
+        fail(str(error), NOT_REACHABLE, "devicemesh doctor")
+
+
+def colourful(stream: Any) -> bool:
+    """Whether to use colour on a stream (no-color.org)."""
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return bool(stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb")
+
+
+def paint(text: str, colour: str, stream: Any = None) -> str:
+    """Text in a colour, where the stream takes colours. Colour is never the only sign."""
+    return click.style(text, fg=colour) if colourful(stream or sys.stdout) else text
+
+
+def ago(stamp: str | None, now: datetime | None = None) -> str:
+    """How long since an RFC 3339 time: `0s`, `154s`, `12m`, `5h`, `3d`; `-` for never."""
+    if not stamp:
+        return "-"
+    seconds = max(0.0, ((now or datetime.now(UTC)) - datetime.fromisoformat(stamp)).total_seconds())
+    return span(seconds)
+
+
+def span(seconds: float) -> str:
+    """A duration in one or two units."""
+    if seconds < 180:
+        return f"{seconds:.0f}s"
+    if seconds < 3 * 3600:
+        return f"{seconds / 60:.0f}m"
+    return f"{seconds / 3600:.0f}h" if seconds < 72 * 3600 else f"{seconds / 86400:.0f}d"
+
+
+def emit(value: Any, output: str) -> None:
+    """JSON or YAML on stdout."""
+    if output == "json":
+        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+        return
+    import yaml
+
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    many = value if isinstance(value, list) else [value]
+    text = "---\n".join(yaml.dump(one, Dumper=dumper, sort_keys=False, allow_unicode=True) for one in many)
+    click.echo(text, nl=False)
+
+
+def output_option(*extra: str) -> Callable[[Any], Any]:
+    """`-o json|yaml|...`."""
+    return click.option(
+        "-o", "--output", type=click.Choice(["json", "yaml", *extra]), help="Print it as data."
+    )
+
+
+def namespace_option(command: Any) -> Any:
+    """`-n`."""
+    return click.option("-n", "--namespace", default="default", show_default=True, help="Namespace.")(command)
+
+
+Row = Sequence[str]
+
+
+def table(
+    columns: Sequence[tuple[str, int]], rows: Sequence[Row], tint: Callable[[Row], str | None] | None = None
+) -> str:
+    """Aligned text. Each column has a rank: on a narrow terminal the highest ranks go first, 0 never goes."""
+    cells = [[title for title, _ in columns], *rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    shown = list(range(len(columns)))
+    room = _columns()
+    while sum(widths[c] for c in shown) + 3 * (len(shown) - 1) > room:
+        victim = max(shown, key=lambda c: columns[c][1])
+        if columns[victim][1] == 0:
+            break
+        shown.remove(victim)
+    form = "   ".join(f"{{{c}:<{widths[c]}}}" for c in shown).format
+    lines = [form(*row).rstrip() for row in cells]
+    if tint is not None and colourful(sys.stdout):
+        for index, row in enumerate(rows, 1):
+            if colour := tint(row):
+                lines[index] = click.style(lines[index], fg=colour)
+    return "\n".join(lines)
+
+
+def _columns() -> float:
+    if "COLUMNS" in os.environ:
+        return int(os.environ["COLUMNS"])
+    return os.get_terminal_size().columns if sys.stdout.isatty() else float("inf")

@@ -1,0 +1,288 @@
+"""get, describe."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from devicemesh.cli.common import (
+    NOT_REACHABLE,
+    PROBLEMS,
+    WRONG_USE,
+    Row,
+    ago,
+    colourful,
+    database,
+    emit,
+    fail,
+    home_of,
+    namespace_option,
+    output_option,
+    table,
+)
+from devicemesh.store.base import Key, NotFoundError, Object, StoreUnavailableError
+
+KINDS = {
+    **dict.fromkeys(("device", "devices", "dev"), "Device"),
+    **dict.fromkeys(("devicemodel", "devicemodels", "model", "models", "dm"), "DeviceModel"),
+}
+DEVICE = (("NAME", 0), ("MODEL", 3), ("PROTOCOL", 2), ("READY", 0), ("REASON", 0), ("DESIRED", 1), ("AGE", 0))
+WIDE = (("NAMESPACE", 3), *DEVICE, ("ENDPOINT", 4), ("LABELS", 5), ("MESSAGE", 6))
+MODEL = (("NAME", 0), ("PROPERTIES", 0), ("WRITABLE", 1), ("PROTOCOLS", 1), ("AGE", 0))
+
+
+def kind_of(word: str) -> str:
+    kind = KINDS.get(word.lower())
+    if kind is None:
+        fail(
+            f"'{word}' is no kind of resource", WRONG_USE, "devicemesh get devices, or: devicemesh get models"
+        )
+    return kind
+
+
+def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """One condition of a status, empty when there is none."""
+    return next((c for c in status.get("conditions", ()) if c["type"] == kind), {})
+
+
+def endpoint_text(spec: Mapping[str, Any]) -> tuple[str, str]:
+    """(protocol, endpoint) as people read them."""
+    protocol, raw = next(iter(spec["endpoint"].items()))
+    where = raw.get("host") or raw.get("serial") or ""
+    where = where if isinstance(where, str) else str(where.get("port", ""))
+    port = f":{raw['port']}" if "port" in raw else ""
+    unit = f" unit {raw['unit']}" if "unit" in raw else ""
+    return protocol, f"{where}{port}{unit}"
+
+
+def device_row(found: Object, now: datetime, *, wide: bool) -> Row:
+    ready = condition(found.status, "Ready")
+    protocol, endpoint = endpoint_text(found.spec)
+    desired = found.status.get("desired") or f"0/{len(found.spec.get('desired', ()))}"
+    row = [
+        found.key.name,
+        found.spec["modelRef"]["name"],
+        protocol,
+        ready.get("status", "Unknown"),
+        ready.get("reason", "NotRunning"),
+        "-" if desired == "0/0" else desired,
+        ago(found.status.get("lastSeen"), now),
+    ]
+    if not wide:
+        return row
+    labels = ",".join(f"{k}={v}" for k, v in found.labels.items()) or "-"
+    return [found.key.namespace, *row, endpoint, labels, ready.get("message", "")]
+
+
+def model_row(found: Object, now: datetime) -> Row:
+    properties = found.spec["properties"]
+    writable = sum(p.get("access", "ReadOnly") != "ReadOnly" for p in properties)
+    protocols = sorted({protocol for p in properties for protocol in p.get("address", {})})
+    return [
+        found.key.name,
+        str(len(properties)),
+        str(writable),
+        ",".join(protocols) or "-",
+        ago(found.created, now),
+    ]
+
+
+def tint(row: Row) -> str | None:
+    if "False" in row:
+        return "red"
+    return "yellow" if "Degraded" in row or "Unknown" in row else None
+
+
+def select(found: Iterable[Object], labels: str | None, not_ready: bool) -> list[Object]:
+    wanted = dict(part.partition("=")[::2] for part in labels.split(",")) if labels else {}
+    return [
+        one
+        for one in found
+        if all(one.labels.get(k) == v for k, v in wanted.items())
+        and not (not_ready and condition(one.status, "Ready").get("status") == "True")
+    ]
+
+
+@click.command("get")
+@click.argument("kind", default="devices")
+@click.argument("name", required=False)
+@click.option("-n", "--namespace", help="Only this namespace.  [default: all]")
+@click.option("-l", "--labels", help="Only with these labels: key=value,...")
+@click.option("--not-ready", is_flag=True, help="Only what is not ready.")
+@click.option("-w", "--watch", is_flag=True, help="Go on, and print what changes.")
+@output_option("wide", "name")
+@click.pass_context
+def get_command(
+    ctx: click.Context,
+    kind: str,
+    name: str | None,
+    namespace: str | None,
+    labels: str | None,
+    not_ready: bool,
+    watch: bool,
+    output: str | None,
+) -> None:
+    """List resources: `get devices`, `get models`, `get device pump-1`."""
+    store, kind = database(ctx), kind_of(kind)
+
+    def look() -> list[Object]:
+        try:
+            listed = (
+                store.list(kind, namespace)
+                if output in ("json", "yaml")
+                else store.summaries(kind, namespace)
+            )
+        except StoreUnavailableError as error:
+            fail(str(error), NOT_REACHABLE, "devicemesh doctor")
+        if name is not None:
+            listed = [one for one in listed if one.key.name == name]
+        return select(listed, labels, not_ready)
+
+    found = look()
+    if name is not None and not found:
+        fail(f"there is no {kind} `{name}`", PROBLEMS, f"devicemesh get {kind.lower()}s")
+    _print(found, kind, output)
+    if not found and output is None:
+        click.echo(f"No {kind}s in {home_of(ctx)}.\nTry: devicemesh apply -f DIR", err=True)
+    before = {one.key: _shown(one, kind) for one in found}
+    while watch:
+        time.sleep(0.5)
+        now = {one.key: one for one in look()}
+        changed = [one for key, one in now.items() if before.get(key) != _shown(one, kind)]
+        if changed:
+            _print(changed, kind, output)
+            sys.stdout.flush()
+        before = {key: _shown(one, kind) for key, one in now.items()}
+
+
+def _shown(found: Object, kind: str) -> tuple[Any, ...]:
+    """What a watch compares: everything but the ages."""
+    conditions = [(c["type"], c["status"], c["reason"]) for c in found.status.get("conditions", ())]
+    return found.version, conditions, found.status.get("desired"), kind
+
+
+def _print(found: list[Object], kind: str, output: str | None) -> None:
+    now = datetime.now(UTC)
+    if output in ("json", "yaml"):
+        resources = [one.resource() for one in found]
+        emit(resources if len(resources) != 1 else resources[0], output)
+    elif output == "name":
+        click.echo("".join(f"{kind.lower()}/{one.key.name}\n" for one in found), nl=False)
+    elif kind == "DeviceModel":
+        click.echo(table(MODEL, [model_row(one, now) for one in found]))
+    elif found:
+        wide = output == "wide"
+        click.echo(table(WIDE if wide else DEVICE, [device_row(o, now, wide=wide) for o in found], tint))
+
+
+@click.command("describe")
+@click.argument("words", nargs=-1, required=True, metavar="[device|model] NAME")
+@namespace_option
+@output_option()
+@click.pass_context
+def describe_command(ctx: click.Context, words: tuple[str, ...], namespace: str, output: str | None) -> None:
+    """Everything known of one device or model."""
+    kind, name = ("Device", words[0]) if len(words) == 1 else (kind_of(words[0]), words[1])
+    store = database(ctx)
+    try:
+        found = store.get(Key(kind, namespace, name))
+        neighbours = store.summaries("Device", namespace) if kind == "Device" else ()
+    except NotFoundError as error:
+        fail(str(error), PROBLEMS, f"devicemesh get {kind.lower()}s")
+    if output:
+        emit(found.resource(), output)
+    elif kind == "DeviceModel":
+        emit(found.resource(), "yaml")
+    else:
+        click.echo("\n".join(describe_device(found, neighbours)))
+
+
+def describe_device(found: Object, others: Iterable[Object]) -> list[str]:
+    """A device, for people."""
+    now = datetime.now(UTC)
+    protocol, endpoint = endpoint_text(found.spec)
+    host = endpoint.split(" unit ", maxsplit=1)[0]
+    shared = [o.key.name for o in others if o.key != found.key and endpoint_text(o.spec)[1].startswith(host)]
+    labels = ",".join(f"{k}={v}" for k, v in found.labels.items()) or "-"
+    ready = condition(found.status, "Ready")
+    state = {"True": "Ready", "False": "Offline"}.get(ready.get("status", ""), "Not running")
+    state = "Degraded" if ready.get("reason") == "Degraded" else state
+    since = f" for {ago(ready.get('lastTransitionTime'), now)}" if ready else ""
+    why = f": {ready['message']}" if ready.get("message") else ""
+    link = (
+        f"   shares {host} with {', '.join(shared[:4])}{' ...' if len(shared) > 4 else ''}" if shared else ""
+    )
+    lines = [
+        f"Name:      {found.key.name:<16} Namespace: {found.key.namespace:<12} Labels: {labels}",
+        f"Model:     {found.spec['modelRef']['name']:<16} Endpoint:  {protocol} {endpoint}{link}",
+        f"State:     {state}{since}{why}",
+    ]
+    conditions = [
+        [f"  {c['type']}", c["status"], c["reason"], ago(c["lastTransitionTime"], now), c["message"]]
+        for c in found.status.get("conditions", ())
+    ]
+    if conditions:
+        lines += [
+            "Conditions:",
+            table((("  TYPE", 0), ("STATUS", 0), ("REASON", 0), ("SINCE", 0), ("MESSAGE", 0)), conditions),
+        ]
+    values = [_value_row(p, now) for p in found.status.get("properties", ())]
+    if values:
+        titles = (
+            ("  NAME", 0),
+            ("REPORTED", 0),
+            ("UNIT", 0),
+            ("QUALITY", 0),
+            ("AGE", 0),
+            ("DESIRED", 0),
+            ("APPLIED", 0),
+        )
+        lines += ["Properties:", table(titles, values)]
+    if ready.get("status") != "True":
+        name = found.key.name
+        lines.append(
+            f"Try: devicemesh trace {name} {values[0][0].strip() if values else 'PROPERTY'}"
+            if ready
+            else "Try: devicemesh run"
+        )
+    return lines
+
+
+MARKS = {"Good": "●", "Uncertain": "◐", "Bad": "○"}
+
+
+def _value_row(entry: Mapping[str, Any], now: datetime) -> Row:
+    reported, desired = entry.get("reported", {}), entry.get("desired", {})
+    quality = reported.get("quality", "-")
+    mark = MARKS.get(quality.split(".")[0], " ")
+    applied = desired.get("state", "")
+    if applied == "applied":
+        applied = f"read back {ago(desired.get('appliedAt'), now)} ago"
+    elif desired.get("message"):
+        applied = f"{applied}: {desired['message']}"
+    return [
+        f"  {entry['name']}",
+        value_text(reported.get("value")),
+        entry.get("unit", ""),
+        f"{mark} {quality}",
+        ago(reported.get("time"), now),
+        value_text(desired["value"]) if desired else "",
+        applied,
+    ]
+
+
+def value_text(value: Any) -> str:
+    """A value as a cell: never `off` for what nobody knows."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:.7g}" if isinstance(value, float) else str(value)
+
+
+__all__ = ["colourful", "describe_command", "get_command"]
