@@ -16,7 +16,6 @@ from devicemesh.cli.common import (
     WRONG_USE,
     Row,
     ago,
-    colourful,
     database,
     emit,
     fail,
@@ -283,6 +282,3 @@ def value_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return f"{value:.7g}" if isinstance(value, float) else str(value)
-
-
-__all__ = ["colourful", "describe_command", "get_command"]

@@ -34,7 +34,10 @@ CREATE TABLE status (
 CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO counter VALUES ('version', 0), ('forgotten', 0);
 """
-_COLUMNS = "o.kind, o.namespace, o.name, o.uid, o.generation, o.version, o.created, o.body, s.body, s.properties, o.deleted"
+_COLUMNS = (
+    "o.kind, o.namespace, o.name, o.uid, o.generation, o.version, o.created,"
+    " o.body, s.body, s.properties, o.deleted"
+)
 _FROM = "FROM object o LEFT JOIN status s USING (kind, namespace, name)"
 _TOMBSTONES = 10_000
 T = TypeVar("T")
@@ -133,7 +136,7 @@ class Database:
         return [found for found, _ in rows]
 
     def summaries(self, kind: str, namespace: str | None = None) -> Sequence[Object]:
-        """As `list`, without `status.properties`: ten thousand of them in a table take a moment, not a second."""
+        """As `list`, without `status.properties`: ten thousand take a moment, not a second."""
         columns = _COLUMNS.replace("s.properties", "NULL")
         where, parameters = (
             ("o.kind=?", [kind]) if namespace is None else ("o.kind=? AND o.namespace=?", [kind, namespace])

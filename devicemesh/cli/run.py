@@ -1,0 +1,190 @@
+"""run: the runtime in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from devicemesh.cli.common import NOT_REACHABLE, PROBLEMS, STORE, WRONG_USE, fail, home_of
+from devicemesh.cli.edit import check, show_problems
+from devicemesh.runtime.runtime import AlreadyRunningError, Runtime, exclusive
+from devicemesh.settings import Settings, load
+from devicemesh.store.base import StoreUnavailableError
+
+log = logging.getLogger("devicemesh")
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line, for log collectors."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        body = {
+            "time": self.formatTime(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            body["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(body, ensure_ascii=False)
+
+
+def set_up_logging(level: str, form: str) -> None:
+    """To stderr; libraries only from warnings up."""
+    handler = logging.StreamHandler()
+    text = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+    handler.setFormatter(JsonLines() if form == "json" else text)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("devicemesh").setLevel(level.upper())
+    logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # what it says, a condition says better
+
+
+@contextlib.asynccontextmanager
+async def running(
+    settings: Settings, redirects: Mapping[str, str]
+) -> AsyncIterator[tuple[Runtime, str, str | None]]:
+    """Broker (when none is given), store, sink, runtime and HTTP; yields the runtime, broker URL and API URL."""
+    from devicemesh import plugins
+    from devicemesh.sink.broker import embedded_broker
+    from devicemesh.sink.mqtt import MqttSink
+    from devicemesh.sink.secret import resolve
+    from devicemesh.store.sqlite import SqliteStore
+
+    found = plugins.load()
+    for broken in (p for p in found.found if p.error):
+        log.error("mapper %s of %s can't be loaded: %s", broken.name, broken.distribution, broken.error)
+    async with contextlib.AsyncExitStack() as stack:
+        mqtt = settings.mqtt
+        if mqtt.url is None:
+            url = await stack.enter_async_context(embedded_broker(settings.home / "broker"))
+            mqtt = mqtt.model_copy(update={"url": url})
+        store = await stack.enter_async_context(SqliteStore(settings.home / STORE))
+        sink = await stack.enter_async_context(
+            MqttSink(mqtt, settings.outbox, settings.home, settings.instance)
+        )
+        runtime = await stack.enter_async_context(
+            Runtime(settings, store, sink, found.mappers, redirects=redirects)
+        )
+        api = None
+        if settings.api is not None:
+            from devicemesh.api.server import serve
+
+            token = resolve(settings.home, settings.api.token) if settings.api.token else None
+            api = await stack.enter_async_context(serve(runtime, settings.api, token))
+        yield runtime, str(mqtt.url), api
+
+
+def read_redirects(home: Path) -> dict[str, str]:
+    """Where `devicemesh sim` serves the declared links."""
+    try:
+        found: dict[str, str] = json.loads((home / "sim.json").read_text())["addresses"]
+    except FileNotFoundError:
+        fail("no simulator runs on this home", NOT_REACHABLE, "devicemesh sim -f DIR")
+    return found
+
+
+async def until_stopped() -> None:
+    """Until SIGINT or SIGTERM."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+@click.command("run")
+@click.option(
+    "-f", "--file", "files", multiple=True, type=click.Path(path_type=Path), help="Apply these first."
+)
+@click.option(
+    "--settings", "settings_file", type=click.Path(path_type=Path, exists=True), help="Settings (YAML)."
+)
+@click.option("--mqtt", "mqtt_url", help="Broker, as in mqtt://host:1883.  [default: an embedded one]")
+@click.option("--api-port", type=int, help="Port of /healthz and /metrics; 0: a free one.  [default: 8080]")
+@click.option("--no-api", is_flag=True, help="No HTTP server.")
+@click.option(
+    "--simulated", is_flag=True, help="Speak to the running `devicemesh sim` instead of the devices."
+)
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
+@click.pass_context
+def run_command(
+    ctx: click.Context,
+    files: tuple[Path, ...],
+    settings_file: Path | None,
+    mqtt_url: str | None,
+    api_port: int | None,
+    no_api: bool,
+    simulated: bool,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Run the runtime until it is stopped."""
+    set_up_logging(log_level, log_format)
+    overrides: dict[str, Any] = {"home": home_of(ctx)}
+    if mqtt_url:
+        overrides["mqtt"] = {"url": mqtt_url}
+    if no_api:
+        overrides["api"] = None
+    elif api_port is not None:
+        overrides["api"] = {"port": api_port}
+    try:
+        settings = load(settings_file, overrides)
+    except ValueError as error:
+        fail(f"the settings are wrong: {error}", WRONG_USE, "devicemesh explain settings")
+    if files:
+        apply_files(settings.home, files)
+    redirects = read_redirects(settings.home) if simulated else {}
+    run_guarded(_run(settings, redirects), settings)
+
+
+def apply_files(home: Path, files: tuple[Path, ...]) -> None:
+    """Check and apply; exits with the problems."""
+    from devicemesh.store.sqlite import Database
+
+    store = Database(home / STORE)
+    found = check(files, store)
+    if found.problems:
+        show_problems(found, None, "applied")
+        sys.exit(PROBLEMS)
+    store.apply([r.body for r in sorted(found.resources, key=lambda r: r.kind != "DeviceModel")])
+    store.close()
+
+
+def run_guarded(main: Any, settings: Settings) -> None:
+    """Run a coroutine with the home held; what can go wrong at a start becomes a sentence."""
+    from devicemesh.sink.broker import BrokerError
+
+    try:
+        with exclusive(settings):
+            asyncio.run(main)
+    except AlreadyRunningError as error:
+        fail(str(error), WRONG_USE, "devicemesh --home DIR run")
+    except (StoreUnavailableError, BrokerError) as error:
+        fail(str(error), NOT_REACHABLE, "devicemesh doctor")
+    except OSError as error:
+        fail(f"{error}", NOT_REACHABLE, "devicemesh run --api-port 0")
+    finally:
+        main.close()
+
+
+async def _run(settings: Settings, redirects: Mapping[str, str]) -> None:
+    async with running(settings, redirects) as (runtime, broker, api):
+        await runtime.supervisor.synced.wait()
+        count = len(runtime.supervisor.devices)
+        log.info(
+            "%d devices on %d links   broker %s   http %s", count, len(runtime.supervisor.links), broker, api
+        )
+        await until_stopped()
+        log.info("stopping: flushing what is under way")
