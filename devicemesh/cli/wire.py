@@ -1,0 +1,236 @@
+"""read, trace, discover: straight to a device, no runtime needed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from devicemesh.cli.common import NOT_REACHABLE, PROBLEMS, WRONG_USE, database, fail, namespace_option
+from devicemesh.cli.show import MARKS, value_text
+from devicemesh.mapper import ConfigError, LinkError, Mapper, MapperError, Point, Trace, Traceable
+from devicemesh.spec.values import ValueType
+from devicemesh.store.base import Key, NotFoundError
+
+T = TypeVar("T")
+
+
+def hex_of(data: bytes) -> str:
+    return data.hex(" ")
+
+
+def mapper_for(uri: str) -> Mapper[Any, Any]:
+    """The mapper of a URI's scheme: `modbus://`, `modbus+udp://`."""
+    from devicemesh import plugins
+    from devicemesh.spec.words import suggest
+
+    protocol = uri.partition("://")[0].partition("+")[0]
+    mappers = plugins.load().mappers
+    if protocol not in mappers:
+        hint = suggest(protocol, mappers) or f"installed: {', '.join(mappers) or 'none'}"
+        fail(f"no installed mapper speaks `{protocol}`: {hint}", WRONG_USE, "devicemesh mappers")
+    return mappers[protocol]
+
+
+def guarded(work: Awaitable[T], again: str) -> T:
+    """Run, and turn what can go wrong into a sentence and an exit code."""
+
+    async def run() -> T:
+        return await work
+
+    try:
+        return asyncio.run(run())
+    except ConfigError as error:
+        fail(str(error), WRONG_USE, again)
+    except LinkError as error:
+        fail(str(error), NOT_REACHABLE, again)
+    except MapperError as error:
+        _refused(error, again)
+
+
+def _refused(error: MapperError, again: str) -> NoReturn:
+    fail(str(error), NOT_REACHABLE if error.reason == "NoAnswer" else PROBLEMS, again)
+
+
+async def traced(mapper: Mapper[Any, Any], point: Point[Any, Any]) -> Trace:
+    """Read one point over a connection of our own."""
+    async with mapper.open(point.endpoint) as session:
+        if not isinstance(session, Traceable):
+            raise ConfigError(f"{mapper.protocol} can't show its bytes")
+        return await session.trace(point)
+
+
+@click.command("read")
+@click.argument("uri")
+@click.argument("address")
+@click.option(
+    "--as",
+    "as_",
+    default="all",
+    show_default=True,
+    type=click.Choice(["all", *(t.value for t in ValueType if t != ValueType.JSON)]),
+    help="The type; all: every plausible reading.",
+)
+@click.option("-o", "--output", type=click.Choice(["json"]))
+def read_command(uri: str, address: str, as_: str, output: str | None) -> None:
+    """Read once, with no file at all: `read modbus://10.0.0.5:502/1 holding:100 --as all`."""
+    from devicemesh.layout import interpretations
+
+    mapper = mapper_for(uri)
+    try:
+        endpoint = mapper.parse_endpoint(uri)
+        where = mapper.parse_address(address)
+    except (ConfigError, ValueError) as error:
+        fail(str(error), WRONG_USE, f"devicemesh read {mapper.protocol}://HOST:PORT/UNIT ADDRESS")
+    type_ = _probe_type(where, as_)
+    point = Point(0, "default/read", "value", type_, endpoint, where)
+    found = guarded(traced(mapper, point), f"devicemesh discover {uri}")
+    readings: list[tuple[str, Any]] = [(as_, found.value)]
+    if as_ == "all" and type_ != ValueType.BOOL:
+        readings = list(interpretations(found.field))
+    if output == "json":
+        body = {
+            "address": address,
+            "bytes": hex_of(found.field),
+            "readings": {n: _plain(v) for n, v in readings},
+        }
+        click.echo(json.dumps(body, ensure_ascii=False))
+        return
+    click.echo(f"{address} = {hex_of(found.field)}")
+    width = max(len(name) for name, _ in readings)
+    for name, value in readings:
+        click.echo(f"  {name:<{width}}  {_text(value)}{_plausible(name, value)}")
+
+
+def _probe_type(where: Any, as_: str) -> ValueType:
+    """For `all`, four registers would be best, but a device may hold fewer: two show every usual type."""
+    if (
+        where.refusal(ValueType.BOOL, "ReadOnly") is None
+        and where.refusal(ValueType.FLOAT32, "ReadOnly") is not None
+    ):
+        return ValueType.BOOL
+    return ValueType.UINT32 if as_ == "all" else ValueType(as_)
+
+
+def _plain(value: Any) -> Any:
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def _text(value: Any) -> str:
+    return (
+        repr(value)
+        if isinstance(value, str)
+        else value_text(value)
+        if not isinstance(value, bytes)
+        else value.hex(" ")
+    )
+
+
+def _plausible(name: str, value: Any) -> str:
+    """A hint at floats of a size that measured values have."""
+    likely = name.startswith("float") and isinstance(value, float) and 1e-4 < abs(value) < 1e7
+    return "  ◄ plausible" if likely else ""
+
+
+@click.command("trace")
+@click.argument("device")
+@click.argument("prop", metavar="PROPERTY")
+@namespace_option
+@click.option("-o", "--output", type=click.Choice(["json"]))
+@click.pass_context
+def trace_command(ctx: click.Context, device: str, prop: str, namespace: str, output: str | None) -> None:
+    """The way of one value from bytes to number: `trace pump-1 speed`."""
+    from devicemesh import plugins
+    from devicemesh.runtime.binding import BoundDevice, bind
+    from devicemesh.runtime.binding import point as point_of
+    from devicemesh.spec.words import suggest
+
+    store = database(ctx)
+    try:
+        declared = store.get(Key("Device", namespace, device))
+    except NotFoundError as error:
+        fail(str(error), PROBLEMS, "devicemesh get devices")
+    models = {m.key: m for m in store.list("DeviceModel", namespace)}
+    bound = bind(declared, models, plugins.load().mappers)
+    if not isinstance(bound, BoundDevice):
+        fail(bound.message, PROBLEMS, f"devicemesh describe {device}")
+    if prop not in bound.properties:
+        hint = suggest(prop, bound.properties)
+        fail(f"{device} has no property `{prop}` {hint}".rstrip(), PROBLEMS, f"devicemesh describe {device}")
+    one = point_of(bound, prop, 0)
+    one = _redirected(ctx, one)
+    found = guarded(traced(bound.mapper, one), f"devicemesh describe {device}")
+    unit = bound.properties[prop].spec.unit or ""
+    if output == "json":
+        body = {
+            "request": hex_of(found.request),
+            "response": hex_of(found.response),
+            "field": hex_of(found.field),
+            "steps": list(found.steps),
+            "value": _plain(found.value),
+            "quality": found.quality.word,
+        }
+        click.echo(json.dumps(body, ensure_ascii=False))
+        return
+    from devicemesh.spec.units import symbol
+
+    click.echo(f"→ {hex_of(found.request)}")
+    click.echo(f"← {hex_of(found.response)}")
+    click.echo(f"  {hex_of(found.field)}")
+    for step in found.steps:
+        click.echo(f"    {step}")
+    mark = MARKS.get(found.quality.word.split(".")[0], " ")
+    click.echo(
+        f"{prop} = {value_text(found.value)} {symbol(unit)}".rstrip() + f"   {mark} {found.quality.word}"
+    )
+
+
+def _redirected(ctx: click.Context, one: Point[Any, Any]) -> Point[Any, Any]:
+    """Where a simulator stands in for the device, ask that."""
+    import dataclasses
+
+    from devicemesh.cli.common import home_of
+
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        addresses = json.loads((home_of(ctx) / "sim.json").read_text())["addresses"]
+        if address := addresses.get(one.endpoint.link()):
+            return dataclasses.replace(one, endpoint=one.endpoint.redirect(address))
+    return one
+
+
+@click.command("discover")
+@click.argument("uri")
+@click.option("-o", "--output", type=click.Choice(["json"]))
+def discover_command(uri: str, output: str | None) -> None:
+    """Look for devices behind an address, or for what is inside one.
+
+    \b
+    discover modbus://10.0.0.5:502     which units answer, and what they are
+    discover modbus://10.0.0.5:502/3   which registers unit 3 has
+    """
+    mapper = mapper_for(uri)
+
+    async def look() -> int:
+        count = 0
+        async for found in mapper.discover(uri):
+            count += 1
+            if output == "json":
+                body = {
+                    "uri": found.uri,
+                    "identity": dict(found.identity),
+                    "points": [list(p) for p in found.points],
+                }
+                click.echo(json.dumps(body, ensure_ascii=False))
+                continue
+            who = "  ".join(f"{k} {v}" for k, v in found.identity.items())
+            click.echo(f"{found.uri}  {who}".rstrip())
+            for where, sample in found.points:
+                click.echo(f"  {where:<24} {sample}")
+        return count
+
+    if not guarded(look(), "devicemesh doctor"):
+        fail(f"nothing answers at {uri}", NOT_REACHABLE, "devicemesh doctor")
