@@ -133,6 +133,10 @@ class Aggregator:
         """The last row of the slot by time, good or bad; PENDING before the first."""
         ...
 
+    def count(self, slot: int) -> int:
+        """Rows pushed for the slot since it was defined."""
+        ...
+
     def alarms(self) -> list[AlarmEvent]:
         """Alarms raised or cleared since the last call."""
         ...
