@@ -1,0 +1,52 @@
+# Everything sets itself up: a virtual environment in .venv, with this checkout installed in it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := -e .[test,broker] -e mappers/modbus -e simulators
+C_SOURCES := $(wildcard devicemesh/_core/*.c devicemesh/_core/*.h)
+
+.PHONY: demo test lint sanitize wheels bench clean dev
+
+demo: $(VENV)/.demo  ## live table; FOR=20 stops by itself
+	@$(BIN)/devicemesh demo $(if $(FOR),--for $(FOR))
+
+test: $(VENV)/.demo  ## everything that needs no network
+	@$(BIN)/pytest -q
+
+dev: $(VENV)/.dev
+
+$(VENV)/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed. Try: apt install python3 python3-venv python3-dev"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, this is $$($(PYTHON) -V). Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv is missing. Try: apt install python3-venv"; rm -rf $(VENV); exit 1; }
+
+$(VENV)/.demo: $(VENV)/bin/python setup.py pyproject.toml mappers/modbus/pyproject.toml simulators/pyproject.toml $(C_SOURCES)
+	@echo "Installing into $(VENV) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check $(PACKAGES) 'rich>=13'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e .[dev]
+	@touch $@
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+wheels: $(VENV)/.dev
+	rm -rf dist
+	$(BIN)/python -m build --wheel --outdir dist . >/dev/null
+	$(BIN)/python -m build --wheel --outdir dist mappers/modbus >/dev/null
+	$(BIN)/python -m build --wheel --outdir dist simulators >/dev/null
+	ls -l dist
+
+sanitize: $(VENV)/.dev
+	bash tests/core/sanitize.sh
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
