@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import zlib
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -17,6 +18,8 @@ class Entry(Generic[T]):
     due: float
     interval: float = field(compare=False)
     what: T = field(compare=False)
+    first: float = field(compare=False)
+    turn: int = field(default=0, compare=False)
     overruns: int = field(default=0, compare=False)  # polls skipped because the one before had not ended
 
 
@@ -35,7 +38,7 @@ class Schedule(Generic[T]):
         return len(self._heap)
 
     def add(self, what: T, interval: float, first: float) -> None:
-        heapq.heappush(self._heap, Entry(first, interval, what))
+        heapq.heappush(self._heap, Entry(first, interval, what, first))
 
     def peek(self) -> Entry[T] | None:
         """The entry that is due first."""
@@ -44,11 +47,13 @@ class Schedule(Generic[T]):
     def done(self, now: float) -> int:
         """Move the first entry to its next turn after `now`; returns how many turns had to be skipped."""
         entry = self._heap[0]
-        entry.due += entry.interval
-        skipped = 0
-        if entry.due <= now:
-            skipped = int((now - entry.due) / entry.interval) + 1
-            entry.due += skipped * entry.interval
-            entry.overruns += skipped
+        entry.turn += 1
+        skipped = max(0, math.floor((now - entry.first) / entry.interval) + 1 - entry.turn)
+        entry.turn += skipped
+        entry.due = entry.first + entry.turn * entry.interval  # from the start: sums would drift
+        if entry.due <= now:  # rounded down to now itself
+            entry.turn, skipped = entry.turn + 1, skipped + 1
+            entry.due = entry.first + entry.turn * entry.interval
+        entry.overruns += skipped
         heapq.heapreplace(self._heap, entry)
         return skipped

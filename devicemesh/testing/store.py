@@ -1,0 +1,157 @@
+"""What every store must do: inherit it, give it a `store` fixture's factory, and run it."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import pytest
+
+from devicemesh.store.base import Event, Key, NotFoundError, Store
+
+KEY = Key("Device", "default", "pump-1")
+
+
+def body(name: str = "pump-1", desired: dict[str, Any] | None = None, **labels: str) -> dict[str, Any]:
+    """A small device."""
+    spec: dict[str, Any] = {"modelRef": {"name": "pump"}, "endpoint": {"toy": {"host": "h"}}}
+    if desired:
+        spec["desired"] = [{"name": n, "value": v} for n, v in desired.items()]
+    metadata: dict[str, Any] = {"name": name, "labels": labels} if labels else {"name": name}
+    return {"apiVersion": "devicemesh.io/v1alpha1", "kind": "Device", "metadata": metadata, "spec": spec}
+
+
+class StoreContract:
+    """Subclass it, implement `open` (each call opens the same, initially empty, store)."""
+
+    @abstractmethod
+    def open(self) -> AbstractAsyncContextManager[Store]: ...
+
+    def run(self, test: Callable[[Store], Coroutine[Any, Any, None]]) -> None:
+        async def main() -> None:
+            async with asyncio.timeout(20), self.open() as store:
+                await test(store)
+
+        asyncio.run(main())
+
+    def test_apply_says_what_it_did(self) -> None:
+        async def test(store: Store) -> None:
+            assert await store.apply([body()]) == [(KEY, "created")]
+            assert await store.apply([body()]) == [(KEY, "unchanged")]
+            assert await store.apply([body(line="a")]) == [(KEY, "configured")]
+            found = await store.get(KEY)
+            assert (found.generation, found.labels) == (1, {"line": "a"})
+
+        self.run(test)
+
+    def test_generation_counts_spec_changes_and_versions_rise(self) -> None:
+        async def test(store: Store) -> None:
+            await store.apply([body()])
+            before = await store.get(KEY)
+            await store.apply([body(desired={"speed": 1})])
+            after = await store.get(KEY)
+            assert after.generation == before.generation + 1
+            assert after.version > before.version
+            assert after.uid == before.uid
+
+        self.run(test)
+
+    def test_status_is_apart_from_spec(self) -> None:
+        async def test(store: Store) -> None:
+            await store.apply([body()])
+            before = await store.get(KEY)
+            status = {"conditions": [{"type": "Ready"}], "properties": [{"name": "speed"}]}
+            await store.patch_status({KEY: status, Key("Device", "default", "gone"): {"x": 1}})
+            found = await store.get(KEY)
+            assert found.status == status
+            assert (found.version, found.generation) == (before.version, before.generation)
+            await store.apply([body(line="b")])
+            assert (await store.get(KEY)).status == status
+
+        self.run(test)
+
+    def test_desired_values_of_others_survive_an_apply(self) -> None:
+        async def test(store: Store) -> None:
+            await store.apply([body(desired={"speed": 1, "fault": 0})])
+            await store.set_desired(KEY, {"level": 5}, "cli")
+            await store.apply([body(desired={"speed": 2})])
+            found = await store.get(KEY)
+            assert {d["name"]: d["value"] for d in found.spec["desired"]} == {"speed": 2, "level": 5}
+            await store.set_desired(KEY, {"level": None}, "cli")
+            assert [d["name"] for d in (await store.get(KEY)).spec["desired"]] == ["speed"]
+
+        self.run(test)
+
+    def test_what_is_not_there(self) -> None:
+        async def test(store: Store) -> None:
+            for call in (store.get(KEY), store.delete(KEY), store.set_desired(KEY, {"speed": 1}, "cli")):
+                with pytest.raises(NotFoundError):
+                    await call
+            assert await store.list("Device") == []
+
+        self.run(test)
+
+    def test_a_deleted_name_can_be_used_again(self) -> None:
+        async def test(store: Store) -> None:
+            await store.apply([body()])
+            first = await store.get(KEY)
+            await store.patch_status({KEY: {"lastSeen": "then"}})
+            await store.delete(KEY)
+            assert await store.list("Device") == []
+            await store.apply([body()])
+            again = await store.get(KEY)
+            assert again.uid != first.uid
+            assert again.version > first.version
+            assert again.status == {}
+
+        self.run(test)
+
+    def test_list_is_by_kind_and_namespace(self) -> None:
+        async def test(store: Store) -> None:
+            other = body("b")
+            other["metadata"]["namespace"] = "site-2"
+            await store.apply([body("c"), body("a"), other])
+            assert [o.key.name for o in await store.list("Device")] == ["a", "c", "b"]
+            assert [o.key.name for o in await store.list("Device", "site-2")] == ["b"]
+            assert await store.list("DeviceModel") == []
+
+        self.run(test)
+
+    def test_a_watch_sees_what_is_there_then_what_changes(self) -> None:
+        async def test(store: Store) -> None:
+            await store.apply([body("a"), body("b")])
+            seen: list[tuple[str, str]] = []
+
+            async def next_is(watch: Any, *expected: tuple[str, str]) -> None:
+                for one in expected:
+                    event: Event = await anext(watch)
+                    seen.append((event.type, event.object.key.name if event.object else ""))
+                    assert seen[-1] == one
+
+            watch = store.watch(("Device",))
+            await next_is(watch, ("added", "a"), ("added", "b"), ("synced", ""))
+            await store.set_desired(Key("Device", "default", "a"), {"speed": 1}, "cli")
+            await next_is(watch, ("modified", "a"))
+            async with self.open() as other:  # another process, for the store
+                await other.apply([body("c")])
+                await other.delete(Key("Device", "default", "b"))
+            await next_is(watch, ("added", "c"), ("deleted", "b"))
+
+        self.run(test)
+
+    def test_status_does_not_disturb_a_watch(self) -> None:
+        async def test(store: Store) -> None:
+            await store.apply([body("a")])
+            watch = store.watch(("Device",))
+            assert [(await anext(watch)).type for _ in range(2)] == ["added", "synced"]
+            async with self.open() as other:
+                for number in range(3):
+                    await other.patch_status({Key("Device", "default", "a"): {"n": number}})
+                await other.apply([body("z")])
+            event = await anext(watch)
+            assert (event.type, event.object and event.object.key.name) == ("added", "z")
+
+        self.run(test)

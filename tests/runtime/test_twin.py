@@ -1,0 +1,103 @@
+from typing import Any
+
+from devicemesh.mapper import Quality
+from devicemesh.spec.device import Property
+from devicemesh.twin import Attempt, Condition, Reported, connected, degraded, delta, desired_applied, ready, same
+
+
+def prop(name: str = "speed", **more: Any) -> Property:
+    defaults = {"type": "float32", "unit": "rpm", "access": "ReadWrite", "minimum": 0, "maximum": 3000}
+    return Property.model_validate({"name": name, **defaults, **more})
+
+
+SPEED = {"speed": prop()}
+GOOD = {"speed": Reported(1000.0, 5, Quality.GOOD)}
+NONE: frozenset[str] = frozenset()
+
+
+def test_an_edit_is_written_unasked() -> None:
+    plan = delta(SPEED, {"speed": 1000}, GOOD, {}, frozenset({"speed"}), 9)
+    assert (plan.writes, plan.settled) == ({"speed": 1000}, {})
+
+
+def test_after_a_restart_only_a_difference_is_written() -> None:
+    same_ = delta(SPEED, {"speed": 1000}, GOOD, {}, NONE, 9)
+    assert (same_.writes, same_.settled["speed"].state) == ({}, "applied")
+    other = delta(SPEED, {"speed": 1200}, GOOD, {}, NONE, 9)
+    assert other.writes == {"speed": 1200}
+
+
+def test_without_a_reading_it_waits() -> None:
+    bad = {"speed": Reported(None, 0, Quality.PENDING)}
+    plan = delta(SPEED, {"speed": 1200}, bad, {}, NONE, 9)
+    assert (plan.writes, plan.settled) == ({}, {})
+
+
+def test_write_only_properties_are_not_waited_for() -> None:
+    plan = delta({"speed": prop(access="WriteOnly")}, {"speed": 1200}, {}, {}, NONE, 9)
+    assert plan.writes == {"speed": 1200}
+
+
+def test_what_the_model_refuses_is_never_written() -> None:
+    properties = {**SPEED, "level": prop("level", access="ReadOnly"), "n": prop("n", type="int16", unit=None)}
+    desired = {"speed": 4200, "level": 1, "n": "7", "nothing": 1}
+    plan = delta(properties, desired, {}, {}, frozenset(desired), 9)
+    assert plan.writes == {}
+    assert {n: a.reason for n, a in plan.settled.items()} == {
+        "speed": "OutOfRange", "level": "ReadOnly", "n": "WrongType", "nothing": "UnknownProperty",
+    }  # fmt: skip
+    assert plan.settled["speed"].message == "4200 is above speed's maximum of 3000 rpm"
+
+
+def test_a_refused_value_is_not_tried_again_but_a_new_one_is() -> None:
+    refused = {"speed": Attempt(1200, "refused", 7, "Refused", "no")}
+    assert delta(SPEED, {"speed": 1200}, GOOD, refused, NONE, 9).writes == {}
+    assert delta(SPEED, {"speed": 1300}, GOOD, refused, NONE, 9).writes == {"speed": 1300}
+    assert delta(SPEED, {"speed": 1200}, GOOD, refused, frozenset({"speed"}), 9).writes == {"speed": 1200}
+
+
+def test_a_failed_write_is_tried_again_in_time() -> None:
+    failed = {"speed": Attempt(1200, "failed", 7, "NoAnswer", "silent", retry_at_ns=100)}
+    assert delta(SPEED, {"speed": 1200}, GOOD, failed, NONE, 99).writes == {}
+    assert delta(SPEED, {"speed": 1200}, GOOD, failed, NONE, 100).writes == {"speed": 1200}
+
+
+def test_drift_is_reported_not_fought() -> None:
+    applied = {"speed": Attempt(1200, "applied", 3)}
+    assert delta(SPEED, {"speed": 1200}, GOOD, applied, NONE, 9).writes == {}
+    found = desired_applied(SPEED, {"speed": 1200}, GOOD, applied, connected=True)
+    assert (found.status, found.reason) == ("False", "Drifted")
+    assert found.message == "speed: the device says 1000.0 rpm, desired is 1200 rpm"
+
+
+def test_desired_applied_names_each_refusal() -> None:
+    attempts = {"speed": Attempt(4200, "refused", 3, "OutOfRange", "too much")}
+    found = desired_applied(SPEED, {"speed": 4200}, GOOD, attempts, connected=True)
+    assert found == Condition("DesiredApplied", "False", "OutOfRange", "speed: too much")
+    waiting = desired_applied(SPEED, {"speed": 1}, {}, {}, connected=False)
+    assert (waiting.reason, waiting.message) == ("Waiting", "speed: waits for the link")
+    assert desired_applied(SPEED, {}, GOOD, {}, connected=True).status == "True"
+
+
+def test_floats_are_compared_as_float32_holds_them() -> None:
+    assert same(0.1, 0.10000000149011612)
+    assert same(1200, 1200.0)
+    assert not same(1200, 1200.1)
+    assert not same(True, 1)
+    assert not same(1, True)
+    assert same("a", "a")
+
+
+def test_connected_and_ready_in_words() -> None:
+    silent = [Reported(None, 5, Quality.NO_ANSWER)]
+    why = ("NoAnswer", "no answer from 10.0.0.5:502 within 1 s")
+    link = connected(silent, True, why)
+    assert link == Condition("Connected", "False", *why)
+    assert connected([Reported(1, 5, Quality.BAD_ADDRESS)], True, None).status == "True"
+    assert connected([Reported(None, 0, Quality.PENDING)], True, None).status == "Unknown"
+    model = Condition("ModelResolved", "True", "Resolved", "")
+    health = degraded({"a": Reported(None, 5, Quality.REFUSED)}, {"a": "exception 4"})
+    assert health.message == "a: exception 4"
+    up = connected(list(GOOD.values()), True, None)
+    assert ready(model, up, health).reason == "Degraded"
+    assert ready(model, link, health).message == why[1]

@@ -1,0 +1,39 @@
+from collections.abc import Callable
+from typing import Literal, Self
+
+import pytest
+from pydantic import Field
+
+from devicemesh.mapper import Address, Endpoint
+from devicemesh.spec.manifest import Manifest, Protocol, load
+from devicemesh.spec.values import ValueType
+
+
+class ToyEndpoint(Endpoint):
+    host: str
+    port: int = Field(default=502, ge=1, le=65535)
+
+    def link(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    def redirect(self, address: str) -> Self:
+        return self
+
+
+class ToyAddress(Address):
+    table: Literal["holding", "input"]
+    offset: int = Field(ge=0, le=65535)
+
+    def refusal(self, type_: ValueType, access: str) -> str | None:
+        return "inputs can only be read" if self.table == "input" and access != "ReadOnly" else None
+
+    def overlap(self, other: Self, type_: ValueType, other_type: ValueType) -> str | None:
+        same = (self.table, self.offset) == (other.table, other.offset)
+        return f"{self.table} {self.offset} as {type_} and as {other_type}" if same and type_ != other_type else None
+
+
+@pytest.fixture
+def check() -> Callable[[str], Manifest]:
+    """Check a manifest against a toy protocol."""
+    protocols = {"toy": Protocol(ToyEndpoint, ToyAddress)}
+    return lambda text: load({"x.yaml": text}, protocols, lambda namespace, name: None)

@@ -1,0 +1,59 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devicemesh.spec.units import TABLE, canonical, symbol
+from devicemesh.spec.values import INTEGER_RANGES, ValueType, duration_ns, mismatch
+
+
+@pytest.mark.parametrize(
+    ("text", "ns"), [("100ms", 10**8), ("1m30s", 90 * 10**9), ("2h", 7200 * 10**9), ("1.5s", 15 * 10**8), ("7us", 7000)]
+)
+def test_durations(text: str, ns: int) -> None:
+    assert duration_ns(text) == ns
+
+
+@pytest.mark.parametrize("text", ["", "5", "ms", "100 ms", "1x", "-1s", "1s2", "1e3s"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        duration_ns(text)
+
+
+@given(st.sampled_from(sorted(INTEGER_RANGES)), st.integers(-(2**65), 2**65))
+def test_integers_fit_exactly_in_their_range(type_: ValueType, value: int) -> None:
+    low, high = INTEGER_RANGES[type_]
+    assert (mismatch(value, type_) is None) == (low <= value <= high)
+
+
+@pytest.mark.parametrize(
+    ("value", "type_"),
+    [("1", ValueType.INT16), (True, ValueType.INT16), (1.0, ValueType.INT16), (1, ValueType.BOOL), (1, ValueType.STRING),
+     (1e39, ValueType.FLOAT32), (float("nan"), ValueType.FLOAT64), ("1", ValueType.FLOAT64)],
+)  # fmt: skip
+def test_nothing_is_coerced(value: object, type_: ValueType) -> None:
+    assert mismatch(value, type_) is not None
+
+
+@pytest.mark.parametrize(
+    ("typed", "ucum"), [("rpm", "/min"), ("degC", "Cel"), ("°C", "Cel"), ("kWh", "kW.h"), ("psi", "[psi]"), ("bar", "bar")]
+)
+def test_units_as_people_type_them(typed: str, ucum: str) -> None:
+    assert canonical(typed) == ucum
+
+
+def test_ambiguous_and_unknown_units_are_refused_with_a_suggestion() -> None:
+    with pytest.raises(ValueError, match="write degC"):
+        canonical("C")
+    with pytest.raises(ValueError, match="did you mean"):
+        canonical("degc")
+
+
+def test_the_unit_table_is_sound() -> None:
+    codes = [unit.ucum for unit in TABLE]
+    assert len(codes) == len(set(codes))
+    claimed: dict[str, str] = {}
+    for unit in TABLE:
+        assert canonical(unit.ucum) == unit.ucum
+        assert symbol(unit.ucum) == unit.symbol
+        for name in {unit.symbol, *unit.spellings} - {""}:
+            assert claimed.setdefault(name, unit.ucum) == unit.ucum, f"{name} names two units"
