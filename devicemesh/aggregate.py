@@ -8,12 +8,35 @@ sink under a policy), or `dropped` under one of the policies below, or it is sti
 from __future__ import annotations
 
 import enum
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from devicemesh._core import _native
 from devicemesh.mapper import Batch, Quality
 from devicemesh.spec.device import STATISTICS
+
+POLICIES = (
+    "deadband",  # change: within the deadband of the value reported last
+    "none",  # report: none
+    "bad",  # no value, and no news: the same quality as reported last, or a window's row
+    "late",  # window: it is closed
+    "future",  # window: more than an hour ahead of the newest `advance`
+    "nonfinite",  # as bad, for NaN and infinities
+    "inexact",  # window: an integer beyond 2^53, or a text
+    "overflow",  # more than max_pending_bytes wait to be taken
+    "undefined",  # no such series
+)
+MASK = (
+    "mean",
+    "min",
+    "max",
+    "first",
+    "last",
+    "stddev",
+)  # bits of a window's statistics; count is always there
 
 
 class Report(enum.IntEnum):
@@ -32,6 +55,24 @@ class Kind(enum.IntEnum):
     INTEGER = 1  # 5
     BOOLEAN = 2  # true
     OBJECT = 3  # text, bytes (base64), structures
+    FLOAT32 = (
+        4  # a float64 that came from a float32: as short as a float32 allows, 0.1 and not 0.10000000149011612
+    )
+
+
+class Tag(enum.IntEnum):
+    """What a row of an object batch is (value.h)."""
+
+    NULL = 0
+    FLOAT = 1
+    INTEGER = 3
+    BOOLEAN = 4
+    STRING = 5
+    BYTES = 6
+    JSON = 7
+
+
+_NO_VALUE = (Tag.NULL, None, math.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +133,83 @@ class AlarmEvent:
     value: float
 
 
-class Aggregator:
-    """All series of one runtime."""
+encode_json = _native.encode_json
+"""One telemetry payload of a record's body and its stream's names: see docs/mqtt.md.
 
-    def __init__(self, epoch: int) -> None: ...
+Floats are shortest round-trip, NaN and Inf are null. Raises ValueError for bytes that are no record, and for
+a property that has no name."""
+
+
+class Aggregator:
+    """All series of one runtime.
+
+    Event time is judged per stream. A window closes when the newest value of its stream, or for a silent
+    stream the clock (`advance`), is past its end by the series' lateness; rows of one batch never make
+    each other late. Each (series, window) is published at most once. A timestamp more than an hour ahead
+    of the newest `advance` moves no clock. The values of a device whose own clock is behind ours by more
+    than a second are judged by that clock. Call `advance` before the first `push`, and then often.
+    """
+
+    def __init__(self, epoch: int, *, max_pending_bytes: int = 64 << 20) -> None:
+        """`epoch` is that of the sink (32 bits).
+
+        When `max_pending_bytes` of records and open windows wait for `take`, further rows are
+        dropped{policy="overflow"}: a change is then reported as soon as there is room.
+        """
+        self._core = _native.Aggregator(epoch, max_pending_bytes)
+        self._series: dict[int, Series] = {}
+        self._names: dict[int, list[str]] = {}
+        self._owners: dict[tuple[int, str], int] = {}
+        self._objects: dict[int, Any] = {}
+        self._events: list[AlarmEvent] = []
 
     def define(self, series: Series) -> None:
-        """Add a series, or change how it is treated (its open windows close first)."""
-        ...
+        """Add a series, or change how it is treated (its open windows close first).
+
+        An alarm goes on under its name; one that is gone is cleared, its value NaN. Raises ValueError.
+        """
+        key = (series.stream, series.name)
+        if self._owners.get(key, series.slot) != series.slot:
+            raise ValueError(
+                f"{series.name!r} of stream {series.stream} already has slot {self._owners[key]}"
+            )
+        unknown = set(series.statistics) - {"count", *MASK}
+        if unknown:
+            raise ValueError(f"unknown statistics: {', '.join(sorted(unknown))}")
+        names = self._names.setdefault(series.stream, [])
+        old = self._series.get(series.slot)
+        carried = {limit.name: index for index, limit in enumerate(old.limits)} if old else {}
+        self._drain()
+        self._core.define(
+            series.slot,
+            series.stream,
+            names.index(series.name) if series.name in names else len(names),
+            series.kind,
+            series.report,
+            sum(1 << bit for bit, name in enumerate(MASK) if name in series.statistics),
+            series.deadband,
+            series.deadband_percent / 100,
+            series.heartbeat_ns,
+            series.window_ns,
+            series.lateness_ns,
+            [(limit.above, limit.limit, limit.clear, carried.get(limit.name, -1)) for limit in series.limits],
+        )
+        self._drain()
+        if old:
+            del self._owners[old.stream, old.name]
+        if series.name not in names:
+            names.append(series.name)
+        self._series[series.slot] = series
+        self._owners[key] = series.slot
 
     def remove(self, slot: int) -> None:
-        """Close the series' windows into its stream's record, then forget it."""
-        ...
+        """Close the series' windows into its stream's record, then forget it; its active alarms are cleared."""
+        self._drain()
+        if self._core.remove(slot):
+            self._drain()
+            series = self._series.pop(slot)
+            del self._owners[series.stream, series.name]
+            self._objects.pop(slot, None)
 
     def forget(self, stream: int) -> None:
         """The stream is gone (its series are removed and its records taken); its number may return."""
@@ -111,27 +217,51 @@ class Aggregator:
 
     def names(self, stream: int) -> Sequence[str]:
         """The property names that the stream's record bodies refer to by index. Only ever appended to."""
-        ...
+        return self._names.setdefault(stream, [])
 
     def push(self, batch: Batch) -> None:
-        """Take rows. A row of an undefined slot is dropped{policy="undefined"}."""
-        ...
+        """Take rows. A row of an undefined slot is dropped{policy="undefined"}.
+
+        Raises ValueError or TypeError, and then takes nothing, where the columns do not fit each other.
+        """
+        if not isinstance(batch.value, list | tuple):
+            self._core.push(batch.slot, batch.time_ns, batch.value, batch.quality)
+            return
+        rows = len(batch.slot)
+        if len(batch.value) != rows:
+            raise ValueError(f"value: {len(batch.value)} rows where there are {rows} slots")
+        times, qualities = _column(batch.time_ns, rows), _column(batch.quality, rows)
+        for slot, time_ns, quality, value in zip(batch.slot, times, qualities, batch.value, strict=True):
+            row = _NO_VALUE if quality >= Quality.BAD else _tagged(value)
+            if row is None:
+                self._core.row(slot, time_ns, Quality.UNDECODABLE, *_NO_VALUE)
+            elif self._core.row(slot, time_ns, quality, *row) and row[0] >= Tag.STRING:
+                self._objects[slot] = bytes(value) if row[0] == Tag.BYTES else value
+        self._core.settle()
 
     def advance(self, now_ns: int) -> None:
         """Close the windows that the clock says are over (plus their lateness), for silent sources."""
-        ...
+        self._core.advance(now_ns)
 
     def take(self) -> list[Record]:
         """Records of every stream that has something to publish, in the order it became ready."""
-        ...
+        return [Record(*record) for record in self._core.take()]
 
     def flush(self) -> None:
         """Close every open window, partial as it is (before a stop)."""
-        ...
+        self._core.flush()
 
     def latest(self, slot: int) -> Reading:
-        """The last row of the slot by time, good or bad; PENDING before the first."""
-        ...
+        """The last row of the slot, good or bad; PENDING before the first. Raises KeyError.
+
+        Values go by their time. A bad row counts on arrival, and so does the value after it: the clocks of
+        a device and of its link may differ.
+        """
+        row = self._core.latest(slot)
+        if row is None:
+            return Reading(0, None, Quality.PENDING)
+        time_ns, value, quality, is_text = row
+        return Reading(time_ns, self._objects[slot] if is_text else value, _quality(quality))
 
     def count(self, slot: int) -> int:
         """Rows pushed for the slot since it was defined."""
@@ -139,28 +269,104 @@ class Aggregator:
 
     def alarms(self) -> list[AlarmEvent]:
         """Alarms raised or cleared since the last call."""
-        ...
+        self._drain()
+        events, self._events = self._events, []
+        return events
+
+    def _drain(self) -> None:
+        for slot, limit, active, time_ns, number in self._core.alarms():
+            alarm = self._series[slot].limits[limit]
+            self._events.append(AlarmEvent(slot, alarm.name, active, alarm.severity, time_ns, number))
 
     @property
-    def read(self) -> int: ...
+    def read(self) -> int:
+        """Rows pushed."""
+        return self._core.counts()[0]
 
     @property
-    def taken(self) -> int: ...
+    def taken(self) -> int:
+        """Rows that left in a record."""
+        return self._core.counts()[2]
 
     @property
-    def pending(self) -> int: ...
+    def pending(self) -> int:
+        """Rows in open windows, or in records not taken yet."""
+        return self._core.counts()[3]
 
     @property
     def dropped(self) -> Mapping[str, int]:
-        """Rows by policy: deadband, none, bad, late, nonfinite, inexact, undefined."""
-        ...
+        """Rows by policy: see POLICIES."""
+        return dict(zip(POLICIES, self._core.counts()[4], strict=True))
 
     @property
     def bad(self) -> int:
         """Rows pushed with a quality below Good."""
-        ...
+        return self._core.counts()[1]
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of open windows, and of records not taken yet."""
+        return self._core.pending_bytes
 
 
-def encode_json(body: bytes, names: Sequence[str]) -> bytes:
-    """One telemetry payload: see docs/mqtt.md. Floats are shortest round-trip, NaN and Inf are null."""
-    ...
+_Tagged = tuple[int, Any, float]  # tag, value, the number for alarms
+
+
+def _column(column: int | Sequence[int], rows: int) -> Sequence[int]:
+    if isinstance(column, int):
+        return [column] * rows
+    if len(column) != rows:
+        raise ValueError(f"a column of {len(column)} rows where there are {rows} slots")
+    return column
+
+
+def _quality(code: int) -> Quality:
+    """The quality of a code; of one that we have no word for, its severity."""
+    try:
+        return Quality(code)
+    except ValueError:
+        return (Quality.GOOD, Quality.UNCERTAIN, Quality.BAD, Quality.BAD)[code >> 6]
+
+
+def _tagged(value: Any) -> _Tagged | None:
+    """A value as the core takes it, or None where JSON can't say it."""
+    if isinstance(value, bool):
+        return Tag.BOOLEAN, int(value), float(value)
+    if isinstance(value, int):
+        return _tagged_integer(value)
+    if isinstance(value, float):
+        return Tag.FLOAT, value, value
+    if isinstance(value, str):
+        return Tag.STRING, value.encode(errors="replace"), math.nan
+    if isinstance(value, bytes | bytearray | memoryview):
+        return Tag.BYTES, bytes(value), math.nan
+    return _NO_VALUE if value is None else _tagged_structure(value)
+
+
+def _tagged_integer(value: int) -> _Tagged | None:
+    if -(1 << 63) <= value < 1 << 63:
+        return Tag.INTEGER, value, float(value)
+    try:
+        return Tag.JSON, str(value).encode(), float(value)
+    except (OverflowError, ValueError):  # beyond float64, or beyond the digits that Python prints
+        return None
+
+
+def _tagged_structure(value: Any) -> _Tagged | None:
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except (ValueError, TypeError, RecursionError):
+        try:
+            text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        except (ValueError, TypeError, RecursionError):
+            return None
+    return Tag.JSON, text.encode(errors="replace"), math.nan
+
+
+def _finite(value: Any) -> Any:
+    """The structure with null for NaN and infinities."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value

@@ -22,3 +22,70 @@ class Plan:
     @property
     def reach(self) -> int:
         """Bytes that a record needs to hold every value."""
+
+@final
+class Aggregator:
+    """All series of one runtime; see aggregate.h. A stream is a device, a property an index in its names."""
+
+    def __new__(cls, epoch: int, max_pending_bytes: int) -> Aggregator: ...
+    def define(
+        self,
+        slot: int,
+        stream: int,
+        property_index: int,
+        kind: int,
+        report: int,
+        mask: int,
+        absolute: float,
+        fraction: float,
+        silence_ns: int,
+        window_ns: int,
+        lateness_ns: int,
+        limits: Sequence[tuple[bool, float, float, int]],
+        /,
+    ) -> None:
+        """Define a slot, or change its rules.
+
+        A limit is (above, limit, clear, index of the old limit that it carries on, or -1). Raises ValueError.
+        """
+
+    def remove(self, slot: int, /) -> bool:
+        """Close a slot's windows and forget it; False if there is none."""
+
+    def push(
+        self, slot: Buffer, time_ns: int | Buffer, value: Buffer | Sequence[object], quality: int | Buffer, /
+    ) -> None:
+        """Take a batch of numbers. Raises TypeError or ValueError for columns that do not fit, and takes nothing."""
+
+    def row(
+        self, slot: int, time_ns: int, quality: int, tag: int, value: float | Buffer | None, number: float, /
+    ) -> bool:
+        """Take one row of a batch (tags: value.h); True if it is the slot's latest now."""
+
+    def settle(self) -> None:
+        """Close what the rows since the last settle ended."""
+
+    def advance(self, now_ns: int, /) -> None:
+        """Close the windows that the clock ends."""
+
+    def flush(self) -> None:
+        """Close every open window."""
+
+    def take(self) -> list[tuple[int, int, int, bytes]]:
+        """The records that wait, as (stream, seq, samples, body)."""
+
+    def latest(self, slot: int, /) -> tuple[int, float | None, int, bool] | None:
+        """(time_ns, value, quality, is_text) of a slot, or None before its first row. Raises KeyError."""
+
+    def alarms(self) -> list[tuple[int, int, bool, int, float]]:
+        """Events since the last call, as (slot, limit, active, time_ns, number)."""
+
+    def counts(self) -> tuple[int, int, int, int, tuple[int, ...]]:
+        """(read, bad, taken, pending, dropped by policy)."""
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of records and open windows."""
+
+def encode_json(body: Buffer, names: Sequence[str], /) -> bytes:
+    """A record's body as a JSON payload. Raises ValueError."""

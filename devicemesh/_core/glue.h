@@ -8,8 +8,13 @@
 struct module_state {
     PyObject *array_type; /* array.array */
     PyObject *plan_type;
+    PyObject *aggregator_type;
 };
 
 extern PyType_Spec plan_spec;
+extern PyType_Spec aggregator_spec;
+
+/* encode_json(body, names) */
+PyObject *glue_encode_json(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
 #endif

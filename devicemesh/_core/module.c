@@ -1,6 +1,14 @@
 /* The extension module: registration only. The core itself never sees Python. */
 #include "glue.h"
 
+static PyObject *add_type(PyObject *module, PyType_Spec *spec)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    if (type && PyModule_AddType(module, (PyTypeObject *)type))
+        Py_CLEAR(type);
+    return type;
+}
+
 static int module_exec(PyObject *module)
 {
     struct module_state *state = PyModule_GetState(module);
@@ -11,10 +19,9 @@ static int module_exec(PyObject *module)
     Py_DECREF(array);
     if (!state->array_type)
         return -1;
-    state->plan_type = PyType_FromModuleAndSpec(module, &plan_spec, NULL);
-    if (!state->plan_type)
-        return -1;
-    return PyModule_AddType(module, (PyTypeObject *)state->plan_type);
+    state->plan_type = add_type(module, &plan_spec);
+    state->aggregator_type = add_type(module, &aggregator_spec);
+    return state->plan_type && state->aggregator_type ? 0 : -1;
 }
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
@@ -22,6 +29,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     struct module_state *state = PyModule_GetState(module);
     Py_VISIT(state->array_type);
     Py_VISIT(state->plan_type);
+    Py_VISIT(state->aggregator_type);
     return 0;
 }
 
@@ -30,8 +38,17 @@ static int module_clear(PyObject *module)
     struct module_state *state = PyModule_GetState(module);
     Py_CLEAR(state->array_type);
     Py_CLEAR(state->plan_type);
+    Py_CLEAR(state->aggregator_type);
     return 0;
 }
+
+PyDoc_STRVAR(encode_json_doc, "encode_json(body, names, /)\n--\n\nA record's body as a JSON payload. Raises ValueError "
+                              "for bytes that are no record, or a property without a name.");
+
+static PyMethodDef module_methods[] = {
+    {"encode_json", (PyCFunction)(void (*)(void))glue_encode_json, METH_FASTCALL, encode_json_doc},
+    {NULL, NULL, 0, NULL},
+};
 
 static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, module_exec}, {0, NULL}};
 
@@ -40,6 +57,7 @@ static struct PyModuleDef module_def = {
     .m_name = "_native",
     .m_doc = "The C core of DeviceMesh.",
     .m_size = sizeof(struct module_state),
+    .m_methods = module_methods,
     .m_slots = module_slots,
     .m_traverse = module_traverse,
     .m_clear = module_clear,

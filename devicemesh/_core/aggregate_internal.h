@@ -1,0 +1,73 @@
+/* What the sources of the aggregator share: aggregate.c (definitions, time, taking), ingest.c (rows in),
+ * publish.c (records out). */
+#ifndef DEVICEMESH_AGGREGATE_INTERNAL_H
+#define DEVICEMESH_AGGREGATE_INTERNAL_H
+
+#include "aggregate.h"
+#include "series.h"
+
+#define FUTURE_NS INT64_C(3600000000000)
+#define OWN_CLOCK_NS INT64_C(1000000000)
+#define NOBODY UINT32_MAX
+enum { MAX_EVENTS = 1 << 16 };
+
+struct aggregator {
+    uint32_t epoch;
+    size_t max_pending_bytes;
+    size_t pending_bytes;
+    int64_t clock; /* the newest advance */
+    bool clock_known;
+    struct counts counts;
+
+    struct series **series; /* by slot; NULL: undefined */
+    uint32_t series_count;
+    struct stream **streams; /* by id; NULL: never used */
+    uint32_t streams_count;
+    uint32_t touched; /* head of the list of streams to settle */
+
+    uint32_t *ready; /* streams with records; room for all streams */
+    uint32_t ready_count;
+    struct alarm_event *events;
+    uint32_t events_count;
+    uint32_t events_capacity;
+};
+
+static inline struct series *series_of(const struct aggregator *a, uint32_t slot)
+{
+    return slot < a->series_count ? a->series[slot] : NULL;
+}
+
+static inline void drop(struct aggregator *a, enum policy policy)
+{
+    a->counts.dropped[policy]++;
+}
+
+static inline bool is_future(const struct aggregator *a, int64_t time)
+{
+    return a->clock_known && time > a->clock + FUTURE_NS;
+}
+
+/* The times after which a row of this series is late for a window that ends there. */
+static inline int64_t closed_until(const struct stream *stream, const struct rules *rules)
+{
+    int64_t floor = stream->floors[rules->property], by_watermark = stream->watermark - rules->lateness_ns;
+    return floor > by_watermark ? floor : by_watermark;
+}
+
+/* Whether `more` bytes may still become pending. */
+bool has_room(const struct aggregator *a, size_t more);
+
+/* Append to the records of the series' stream, or drop the row as overflow. Returns whether it is in. */
+bool publish_reading(struct aggregator *a, struct series *series, int64_t time, uint8_t quality,
+                     const struct value *value);
+
+/* Close the windows of a series that end by `until`, and refuse rows for them from now on. */
+void close_windows(struct aggregator *a, struct series *series, int64_t until);
+
+/* Move a stream's watermark and close what ended. */
+void close_due(struct aggregator *a, struct stream *stream, int64_t watermark);
+
+/* Queue an alarm event; false if there is no room. */
+bool raise_event(struct aggregator *a, struct alarm_event event);
+
+#endif

@@ -1,0 +1,457 @@
+/* Aggregator: the aggregator as `devicemesh.aggregate` sees it. The GIL is its lock. */
+#include "aggregate.h"
+#include "glue.h"
+
+typedef struct {
+    PyObject_HEAD
+    struct aggregator *core;
+    int lent; /* Python objects are being made of what the core lends: nothing may change it meanwhile */
+} Aggregator;
+
+/* The core, or NULL with an exception when a finalizer calls in while its content is lent. */
+static struct aggregator *core_of(PyObject *self)
+{
+    if (!((Aggregator *)self)->lent)
+        return ((Aggregator *)self)->core;
+    PyErr_SetString(PyExc_RuntimeError, "the aggregator was called from inside itself");
+    return NULL;
+}
+
+/* ---- arguments ---- */
+
+static int as_u32(PyObject *object, const char *what, uint32_t *out)
+{
+    long long value = PyLong_AsLongLong(object);
+    if (value == -1 && PyErr_Occurred())
+        return -1;
+    if (value < 0 || value > UINT32_MAX) {
+        PyErr_Format(PyExc_ValueError, "%s %lld is out of range", what, value);
+        return -1;
+    }
+    *out = (uint32_t)value;
+    return 0;
+}
+
+static int as_i64(PyObject *object, int64_t *out)
+{
+    *out = PyLong_AsLongLong(object);
+    return *out == -1 && PyErr_Occurred() ? -1 : 0;
+}
+
+static int as_quality(PyObject *object, uint8_t *out)
+{
+    long value = PyLong_AsLong(object);
+    if (value == -1 && PyErr_Occurred())
+        return -1;
+    if (value < 0 || value > 255) {
+        PyErr_Format(PyExc_ValueError, "quality %ld is not a byte", value);
+        return -1;
+    }
+    *out = (uint8_t)value;
+    return 0;
+}
+
+static int check_count(Py_ssize_t count, Py_ssize_t wanted)
+{
+    if (count == wanted)
+        return 0;
+    PyErr_Format(PyExc_TypeError, "%zd arguments, not %zd", wanted, count);
+    return -1;
+}
+
+/* ---- life ---- */
+
+static PyObject *aggregator_new_object(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"epoch", "max_pending_bytes", NULL};
+    PyObject *epoch_object;
+    Py_ssize_t max_pending_bytes;
+    uint32_t epoch;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "On", names, &epoch_object, &max_pending_bytes) ||
+        as_u32(epoch_object, "epoch", &epoch))
+        return NULL;
+    if (max_pending_bytes < 0) {
+        PyErr_SetString(PyExc_ValueError, "max_pending_bytes is negative");
+        return NULL;
+    }
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    Aggregator *self = allocate ? (Aggregator *)allocate(type, 0) : NULL;
+    if (self && !(self->core = aggregator_new(epoch, (size_t)max_pending_bytes))) {
+        Py_DECREF(self);
+        return PyErr_NoMemory();
+    }
+    return (PyObject *)self;
+}
+
+static void aggregator_dealloc(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    if (((Aggregator *)object)->core)
+        aggregator_free(((Aggregator *)object)->core);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(object);
+    Py_DECREF(type);
+}
+
+/* ---- definitions ---- */
+
+static int parse_limit(PyObject *item, struct limit *limit, int32_t *carry)
+{
+    int above;
+    if (!PyTuple_Check(item)) {
+        PyErr_SetString(PyExc_TypeError, "a limit is a tuple");
+        return -1;
+    }
+    if (!PyArg_ParseTuple(item, "pddi", &above, &limit->limit, &limit->clear, carry))
+        return -1;
+    limit->above = above != 0;
+    limit->active = false;
+    return 0;
+}
+
+static PyObject *define_with(PyObject *self, uint32_t slot, struct rules *rules, PyObject *limits)
+{
+    Py_ssize_t count = PySequence_Size(limits);
+    if (count < 0)
+        return NULL;
+    struct limit *parsed = PyMem_Calloc((size_t)count + 1, sizeof *parsed);
+    int32_t *carry = PyMem_Calloc((size_t)count + 1, sizeof *carry);
+    int failed = !parsed || !carry;
+    if (failed)
+        PyErr_NoMemory();
+    for (Py_ssize_t i = 0; i < count && !failed; i++) {
+        PyObject *item = PySequence_GetItem(limits, i);
+        failed = !item || parse_limit(item, &parsed[i], &carry[i]);
+        Py_XDECREF(item);
+    }
+    enum define_status status = DEFINE_INVALID;
+    struct aggregator *core = failed ? NULL : core_of(self);
+    failed = !core;
+    if (!failed) {
+        rules->limits = parsed;
+        rules->limits_count = count > UINT32_MAX ? UINT32_MAX : (uint32_t)count;
+        status = aggregator_define(core, slot, rules, carry);
+    }
+    PyMem_Free(parsed);
+    PyMem_Free(carry);
+    if (failed)
+        return NULL;
+    if (status == DEFINE_NO_MEMORY)
+        return PyErr_NoMemory();
+    if (status == DEFINE_INVALID) {
+        PyErr_SetString(PyExc_ValueError, "the series' rules are out of range");
+        return NULL;
+    }
+    return Py_NewRef(Py_None);
+}
+
+static PyObject *define(PyObject *self, PyObject *args)
+{
+    struct rules rules = {0};
+    PyObject *slot_object, *stream_object, *property_object, *limits;
+    uint32_t slot;
+    long long silence_ns, window_ns, lateness_ns;
+    if (!PyArg_ParseTuple(args, "OOObbbddLLLO", &slot_object, &stream_object, &property_object, &rules.kind,
+                          &rules.report, &rules.mask, &rules.deadband.absolute, &rules.deadband.fraction, &silence_ns,
+                          &window_ns, &lateness_ns, &limits))
+        return NULL;
+    if (as_u32(slot_object, "slot", &slot) || as_u32(stream_object, "stream", &rules.stream) ||
+        as_u32(property_object, "property", &rules.property))
+        return NULL;
+    rules.deadband.silence_ns = silence_ns;
+    rules.window_ns = window_ns;
+    rules.lateness_ns = lateness_ns;
+    return define_with(self, slot, &rules, limits);
+}
+
+static PyObject *remove_slot(PyObject *self, PyObject *argument)
+{
+    uint32_t slot;
+    struct aggregator *core = core_of(self);
+    if (!core || as_u32(argument, "slot", &slot))
+        return NULL;
+    return PyBool_FromLong(aggregator_remove(core, slot));
+}
+
+/* ---- rows ---- */
+
+/* A buffer of `count` items (any number if negative) whose format is one of `formats`. */
+static int get_column(PyObject *object, Py_buffer *view, const char *what, const char *formats, Py_ssize_t itemsize,
+                      Py_ssize_t count)
+{
+    if (PyObject_GetBuffer(object, view, PyBUF_FORMAT | PyBUF_ND))
+        return -1;
+    const char *format = view->format ? view->format : "B";
+    if (format[0] == '@' || format[0] == '=')
+        format++;
+    if (view->itemsize != itemsize || !format[0] || format[1] || !strchr(formats, format[0]))
+        PyErr_Format(PyExc_TypeError, "%s: a column of '%s' where one of %s is wanted", what, format, formats);
+    else if (count >= 0 && view->len != count * itemsize)
+        PyErr_Format(PyExc_ValueError, "%s: %zd rows where there are %zd slots", what, view->len / itemsize, count);
+    else
+        return 0;
+    PyBuffer_Release(view);
+    return -1;
+}
+
+/* One batch's buffers, held while it is read. `held` of them, in this order. */
+struct held {
+    Py_buffer views[4];
+    int count;
+};
+
+static const uint8_t *hold(struct held *held, PyObject *object, const char *what, const char *formats,
+                           Py_ssize_t itemsize, Py_ssize_t count)
+{
+    Py_buffer *view = &held->views[held->count];
+    if (get_column(object, view, what, formats, itemsize, count))
+        return NULL;
+    held->count++;
+    return view->buf ? view->buf : (const uint8_t *)"";
+}
+
+static int fill_columns(struct held *held, PyObject *const *args, struct columns *columns)
+{
+    if (!(columns->slots = hold(held, args[0], "slot", "IL", 4, -1)))
+        return -1;
+    Py_ssize_t count = held->views[0].len / 4;
+    columns->count = (size_t)count;
+    if (PyLong_Check(args[1]) ? as_i64(args[1], &columns->time)
+                              : !(columns->times = hold(held, args[1], "time_ns", "ql", 8, count)))
+        return -1;
+    const uint8_t *values = hold(held, args[2], "value", "dql", 8, count);
+    if (!values)
+        return -1;
+    const char *format = held->views[held->count - 1].format;
+    if (format[strlen(format) - 1] == 'd')
+        columns->floats = values;
+    else
+        columns->integers = values;
+    if (PyLong_Check(args[3]) ? as_quality(args[3], &columns->quality)
+                              : !(columns->qualities = hold(held, args[3], "quality", "B", 1, count)))
+        return -1;
+    return 0;
+}
+
+static PyObject *push(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    struct held held = {.count = 0};
+    struct columns columns = {0};
+    if (check_count(count, 4))
+        return NULL;
+    int failed = fill_columns(&held, args, &columns);
+    struct aggregator *core = failed ? NULL : core_of(self);
+    if (core)
+        aggregator_push(core, &columns);
+    while (held.count)
+        PyBuffer_Release(&held.views[--held.count]);
+    return core ? Py_NewRef(Py_None) : NULL;
+}
+
+static int parse_value(long tag, PyObject *object, struct value *value, Py_buffer *view)
+{
+    if (tag < VALUE_NULL || tag > VALUE_JSON) {
+        PyErr_SetString(PyExc_ValueError, "unknown tag");
+        return -1;
+    }
+    value->tag = (enum value_tag)tag;
+    if (value_is_float(value)) {
+        value->number = PyFloat_AsDouble(object);
+        return value->number == -1 && PyErr_Occurred() ? -1 : 0;
+    }
+    if (value->tag == VALUE_INTEGER || value->tag == VALUE_BOOLEAN)
+        return as_i64(object, &value->integer);
+    if (!value_is_text(value))
+        return 0;
+    if (PyObject_GetBuffer(object, view, PyBUF_SIMPLE))
+        return -1;
+    value->text = (struct text){view->buf, (size_t)view->len};
+    return 0;
+}
+
+static PyObject *row(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    uint32_t slot;
+    int64_t time;
+    uint8_t quality;
+    struct value value;
+    Py_buffer view;
+    if (check_count(count, 6) || as_u32(args[0], "slot", &slot) || as_i64(args[1], &time) ||
+        as_quality(args[2], &quality))
+        return NULL;
+    long tag = PyLong_AsLong(args[3]);
+    double number = PyFloat_AsDouble(args[5]);
+    if (PyErr_Occurred() || parse_value(tag, args[4], &value, &view))
+        return NULL;
+    struct aggregator *core = core_of(self);
+    bool latest = core && aggregator_row(core, slot, time, quality, &value, number);
+    if (tag >= VALUE_STRING)
+        PyBuffer_Release(&view);
+    return core ? PyBool_FromLong(latest) : NULL;
+}
+
+static PyObject *settle(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    struct aggregator *core = core_of(self);
+    if (core)
+        aggregator_settle(core);
+    return core ? Py_NewRef(Py_None) : NULL;
+}
+
+static PyObject *advance(PyObject *self, PyObject *argument)
+{
+    int64_t now;
+    struct aggregator *core = core_of(self);
+    if (!core || as_i64(argument, &now))
+        return NULL;
+    aggregator_advance(core, now);
+    return Py_NewRef(Py_None);
+}
+
+static PyObject *flush(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    struct aggregator *core = core_of(self);
+    if (core)
+        aggregator_flush(core);
+    return core ? Py_NewRef(Py_None) : NULL;
+}
+
+/* ---- what comes out ---- */
+
+static int append_records(PyObject *list, const struct stream *stream, uint32_t id)
+{
+    for (uint32_t i = 0; i < stream_records(stream); i++) {
+        const uint8_t *body;
+        size_t length;
+        uint64_t seq, samples;
+        stream_record(stream, i, &body, &length, &seq, &samples);
+        PyObject *record = Py_BuildValue("IKKy#", id, (unsigned long long)seq, (unsigned long long)samples,
+                                         (const char *)body, (Py_ssize_t)length);
+        int failed = !record || PyList_Append(list, record);
+        Py_XDECREF(record);
+        if (failed)
+            return -1;
+    }
+    return 0;
+}
+
+static PyObject *take(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    const uint32_t *streams;
+    struct aggregator *core = core_of(self);
+    if (!core)
+        return NULL;
+    ((Aggregator *)self)->lent = 1;
+    uint32_t ready = aggregator_ready(core, &streams);
+    PyObject *list = PyList_New(0);
+    for (uint32_t i = 0; list && i < ready; i++)
+        if (append_records(list, aggregator_stream(core, streams[i]), streams[i]))
+            Py_CLEAR(list); /* nothing is taken: they come again */
+    if (list)
+        aggregator_taken(core);
+    ((Aggregator *)self)->lent = 0;
+    return list;
+}
+
+static PyObject *latest(PyObject *self, PyObject *argument)
+{
+    uint32_t slot;
+    struct aggregator *core = core_of(self);
+    if (!core || as_u32(argument, "slot", &slot))
+        return NULL;
+    const struct latest *found = aggregator_latest(core, slot);
+    if (!found) {
+        PyErr_SetObject(PyExc_KeyError, argument);
+        return NULL;
+    }
+    struct latest row = *found;
+    if (!row.any)
+        return Py_NewRef(Py_None);
+    PyObject *value;
+    if (value_is_float(&row.value))
+        value = PyFloat_FromDouble(row.value.number);
+    else if (row.value.tag == VALUE_INTEGER)
+        value = PyLong_FromLongLong(row.value.integer);
+    else if (row.value.tag == VALUE_BOOLEAN)
+        value = PyBool_FromLong(row.value.integer != 0);
+    else
+        value = Py_NewRef(Py_None);
+    return Py_BuildValue("LNiO", (long long)row.time, value, (int)row.quality,
+                         value_is_text(&row.value) ? Py_True : Py_False);
+}
+
+static PyObject *alarms(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    const struct alarm_event *events;
+    struct aggregator *core = core_of(self);
+    if (!core)
+        return NULL;
+    ((Aggregator *)self)->lent = 1;
+    uint32_t count = aggregator_events(core, &events);
+    PyObject *list = PyList_New(0);
+    for (uint32_t i = 0; list && i < count; i++) {
+        const struct alarm_event *at = &events[i];
+        PyObject *event = Py_BuildValue("IIOLd", at->slot, at->limit, at->active ? Py_True : Py_False,
+                                        (long long)at->time, at->number);
+        if (!event || PyList_Append(list, event))
+            Py_CLEAR(list);
+        Py_XDECREF(event);
+    }
+    if (list)
+        aggregator_events_taken(core);
+    ((Aggregator *)self)->lent = 0;
+    return list;
+}
+
+static PyObject *counts(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    struct aggregator *core = core_of(self);
+    if (!core)
+        return NULL;
+    const struct counts *counted = aggregator_counts(core);
+    PyObject *dropped = PyTuple_New(DROP_COUNT);
+    for (Py_ssize_t i = 0; dropped && i < DROP_COUNT; i++)
+        if (PyTuple_SetItem(dropped, i, PyLong_FromUnsignedLongLong(counted->dropped[i])))
+            Py_CLEAR(dropped);
+    if (!dropped)
+        return NULL;
+    return Py_BuildValue("KKKKN", (unsigned long long)counted->read, (unsigned long long)counted->bad,
+                         (unsigned long long)counted->taken, (unsigned long long)counted->pending, dropped);
+}
+
+static PyObject *pending_bytes(PyObject *self, void *Py_UNUSED(closure))
+{
+    struct aggregator *core = core_of(self);
+    return core ? PyLong_FromSize_t(aggregator_pending_bytes(core)) : NULL;
+}
+
+#define FAST(function) ((PyCFunction)(void (*)(void))(function))
+
+static PyMethodDef aggregator_methods[] = {
+    {"define", define, METH_VARARGS, "Define a slot, or change its rules."},
+    {"remove", remove_slot, METH_O, "Close a slot's windows and forget it; False if there is none."},
+    {"push", FAST(push), METH_FASTCALL, "Take a batch of numbers: slot, time_ns, value, quality."},
+    {"row", FAST(row), METH_FASTCALL, "Take one row: slot, time_ns, quality, tag, value, number."},
+    {"settle", settle, METH_NOARGS, "Close what the rows since the last settle ended."},
+    {"advance", advance, METH_O, "Close the windows that the clock ends."},
+    {"flush", flush, METH_NOARGS, "Close every open window."},
+    {"take", take, METH_NOARGS, "The records that wait, as (stream, seq, samples, body)."},
+    {"latest", latest, METH_O, "(time_ns, value, quality, is_text) of a slot, or None before its first row."},
+    {"alarms", alarms, METH_NOARGS, "Events since the last call, as (slot, limit, active, time_ns, number)."},
+    {"counts", counts, METH_NOARGS, "(read, bad, taken, pending, dropped by policy)."},
+    {NULL, NULL, 0, NULL},
+};
+static PyGetSetDef aggregator_properties[] = {
+    {"pending_bytes", pending_bytes, NULL, "Bytes of records and open windows.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+static PyType_Slot aggregator_slots[] = {
+    {Py_tp_doc, "Aggregator(epoch, max_pending_bytes)\n--\n\nAll series of one runtime; see aggregate.h."},
+    {Py_tp_new, aggregator_new_object},
+    {Py_tp_dealloc, aggregator_dealloc},
+    {Py_tp_methods, aggregator_methods},
+    {Py_tp_getset, aggregator_properties},
+    {0, NULL},
+};
+PyType_Spec aggregator_spec = {"devicemesh._core._native.Aggregator", sizeof(Aggregator), 0, Py_TPFLAGS_DEFAULT,
+                               aggregator_slots};

@@ -1,0 +1,183 @@
+#include <math.h>
+#include <string.h>
+
+#include "aggregate_internal.h"
+#include "quality.h"
+
+/* Whether a row becomes the latest. Between values the time decides, unless the one we hold is from the future;
+ * a bad row always counts, as does a value after it: the clocks of a device and of its link may differ. */
+static bool is_latest(const struct aggregator *a, const struct latest *latest, int64_t time, uint8_t quality)
+{
+    return !latest->any || quality_is_bad(quality) || quality_is_bad(latest->quality) || time >= latest->time ||
+           is_future(a, latest->time);
+}
+
+/* Let a value's time move its stream's clock; windows close in `aggregator_settle`. */
+static void touch(struct aggregator *a, uint32_t id, int64_t time)
+{
+    struct stream *stream = a->streams[id];
+    stream->pushed = true;
+    if (time <= stream->newest || time > TIME_LIMIT || is_future(a, time))
+        return;
+    stream->newest = time;
+    if (!stream->touched) {
+        stream->touched = true;
+        stream->next_touched = a->touched;
+        a->touched = id;
+    }
+}
+
+static void watch(struct aggregator *a, uint32_t slot, struct series *series, int64_t time, double number)
+{
+    for (uint32_t i = 0; i < series->rules.limits_count; i++) {
+        struct limit *limit = &series->limits[i];
+        bool active = limit_next(limit, number);
+        /* Without room for the event the state stays, and the next value raises it. */
+        if (active != limit->active && raise_event(a, (struct alarm_event){slot, i, active, time, number}))
+            limit->active = active;
+    }
+}
+
+static void report(struct aggregator *a, struct series *series, int64_t time, uint8_t quality,
+                   const struct value *value, enum policy why_bad)
+{
+    struct reported *last = &series->reported;
+    bool on_change = series->rules.report == REPORT_CHANGE;
+    const struct deadband *deadband = on_change ? &series->rules.deadband : NULL;
+    if (quality_is_bad(quality)) {
+        if (!report_bad(last, deadband, time, quality)) {
+            drop(a, why_bad);
+            return;
+        }
+    } else if (on_change && !report_change(last, deadband, time, quality, value)) {
+        drop(a, DROP_DEADBAND);
+        return;
+    }
+    if (!publish_reading(a, series, time, quality, value))
+        return;
+    if (on_change) {
+        report_remember(last, time, quality, value);
+    } else {
+        last->any = true;
+        last->quality = quality;
+    }
+}
+
+static struct window *window_for(struct aggregator *a, struct series *series, int64_t start)
+{
+    struct window *window = windows_find(&series->windows, start);
+    if (window)
+        return window;
+    if (!has_room(a, sizeof *window))
+        return NULL;
+    window = windows_open(&series->windows, start);
+    if (window) {
+        struct stream *stream = a->streams[series->rules.stream];
+        int64_t due = start + series->rules.window_ns + series->rules.lateness_ns;
+        a->pending_bytes += sizeof *window;
+        if (due < stream->next_close)
+            stream->next_close = due;
+    }
+    return window;
+}
+
+static void accumulate(struct aggregator *a, struct series *series, int64_t time, uint8_t quality,
+                       const struct value *value, enum policy why_bad)
+{
+    if (is_future(a, time) || time > TIME_LIMIT) {
+        drop(a, DROP_FUTURE);
+        return;
+    }
+    int64_t length = series->rules.window_ns;
+    const struct stream *stream = a->streams[series->rules.stream];
+    if (time < -TIME_LIMIT || window_start(time, length) + length <= closed_until(stream, &series->rules)) {
+        drop(a, DROP_LATE);
+        return;
+    }
+    struct window *window = window_for(a, series, window_start(time, length));
+    if (!window) {
+        drop(a, DROP_OVERFLOW);
+    } else if (quality_is_bad(quality)) {
+        window->bad++;
+        drop(a, why_bad);
+    } else if (!value_is_exact(value)) {
+        window->bad++;
+        drop(a, DROP_INEXACT);
+    } else {
+        window_add(window, time, value_number(value));
+        a->counts.pending++;
+    }
+}
+
+bool aggregator_row(struct aggregator *a, uint32_t slot, int64_t time, uint8_t quality, const struct value *raw,
+                    double number)
+{
+    a->counts.read++;
+    a->counts.bad += quality >= QUALITY_UNCERTAIN;
+    struct series *series = series_of(a, slot);
+    if (!series) {
+        drop(a, DROP_UNDEFINED);
+        return false;
+    }
+    enum policy why_bad = DROP_BAD;
+    struct value value = *raw;
+    if (!quality_is_bad(quality)) {
+        if (value.tag == VALUE_NULL) {
+            quality = QUALITY_BAD;
+        } else if (value_is_text(&value) && !value_text_valid(&value)) {
+            quality = QUALITY_UNDECODABLE;
+        } else if (value_is_float(&value) && !isfinite(value.number)) {
+            quality = QUALITY_BAD;
+            why_bad = DROP_NONFINITE;
+        }
+    }
+    if (quality_is_bad(quality)) {
+        value.tag = VALUE_NULL;
+    } else {
+        value = value_of_kind(series->rules.kind, &value);
+        touch(a, series->rules.stream, time);
+    }
+    bool latest = is_latest(a, &series->latest, time, quality);
+    if (latest) {
+        series->latest = (struct latest){true, quality, time, value};
+        if (value.tag != VALUE_NULL && series->rules.limits_count)
+            watch(a, slot, series, time, number);
+    }
+    if (series->rules.report == REPORT_NONE)
+        drop(a, DROP_NONE);
+    else if (series->rules.report == REPORT_WINDOW)
+        accumulate(a, series, time, quality, &value, why_bad);
+    else
+        report(a, series, time, quality, &value, why_bad);
+    return latest;
+}
+
+void aggregator_push(struct aggregator *a, const struct columns *columns)
+{
+    struct value value = {.tag = columns->floats ? VALUE_FLOAT : VALUE_INTEGER};
+    const uint8_t *values = columns->floats ? columns->floats : columns->integers;
+    int64_t time = columns->time;
+    uint8_t quality = columns->quality;
+    for (size_t i = 0; i < columns->count; i++) {
+        uint32_t slot;
+        memcpy(&slot, columns->slots + 4 * i, sizeof slot);
+        memcpy(&value.integer, values + 8 * i, sizeof value.integer); /* either member of the union */
+        if (columns->times)
+            memcpy(&time, columns->times + 8 * i, sizeof time);
+        if (columns->qualities)
+            quality = columns->qualities[i];
+        aggregator_row(a, slot, time, quality, &value, value_number(&value));
+    }
+    aggregator_settle(a);
+}
+
+void aggregator_settle(struct aggregator *a)
+{
+    while (a->touched != NOBODY) {
+        struct stream *stream = a->streams[a->touched];
+        a->touched = stream->next_touched;
+        stream->touched = false;
+        stream->own_clock = a->clock_known && a->clock - stream->newest > OWN_CLOCK_NS;
+        close_due(a, stream, stream->newest);
+    }
+}

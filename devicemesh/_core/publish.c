@@ -1,0 +1,115 @@
+#include <math.h>
+#include <stdlib.h>
+
+#include "aggregate_internal.h"
+
+bool has_room(const struct aggregator *a, size_t more)
+{
+    return more <= a->max_pending_bytes && a->pending_bytes <= a->max_pending_bytes - more;
+}
+
+/* Account for what was appended to a stream's records since `before`. */
+static void appended(struct aggregator *a, uint32_t id, size_t before)
+{
+    struct stream *stream = a->streams[id];
+    a->pending_bytes += stream->body.length - before;
+    if (!stream->ready) {
+        stream->ready = true;
+        a->ready[a->ready_count++] = id;
+    }
+}
+
+bool publish_reading(struct aggregator *a, struct series *series, int64_t time, uint8_t quality,
+                            const struct value *value)
+{
+    const struct rules *rules = &series->rules;
+    struct stream *stream = a->streams[rules->stream];
+    size_t before = stream->body.length;
+    size_t text = value_is_text(value) ? value->text.length : 0;
+    if (!has_room(a, RECORD_HEADER + RECORD_ROW_MAX + RECORD_READING_MAX + text) ||
+        !stream_reading(stream, a->epoch, &series->row_seen, time, rules->property, quality, value)) {
+        drop(a, DROP_OVERFLOW);
+        return false;
+    }
+    appended(a, rules->stream, before);
+    a->counts.pending++;
+    return true;
+}
+
+static void publish_window(struct aggregator *a, const struct rules *rules, const struct window *window)
+{
+    struct stream *stream = a->streams[rules->stream];
+    struct record_window record = {
+        .property = rules->property,
+        .kind = rules->kind,
+        .mask = rules->mask,
+        .start = window->start,
+        .length_ns = (uint64_t)rules->window_ns,
+        .count = window->count,
+        .bad = window->bad,
+        .statistics = {window_mean(window), NAN, NAN, NAN, NAN, window_stddev(window)},
+    };
+    if (window->count) {
+        record.statistics[STATISTIC_MIN] = window->min;
+        record.statistics[STATISTIC_MAX] = window->max;
+        record.statistics[STATISTIC_FIRST] = window->first;
+        record.statistics[STATISTIC_LAST] = window->last;
+    }
+    size_t before = stream->body.length;
+    if (stream_window(stream, a->epoch, &record)) {
+        appended(a, rules->stream, before);
+    } else { /* there was room for it, so this is the machine's memory */
+        a->counts.pending -= window->count;
+        a->counts.dropped[DROP_OVERFLOW] += window->count;
+    }
+}
+
+void close_windows(struct aggregator *a, struct series *series, int64_t until)
+{
+    struct windows *windows = &series->windows;
+    const struct rules *rules = &series->rules;
+    int64_t *floor = &a->streams[rules->stream]->floors[rules->property];
+    uint32_t closed = 0;
+    while (closed < windows->count && windows->items[closed].start + rules->window_ns <= until) {
+        *floor = windows->items[closed].start + rules->window_ns;
+        a->pending_bytes -= sizeof(struct window);
+        publish_window(a, rules, &windows->items[closed++]);
+    }
+    windows_drop(windows, closed);
+}
+
+void close_due(struct aggregator *a, struct stream *stream, int64_t watermark)
+{
+    if (watermark <= stream->watermark)
+        return;
+    stream->watermark = watermark;
+    if (watermark < stream->next_close)
+        return;
+    stream->next_close = INT64_MAX;
+    for (uint32_t i = 0; i < stream->members_count; i++) {
+        struct series *series = a->series[stream->members[i]];
+        const struct rules *rules = &series->rules;
+        close_windows(a, series, watermark - rules->lateness_ns);
+        if (series->windows.count) {
+            int64_t due = series->windows.items[0].start + rules->window_ns + rules->lateness_ns;
+            if (due < stream->next_close)
+                stream->next_close = due;
+        }
+    }
+}
+
+bool raise_event(struct aggregator *a, struct alarm_event event)
+{
+    if (a->events_count == MAX_EVENTS)
+        return false;
+    if (a->events_count == a->events_capacity) {
+        uint32_t capacity = a->events_capacity ? a->events_capacity * 2 : 16;
+        struct alarm_event *events = realloc(a->events, capacity * sizeof *events);
+        if (!events)
+            return false;
+        a->events = events;
+        a->events_capacity = capacity;
+    }
+    a->events[a->events_count++] = event;
+    return true;
+}

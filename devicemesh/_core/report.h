@@ -1,0 +1,40 @@
+/* Which rows of a series leave as readings: every one, or what leaves the deadband. */
+#ifndef DEVICEMESH_REPORT_H
+#define DEVICEMESH_REPORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "buffer.h"
+#include "value.h"
+
+struct deadband {
+    double absolute;
+    double fraction;   /* of the value reported last; the larger of the two holds */
+    int64_t silence_ns; /* report again after so long, changed or not; 0: never */
+};
+
+/* What was reported last. All zero: nothing yet. */
+struct reported {
+    bool any;
+    uint8_t quality;
+    struct value value; /* numbers; of a text only the tag */
+    int64_t time;
+    struct buffer text;
+};
+
+/* Whether a value is a change: beyond the deadband, of another quality, after the silence, or the first. */
+bool report_change(const struct reported *last, const struct deadband *deadband, int64_t time, uint8_t quality,
+                   const struct value *value);
+
+/* Whether a row without a value is news: another quality than reported last, or (`deadband` given) the silence
+ * is over. */
+bool report_bad(const struct reported *last, const struct deadband *deadband, int64_t time, uint8_t quality);
+
+/* Remember a row as reported. Without memory for its text, the next row counts as the first again. */
+void report_remember(struct reported *last, int64_t time, uint8_t quality, const struct value *value);
+
+/* Forget all. */
+void report_reset(struct reported *last);
+
+#endif

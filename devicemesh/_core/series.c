@@ -1,0 +1,66 @@
+#include "series.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "record.h"
+#include "text.h"
+
+#define MAX_EXACT INT64_C(9007199254740992) /* 2^53 */
+
+bool rules_valid(const struct rules *rules)
+{
+    const struct deadband *deadband = &rules->deadband;
+    if (rules->stream >= MAX_IDS || rules->property >= MAX_IDS || rules->kind >= KIND_COUNT ||
+        rules->report >= REPORT_COUNT || rules->mask >> STATISTIC_COUNT || rules->limits_count > MAX_LIMITS)
+        return false;
+    if (!(deadband->absolute >= 0) || !(deadband->fraction >= 0) || deadband->silence_ns < 0)
+        return false;
+    if (rules->lateness_ns < 0 || rules->lateness_ns > MAX_SPAN_NS)
+        return false;
+    return rules->report != REPORT_WINDOW || (rules->window_ns > 0 && rules->window_ns <= MAX_SPAN_NS);
+}
+
+struct value value_of_kind(uint8_t kind, const struct value *value)
+{
+    struct value as = *value;
+    if (value_is_text(value) || kind == KIND_OBJECT)
+        return as;
+    double number = value_number(value);
+    if (kind == KIND_BOOLEAN) {
+        as.tag = VALUE_BOOLEAN;
+        as.integer = number != 0;
+    } else if (kind != KIND_INTEGER) {
+        as.number = number;
+        as.tag = kind == KIND_FLOAT32 && is_float32(number) ? VALUE_FLOAT32 : VALUE_FLOAT;
+    } else if (!value_is_float(value)) {
+        as.tag = VALUE_INTEGER;
+    } else if (fabs(number) <= (double)MAX_EXACT && number == (double)(int64_t)number) {
+        as.tag = VALUE_INTEGER; /* other floats stay what they are: nothing is cut off */
+        as.integer = (int64_t)number;
+    }
+    return as;
+}
+
+bool value_is_exact(const struct value *value)
+{
+    if (value_is_text(value))
+        return false;
+    return value->tag != VALUE_INTEGER || (value->integer <= MAX_EXACT && value->integer >= -MAX_EXACT);
+}
+
+bool value_text_valid(const struct value *value)
+{
+    if (value->text.length > RECORD_TEXT_MAX)
+        return false;
+    if (value->tag == VALUE_STRING)
+        return utf8_valid(value->text.bytes, value->text.length);
+    return value->tag == VALUE_BYTES || json_valid(value->text.bytes, value->text.length);
+}
+
+void series_free(struct series *series)
+{
+    report_reset(&series->reported);
+    free(series->windows.items);
+    free(series);
+}
