@@ -212,8 +212,8 @@ class Aggregator:
             self._objects.pop(slot, None)
 
     def forget(self, stream: int) -> None:
-        """The stream is gone (its series are removed and its records taken); its number may return."""
-        ...
+        """The stream is gone: its series are removed, its records taken. Its number is not used again."""
+        self._names.pop(stream, None)
 
     def names(self, stream: int) -> Sequence[str]:
         """The property names that the stream's record bodies refer to by index. Only ever appended to."""

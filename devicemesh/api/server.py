@@ -1,4 +1,4 @@
-"""The HTTP server: /healthz, /readyz, /metrics and /api/v1/devices. Built on the runtime, never in its way."""
+"""The HTTP server: health, metrics and twins of the running devices, beside the data path."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def example() -> Path:
     for folder in (Path.cwd(), Path(devicemesh.__file__).parent.parent):
         if (folder / "examples/factory").is_dir():
             return folder / "examples/factory"
-    fail("examples/factory is not here", WRONG_USE, "devicemesh demo -f DIR")
+    return fail("examples/factory is not here", WRONG_USE, "devicemesh demo -f DIR")
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ def set_up_logging(level: str, form: str) -> None:
 async def running(
     settings: Settings, redirects: Mapping[str, str]
 ) -> AsyncIterator[tuple[Runtime, str, str | None]]:
-    """Broker (when none is given), store, sink, runtime and HTTP; yields the runtime, broker URL and API URL."""
+    """Broker (when none is given), store, sink, runtime, HTTP; yields the runtime and both URLs."""
     from devicemesh import plugins
     from devicemesh.sink.broker import embedded_broker
     from devicemesh.sink.mqtt import MqttSink

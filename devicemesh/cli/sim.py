@@ -54,6 +54,13 @@ def simulated(files: Sequence[Path]) -> dict[str, list[Any]]:
     return devices
 
 
+def _prepare(home: Path) -> tuple[Path, Path]:
+    """The control socket's path, free, and that of the description."""
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (home / SOCKET).unlink(missing_ok=True)
+    return home / SOCKET, home / FILE
+
+
 @contextlib.asynccontextmanager
 async def serving(
     devices: Mapping[str, Sequence[Any]], seed: int, host: str, home: Path
@@ -73,13 +80,10 @@ async def serving(
         owners = {
             d.name: one for one, declared in zip(running, devices.values(), strict=True) for d in declared
         }
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = home / SOCKET
-        path.unlink(missing_ok=True)
+        path, described = _prepare(home)
         server = await asyncio.start_unix_server(lambda r, w: _control(r, w, owners), path)
         stack.callback(path.unlink, missing_ok=True)
         stack.callback(server.close)
-        described = home / FILE
         described.write_text(json.dumps({"pid": os.getpid(), "addresses": addresses}, indent=2))
         stack.callback(described.unlink, missing_ok=True)
         yield addresses

@@ -135,6 +135,8 @@ def kind(type_: ValueType) -> Kind:
         return Kind.BOOLEAN
     if type_.is_integer:
         return Kind.INTEGER
+    if type_ in (ValueType.FLOAT16, ValueType.FLOAT32):
+        return Kind.FLOAT32
     return Kind.FLOAT if type_.is_float else Kind.OBJECT
 
 

@@ -7,7 +7,8 @@ CODES: dict[str, str] = {
 Mostly the indentation, a missing `:` or a quote that was not closed, on the line named or the one above.""",
     "no-file": """The file or folder can't be read, or the folder holds no *.yaml.""",
     "too-large": """A file of this size is no manifest. Split it.""",
-    "too-deep": """Values are nested deeper, or are more, than any manifest has: perhaps an alias refers to itself.""",
+    "too-deep": """Values are nested deeper, or are more, than any manifest has:
+perhaps an alias refers to itself.""",
     "duplicate-key": """The same key stands twice in one map; YAML would silently take one of them. Remove one.""",
     "duplicate-name": """Two resources of a kind, or two properties, alarms or desired values, have one name.""",
     "unknown-kind": """Every document declares `kind: Device` or `kind: DeviceModel`.""",

@@ -100,7 +100,7 @@ def _plain(node: Mapping[str, Any], defs: Mapping[str, Any], name: str) -> dict[
         out["enum"] = [node["const"]]
     if "properties" in node:
         out["properties"] = {key: _plain(child, defs, key) for key, child in node["properties"].items()}
-        out["required"] = node["required"] if "required" in node else None
+        out["required"] = node.get("required")
     elif "additionalProperties" in node or node.get("type") == "object":
         inner = node.get("additionalProperties")
         typed = isinstance(inner, dict) and "type" in inner

@@ -2,7 +2,17 @@ from typing import Any
 
 from devicemesh.mapper import Quality
 from devicemesh.spec.device import Property
-from devicemesh.twin import Attempt, Condition, Reported, connected, degraded, delta, desired_applied, ready, same
+from devicemesh.twin import (
+    Attempt,
+    Condition,
+    Reported,
+    connected,
+    degraded,
+    delta,
+    desired_applied,
+    ready,
+    same,
+)
 
 
 def prop(name: str = "speed", **more: Any) -> Property:

@@ -29,7 +29,11 @@ class ToyAddress(Address):
 
     def overlap(self, other: Self, type_: ValueType, other_type: ValueType) -> str | None:
         same = (self.table, self.offset) == (other.table, other.offset)
-        return f"{self.table} {self.offset} as {type_} and as {other_type}" if same and type_ != other_type else None
+        return (
+            f"{self.table} {self.offset} as {type_} and as {other_type}"
+            if same and type_ != other_type
+            else None
+        )
 
 
 @pytest.fixture

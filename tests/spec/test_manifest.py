@@ -139,7 +139,9 @@ def test_an_alias_bomb_is_refused_quickly(check: Check) -> None:
     assert [p.code for p in check(bomb).problems] == ["too-deep"]
 
 
-@pytest.mark.parametrize("text", ["[" * 3000, "a: " * 500, "\x00", "\ufeff", "%YAML 9.9\n---\na: 1", "? [a]\n: 1"])
+@pytest.mark.parametrize(
+    "text", ["[" * 3000, "a: " * 500, "\x00", "\ufeff", "%YAML 9.9\n---\na: 1", "? [a]\n: 1"]
+)
 def test_nothing_crashes_it(check: Check, text: str) -> None:
     check(text)
 

@@ -7,7 +7,8 @@ from devicemesh.spec.values import INTEGER_RANGES, ValueType, duration_ns, misma
 
 
 @pytest.mark.parametrize(
-    ("text", "ns"), [("100ms", 10**8), ("1m30s", 90 * 10**9), ("2h", 7200 * 10**9), ("1.5s", 15 * 10**8), ("7us", 7000)]
+    ("text", "ns"),
+    [("100ms", 10**8), ("1m30s", 90 * 10**9), ("2h", 7200 * 10**9), ("1.5s", 15 * 10**8), ("7us", 7000)],
 )
 def test_durations(text: str, ns: int) -> None:
     assert duration_ns(text) == ns
@@ -35,7 +36,8 @@ def test_nothing_is_coerced(value: object, type_: ValueType) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "ucum"), [("rpm", "/min"), ("degC", "Cel"), ("°C", "Cel"), ("kWh", "kW.h"), ("psi", "[psi]"), ("bar", "bar")]
+    ("typed", "ucum"),
+    [("rpm", "/min"), ("degC", "Cel"), ("°C", "Cel"), ("kWh", "kW.h"), ("psi", "[psi]"), ("bar", "bar")],
 )
 def test_units_as_people_type_them(typed: str, ucum: str) -> None:
     assert canonical(typed) == ucum

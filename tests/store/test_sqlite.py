@@ -20,7 +20,9 @@ class TestSqliteStore(StoreContract):
         return SqliteStore(self.path, poll_s=0.01)
 
 
-def test_a_watcher_behind_forgotten_history_lists_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_watcher_behind_forgotten_history_lists_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sqlite, "_TOMBSTONES", 1)
     store = Database(tmp_path / "store.db")
     store.apply([body(f"d{i}") for i in range(5)])
