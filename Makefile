@@ -45,8 +45,12 @@ wheels: $(VENV)/.dev
 sanitize: $(VENV)/.dev
 	bash tests/core/sanitize.sh
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/run.py
+
+$(VENV)/.bench: $(VENV)/.demo
+	@$(BIN)/pip install --quiet --disable-pip-version-check orjson psutil
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
