@@ -203,7 +203,7 @@ class Aggregator:
         self._owners[key] = series.slot
 
     def remove(self, slot: int) -> None:
-        """Close the series' windows into its stream's record, then forget it; its active alarms are cleared."""
+        """Close the series' windows into its stream's record and forget it; its active alarms are cleared."""
         self._drain()
         if self._core.remove(slot):
             self._drain()

@@ -55,7 +55,7 @@ class Aggregator:
     def push(
         self, slot: Buffer, time_ns: int | Buffer, value: Buffer | Sequence[object], quality: int | Buffer, /
     ) -> None:
-        """Take a batch of numbers. Raises TypeError or ValueError for columns that do not fit, and takes nothing."""
+        """Take a batch of numbers. Raises TypeError or ValueError for columns that do not fit: then none."""
 
     def row(
         self, slot: int, time_ns: int, quality: int, tag: int, value: float | Buffer | None, number: float, /

@@ -1,4 +1,4 @@
-/* Written by pow10.py: the 128 leading bits of 10^k, -292 <= k <= 324, rounded up: {high, low}. */
+/* Written by pow10.py: the 128 leading bits of 10^-292 to 10^324, rounded up: {high, low}. */
 #ifndef DEVICEMESH_POW10_H
 #define DEVICEMESH_POW10_H
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 SMALLEST, LARGEST = -292, 324  # the powers of ten that printing any double needs
 
 _HEAD = """\
-/* Written by pow10.py: the 128 leading bits of 10^k, {smallest} <= k <= {largest}, rounded up: {{high, low}}. */
+/* Written by pow10.py: the 128 leading bits of 10^{smallest} to 10^{largest}, rounded up: {{high, low}}. */
 #ifndef DEVICEMESH_POW10_H
 #define DEVICEMESH_POW10_H
 

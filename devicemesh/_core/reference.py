@@ -1,0 +1,409 @@
+"""The readable twin of the C core: aggregation. Beside it: reference_decode, reference_record.
+
+Written for people and for the differential tests, which hold it and the core equal to the last bit; nothing
+else uses it. `Aggregator` has the methods of `_native.Aggregator`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from devicemesh._core import reference_record as record
+from devicemesh._core.reference_record import Tag, Value
+
+UNDECODABLE, BAD, UNCERTAIN = 0x85, 0x80, 0x40
+FLOAT, INTEGER, BOOLEAN, OBJECT, FLOAT32 = range(5)  # kinds
+NONE, EVERY, CHANGE, WINDOW = range(4)  # reports
+DEADBAND, UNREPORTED, NO_VALUE, LATE, FUTURE, NONFINITE, INEXACT, OVERFLOW, UNDEFINED = range(9)  # policies
+FUTURE_NS, OWN_CLOCK_NS = 3600 * 10**9, 10**9
+TIME_LIMIT = 4_500_000_000_000_000_000
+MAX_EXACT = 1 << 53
+MAX_EVENTS = 1 << 16
+WINDOW_BYTES = 96  # sizeof(struct window)
+RECORD_SOFT_MAX = 8192
+
+
+@dataclass
+class Reported:
+    """What was reported of a series last."""
+
+    time: int
+    quality: int
+    value: Value
+
+
+@dataclass
+class Series:
+    stream: int
+    property: int
+    kind: int
+    report: int
+    mask: int
+    absolute: float
+    fraction: float
+    silence: int
+    length: int
+    lateness: int
+    limits: Sequence[tuple[bool, float, float, int]]
+    active: list[bool] = field(default_factory=list)
+    latest: tuple[int, int, Value] | None = None  # time, quality, value
+    reported: Reported | None = None
+    windows: dict[int, Window] = field(default_factory=dict)  # by start
+
+
+@dataclass
+class Window:
+    rows: list[tuple[int, float]] = field(default_factory=list)  # time, number, in order of arrival
+    bad: int = 0
+
+    def statistics(self) -> list[float]:
+        """Mean, min, max, first, last, sample standard deviation; NaN where there is none."""
+        if not self.rows:
+            return [math.nan] * 6
+        numbers = [number for _, number in self.rows]
+        count, shift, total, squares = len(numbers), numbers[0], 0.0, 0.0
+        for number in numbers:  # not sum(): newer Pythons compensate it
+            total += number - shift
+            squares += (number - shift) * (number - shift)
+        low, high = min(numbers), max(numbers)
+        mean = min(max(shift + total / count, low), high) if math.isfinite(total) else math.nan
+        variance = (squares - total * total / count) / (count - 1) if count > 1 else math.nan
+        deviation = math.sqrt(max(variance, 0.0)) if math.isfinite(variance) else math.nan
+        first = min(self.rows, key=lambda row: row[0])[1]
+        last = max(enumerate(self.rows), key=lambda row: (row[1][0], row[0]))[1][1]
+        return [mean, low, high, first, last, deviation]
+
+
+@dataclass
+class Stream:
+    newest: int = -TIME_LIMIT
+    watermark: int = -TIME_LIMIT
+    lag: int = 0
+    own_clock: bool = False
+    pushed: bool = False
+    seq: int = 0
+    records: list[tuple[int, int, bytearray]] = field(default_factory=list)  # seq, samples, body
+    row: int | None = None  # time of the row that the last record ends with
+    in_row: set[int] = field(default_factory=set)  # properties in it
+    members: list[int] = field(default_factory=list)  # slots of windowed series
+    floors: dict[int, int] = field(default_factory=dict)  # property -> its windows are closed until
+
+
+class Aggregator:
+    """See aggregate.h, and the face in devicemesh.aggregate."""
+
+    def __init__(self, epoch: int, max_pending_bytes: int) -> None:
+        self.epoch = epoch
+        self.max_pending_bytes = max_pending_bytes
+        self.pending_bytes = 0
+        self.clock: int | None = None
+        self.series: dict[int, Series] = {}
+        self.streams: dict[int, Stream] = {}
+        self.ready: list[int] = []
+        self.touched: list[int] = []
+        self.events: list[tuple[int, int, bool, int, float]] = []
+        self.read = self.bad = self.taken = self.pending = 0
+        self.dropped = [0] * 9
+
+    def counts(self) -> tuple[int, int, int, int, tuple[int, ...]]:
+        return self.read, self.bad, self.taken, self.pending, tuple(self.dropped)
+
+    def alarms(self) -> list[tuple[int, int, bool, int, float]]:
+        events, self.events = self.events, []
+        return events
+
+    def latest(self, slot: int) -> tuple[int, float | None, int, bool] | None:
+        row = self.series[slot].latest
+        if row is None:
+            return None
+        time, quality, value = row
+        return time, None if value.is_text else value.plain, quality, value.is_text
+
+    # definitions
+
+    def define(self, slot: int, stream_id: int, *rules: Any) -> None:
+        stream = self.streams.setdefault(stream_id, Stream())
+        series = Series(stream_id, *rules)
+        series.active = [False] * len(series.limits)
+        if series.report == WINDOW:
+            stream.members.append(slot)
+        if old := self.series.get(slot):
+            self._retire(slot, old)
+            if (old.stream, old.property) == (series.stream, series.property):
+                series.latest = old.latest
+                for index, (_, _, _, carry) in enumerate(series.limits):
+                    if 0 <= carry < len(old.limits):
+                        series.active[index], old.active[carry] = old.active[carry], False
+            self._end_alarms(slot, old)
+        self.series[slot] = series
+
+    def remove(self, slot: int) -> bool:
+        series = self.series.get(slot)
+        if series is None:
+            return False
+        self._retire(slot, series)
+        self._end_alarms(slot, series)
+        del self.series[slot]
+        return True
+
+    def _retire(self, slot: int, series: Series) -> None:
+        if series.report == WINDOW:
+            stream = self.streams[series.stream]
+            stream.floors[series.property] = self._closed_until(series)
+            self._close(series, None)
+            stream.members.remove(slot)
+
+    def _end_alarms(self, slot: int, series: Series) -> None:
+        for index, active in enumerate(series.active):
+            if active and len(self.events) < MAX_EVENTS:
+                time = series.latest[0] if series.latest else 0
+                self.events.append((slot, index, False, time, math.nan))
+
+    # rows in
+
+    def push(self, slots: Any, times: Any, values: Any, qualities: Any) -> None:
+        for row, (slot, number) in enumerate(zip(slots, values, strict=True)):
+            time = times if isinstance(times, int) else times[row]
+            quality = qualities if isinstance(qualities, int) else qualities[row]
+            tag = Tag.FLOAT if isinstance(number, float) else Tag.INTEGER
+            self.row(slot, time, quality, tag, number, float(number))
+        self.settle()
+
+    def row(self, slot: int, time: int, quality: int, tag: int, raw: Any, number: float) -> bool:  # noqa: PLR0917
+        self.read += 1
+        self.bad += quality >= UNCERTAIN
+        series = self.series.get(slot)
+        if series is None:
+            self.dropped[UNDEFINED] += 1
+            return False
+        why_bad = NO_VALUE
+        value = Value(Tag(tag), raw)
+        if quality < BAD:
+            if value.tag == Tag.NULL:
+                quality = BAD
+            elif value.is_text and not _text_valid(value):
+                quality = UNDECODABLE
+            elif value.is_float and not math.isfinite(raw):
+                quality, why_bad = BAD, NONFINITE
+        value = Value(Tag.NULL) if quality >= BAD else _of_kind(series.kind, value)
+        if quality < BAD:
+            self._touch(series.stream, time)
+        latest = self._is_latest(series, time, quality)
+        if latest:
+            series.latest = (time, quality, value)
+            if value.tag != Tag.NULL:
+                self._watch(slot, series, time, number)
+        if series.report == NONE:
+            self.dropped[UNREPORTED] += 1
+        elif series.report == WINDOW:
+            self._accumulate(series, time, quality, value, why_bad)
+        else:
+            self._report(series, time, quality, value, why_bad)
+        return latest
+
+    def _is_future(self, time: int) -> bool:
+        return self.clock is not None and time > self.clock + FUTURE_NS
+
+    def _touch(self, stream_id: int, time: int) -> None:
+        stream = self.streams[stream_id]
+        stream.pushed = True
+        if stream.newest < time <= TIME_LIMIT and not self._is_future(time):
+            stream.newest = time
+            if stream_id not in self.touched:
+                self.touched.append(stream_id)
+
+    def _is_latest(self, series: Series, time: int, quality: int) -> bool:
+        if series.latest is None or quality >= BAD or series.latest[1] >= BAD:
+            return True
+        return time >= series.latest[0] or self._is_future(series.latest[0])
+
+    def _watch(self, slot: int, series: Series, time: int, number: float) -> None:
+        for index, (above, limit, clear, _) in enumerate(series.limits):
+            was = series.active[index]
+            beyond = number > limit if above else number < limit
+            back = number < clear if above else number > clear
+            now = not back if was else beyond
+            if now != was and len(self.events) < MAX_EVENTS:
+                series.active[index] = now
+                self.events.append((slot, index, now, time, number))
+
+    def _report(self, series: Series, time: int, quality: int, value: Value, why_bad: int) -> None:
+        last, on_change = series.reported, series.report == CHANGE
+        news = last is None or last.quality != quality
+        if last is not None and on_change and series.silence:
+            news = news or abs(time - last.time) >= series.silence
+        if not news and quality >= BAD:
+            self.dropped[why_bad] += 1
+        elif not news and on_change and not _differs(series, last, value):
+            self.dropped[DEADBAND] += 1
+        elif self._publish(series, time, quality, value):
+            series.reported = Reported(time, quality, value)
+
+    def _accumulate(self, series: Series, time: int, quality: int, value: Value, why_bad: int) -> None:
+        start = time // series.length * series.length
+        if self._is_future(time) or time > TIME_LIMIT:
+            self.dropped[FUTURE] += 1
+        elif time < -TIME_LIMIT or start + series.length <= self._closed_until(series):
+            self.dropped[LATE] += 1
+        elif start not in series.windows and not self._has_room(WINDOW_BYTES):
+            self.dropped[OVERFLOW] += 1
+        else:
+            if start not in series.windows:
+                series.windows[start] = Window()
+                self.pending_bytes += WINDOW_BYTES
+            window = series.windows[start]
+            inexact = value.is_text or (value.tag == Tag.INTEGER and abs(value.plain) > MAX_EXACT)
+            if quality >= BAD or inexact:
+                window.bad += 1
+                self.dropped[INEXACT if inexact else why_bad] += 1
+            else:
+                window.rows.append((time, float(value.plain)))
+                self.pending += 1
+
+    # time
+
+    def settle(self) -> None:
+        for stream_id in reversed(self.touched):
+            stream = self.streams[stream_id]
+            stream.own_clock = self.clock is not None and self.clock - stream.newest > OWN_CLOCK_NS
+            self._move(stream, stream.newest)
+        self.touched = []
+
+    def advance(self, now: int) -> None:
+        now = min(max(now, -TIME_LIMIT), TIME_LIMIT)
+        self.clock = now if self.clock is None else max(self.clock, now)
+        for _, stream in sorted(self.streams.items()):
+            if stream.own_clock and stream.pushed:
+                stream.lag = self.clock - stream.newest
+            stream.pushed = False
+            self._move(stream, self.clock - stream.lag if stream.own_clock else self.clock)
+
+    def flush(self) -> None:
+        for _, stream in sorted(self.streams.items()):
+            for slot in stream.members:
+                self._close(self.series[slot], None)
+
+    def _closed_until(self, series: Series) -> int:
+        stream = self.streams[series.stream]
+        return max(stream.floors.get(series.property, -TIME_LIMIT), stream.watermark - series.lateness)
+
+    def _move(self, stream: Stream, watermark: int) -> None:
+        if watermark > stream.watermark:
+            stream.watermark = watermark
+            for slot in stream.members:
+                self._close(self.series[slot], watermark - self.series[slot].lateness)
+
+    def _close(self, series: Series, until: int | None) -> None:
+        """Publish the windows that end by `until` (None: all), and refuse rows for them from now on."""
+        for start in sorted(series.windows):
+            end = start + series.length
+            if until is None or end <= until:
+                window = series.windows.pop(start)
+                self.streams[series.stream].floors[series.property] = end
+                self.pending_bytes -= WINDOW_BYTES
+                body = self._open_record(series.stream, len(window.rows))
+                self.streams[series.stream].row = None
+                span, rows = (start, series.length), (len(window.rows), window.bad)
+                identity = (series.property, series.kind, series.mask)
+                self._append(body, record.window(identity, span, rows, window.statistics()))
+
+    # records out
+
+    def _has_room(self, more: int) -> bool:
+        return self.pending_bytes + more <= self.max_pending_bytes
+
+    def _publish(self, series: Series, time: int, quality: int, value: Value) -> bool:
+        text = len(value.plain) if value.is_text else 0
+        if not self._has_room(record.HEADER_BYTES + record.ROW_BYTES + record.READING_BYTES + text):
+            self.dropped[OVERFLOW] += 1
+            return False
+        body = self._open_record(series.stream, 1)
+        stream = self.streams[series.stream]
+        if stream.row != time or series.property in stream.in_row:
+            self._append(body, record.row(time))
+            stream.row = time
+            stream.in_row = set()
+        stream.in_row.add(series.property)
+        self._append(body, record.reading(series.property, quality, value))
+        self.pending += 1
+        return True
+
+    def _open_record(self, stream_id: int, samples: int) -> bytearray:
+        """The body of the stream's record under construction, after counting `samples` into it."""
+        stream = self.streams[stream_id]
+        if stream_id not in self.ready:
+            self.ready.append(stream_id)
+        if not stream.records or len(stream.records[-1][2]) >= RECORD_SOFT_MAX:
+            stream.records.append((stream.seq, 0, bytearray()))
+            self._append(stream.records[-1][2], record.header(self.epoch, stream.seq))
+            stream.seq += 1
+            stream.row = None
+        seq, before, body = stream.records[-1]
+        stream.records[-1] = (seq, before + samples, body)
+        return body
+
+    def _append(self, body: bytearray, data: bytes) -> None:
+        body += data
+        self.pending_bytes += len(data)
+
+    def take(self) -> list[tuple[int, int, int, bytes]]:
+        records = [
+            (stream_id, seq, samples, bytes(body))
+            for stream_id in self.ready
+            for seq, samples, body in self.streams[stream_id].records
+        ]
+        for stream_id in self.ready:
+            self.streams[stream_id].records = []
+        samples = sum(each[2] for each in records)
+        self.taken += samples
+        self.pending -= samples
+        self.pending_bytes -= sum(len(each[3]) for each in records)
+        self.ready = []
+        return records
+
+
+def _text_valid(value: Value) -> bool:
+    if len(value.plain) > record.MAX_TEXT_BYTES:
+        return False
+    try:
+        if value.tag == Tag.JSON:
+            json.loads(value.plain, parse_constant=_refuse)
+        elif value.tag == Tag.STRING:
+            value.plain.decode()
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(word)
+
+
+def _of_kind(kind: int, value: Value) -> Value:
+    """The value as a series of this kind has it; nothing is cut off."""
+    if value.is_text or kind == OBJECT:
+        return Value(value.tag, bool(value.plain)) if value.tag == Tag.BOOLEAN else value
+    if kind == BOOLEAN:
+        return Value(Tag.BOOLEAN, value.plain != 0)
+    if kind == INTEGER:
+        if not value.is_float:
+            return Value(Tag.INTEGER, int(value.plain))
+        whole = abs(value.plain) <= MAX_EXACT and value.plain == int(value.plain)
+        return Value(Tag.INTEGER, int(value.plain)) if whole else value
+    number = float(value.plain)
+    return Value(Tag.FLOAT32 if kind == FLOAT32 and record.is_float32(number) else Tag.FLOAT, number)
+
+
+def _differs(series: Series, last: Reported | None, value: Value) -> bool:
+    if last is None or value.is_text or last.value.is_text:
+        return last is None or value != last.value
+    new, old = value.plain, last.value.plain
+    if value.tag == Tag.BOOLEAN:
+        return bool(new != old)
+    if value.is_float or last.value.is_float:
+        new, old = float(new), float(old)
+    return bool(float(abs(new - old)) > max(series.absolute, abs(float(old)) * series.fraction))
