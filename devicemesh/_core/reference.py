@@ -173,7 +173,7 @@ class Aggregator:
             self.row(slot, time, quality, tag, number, float(number))
         self.settle()
 
-    def row(self, slot: int, time: int, quality: int, tag: int, raw: Any, number: float) -> bool:  # noqa: PLR0917
+    def row(self, slot: int, time: int, quality: int, tag: int, raw: Any, number: float) -> bool:
         self.read += 1
         self.bad += quality >= UNCERTAIN
         series = self.series.get(slot)

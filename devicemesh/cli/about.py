@@ -174,7 +174,7 @@ def _checks(home: Path) -> Iterator[tuple[str, bool, str, str]]:
     """(check, good?, what was found, what to try)."""
     from devicemesh import plugins
     from devicemesh.store.base import StoreUnavailableError
-    from devicemesh.store.sqlite import Database
+    from devicemesh.store.database import Database
 
     yield "python", sys.version_info >= (3, 11), platform.python_version(), "Python 3.11 or newer"
     try:
@@ -198,7 +198,7 @@ def _checks(home: Path) -> Iterator[tuple[str, bool, str, str]]:
     yield "broker", bool(broker or wheel), what, "apt install mosquitto, or: pip install 'devicemesh[broker]'"
     try:
         store = Database(home / STORE)
-        count = len(store.summaries("Device"))
+        count = len(store.list("Device"))
         yield "store", True, f"{home / STORE}: {count} devices", ""
         store.close()
     except StoreUnavailableError as error:

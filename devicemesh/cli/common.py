@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from devicemesh.store.base import StoreUnavailableError
-from devicemesh.store.sqlite import Database
+from devicemesh.store.database import Database
 
 PROBLEMS, WRONG_USE, NOT_REACHABLE = 1, 2, 3
 STORE = "store.db"

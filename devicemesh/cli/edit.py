@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from devicemesh.spec.device import DeviceModel, Property
     from devicemesh.spec.manifest import Manifest
     from devicemesh.spec.places import Problem
-    from devicemesh.store.sqlite import Database
+    from devicemesh.store.database import Database
 
 files_option = click.option(
     "-f",
@@ -176,7 +176,7 @@ def delete_command(
     for key in (k for k in keys if k.kind == "DeviceModel"):
         users = [
             d.key.name
-            for d in store.summaries("Device", key.namespace)
+            for d in store.list("Device", key.namespace)
             if d.spec["modelRef"]["name"] == key.name and d.key not in going
         ]
         if users:

@@ -88,3 +88,10 @@ def main() -> None:
     except BrokenPipeError:  # `devicemesh get | head`
         sys.stderr.close()
         sys.exit(0)
+    except Exception as error:
+        from devicemesh.cli.common import NOT_REACHABLE, fail
+        from devicemesh.store.base import StoreUnavailableError
+
+        if isinstance(error, StoreUnavailableError):
+            fail(str(error), NOT_REACHABLE, "devicemesh doctor")
+        raise

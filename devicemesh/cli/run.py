@@ -151,7 +151,7 @@ def run_command(
 
 def apply_files(home: Path, files: tuple[Path, ...]) -> None:
     """Check and apply; exits with the problems."""
-    from devicemesh.store.sqlite import Database
+    from devicemesh.store.database import Database
 
     store = Database(home / STORE)
     found = check(files, store)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -131,23 +131,22 @@ def get_command(
 
     def look() -> list[Object]:
         try:
-            listed = (
-                store.list(kind, namespace)
-                if output in ("json", "yaml")
-                else store.summaries(kind, namespace)
-            )
+            listed = store.list(kind, namespace)
         except StoreUnavailableError as error:
             fail(str(error), NOT_REACHABLE, "devicemesh doctor")
         if name is not None:
             listed = [one for one in listed if one.key.name == name]
         return select(listed, labels, not_ready)
 
+    if kind == "Device" and not (name or labels or watch or output):
+        _print_rows(ctx, store.device_rows(namespace), not_ready)
+        return
     found = look()
     if name is not None and not found:
         fail(f"there is no {kind} `{name}`", PROBLEMS, f"devicemesh get {kind.lower()}s")
     _print(found, kind, output)
     if not found and output is None:
-        click.echo(f"No {kind}s in {home_of(ctx)}.\nTry: devicemesh apply -f DIR", err=True)
+        _nothing(ctx, kind)
     before = {one.key: _shown(one, kind) for one in found}
     while watch:
         time.sleep(0.5)
@@ -157,6 +156,27 @@ def get_command(
             _print(changed, kind, output)
             sys.stdout.flush()
         before = {key: _shown(one, kind) for key, one in now.items()}
+
+
+def _nothing(ctx: click.Context, kind: str) -> None:
+    click.echo(f"No {kind}s in {home_of(ctx)}.\nTry: devicemesh apply -f DIR", err=True)
+
+
+def _print_rows(ctx: click.Context, found: Iterable[Sequence[str | None]], not_ready: bool) -> None:
+    """The plain listing of devices: as quick with ten thousand as with ten."""
+    now = datetime.now(UTC)
+    rows = [
+        [
+            str(name), str(model), str(protocol), ready or "Unknown", reason or "NotRunning",
+            "-" if desired in (None, "0/0") else str(desired), ago(seen, now),
+        ]
+        for name, model, protocol, ready, reason, desired, seen in found
+        if not (not_ready and ready == "True")
+    ]  # fmt: skip
+    if rows:
+        click.echo(table(DEVICE, rows, tint))
+    else:
+        _nothing(ctx, "Device")
 
 
 def _shown(found: Object, kind: str) -> tuple[Any, ...]:
@@ -190,7 +210,7 @@ def describe_command(ctx: click.Context, words: tuple[str, ...], namespace: str,
     store = database(ctx)
     try:
         found = store.get(Key(kind, namespace, name))
-        neighbours = store.summaries("Device", namespace) if kind == "Device" else ()
+        neighbours = store.list("Device", namespace) if kind == "Device" else ()
     except NotFoundError as error:
         fail(str(error), PROBLEMS, f"devicemesh get {kind.lower()}s")
     if output:

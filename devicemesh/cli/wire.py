@@ -89,7 +89,7 @@ def read_command(uri: str, address: str, as_: str, output: str | None) -> None:
     type_ = _probe_type(where, as_)
     point = Point(0, "default/read", "value", type_, endpoint, where)
     found = guarded(traced(mapper, point), f"devicemesh discover {uri}")
-    readings: list[tuple[str, Any]] = [(as_, found.value)]
+    readings: list[tuple[str, Any]] = [(str(type_), found.value)]
     if as_ == "all" and type_ != ValueType.BOOL:
         readings = list(interpretations(found.field))
     if output == "json":
@@ -102,8 +102,9 @@ def read_command(uri: str, address: str, as_: str, output: str | None) -> None:
         return
     click.echo(f"{address} = {hex_of(found.field)}")
     width = max(len(name) for name, _ in readings)
+    likely = _plausible(readings) if len(readings) > 1 else None
     for name, value in readings:
-        click.echo(f"  {name:<{width}}  {_text(value)}{_plausible(name, value)}")
+        click.echo(f"  {name:<{width}}  {_text(value)}{'  ◄ plausible' if name == likely else ''}")
 
 
 def _probe_type(where: Any, as_: str) -> ValueType:
@@ -130,10 +131,10 @@ def _text(value: Any) -> str:
     )
 
 
-def _plausible(name: str, value: Any) -> str:
-    """A hint at floats of a size that measured values have."""
-    likely = name.startswith("float") and isinstance(value, float) and 1e-4 < abs(value) < 1e7
-    return "  ◄ plausible" if likely else ""
+def _plausible(readings: list[tuple[str, Any]]) -> str | None:
+    """The name of the float32 that looks most like a measured value: of usual size, with few digits."""
+    floats = [(len(f"{v:.7g}"), n) for n, v in readings if n.startswith("float32") and 1e-3 < abs(v) < 1e7]
+    return min(floats, default=(0, None))[1]
 
 
 @click.command("trace")

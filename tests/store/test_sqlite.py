@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from devicemesh.store import sqlite
+from devicemesh.store import database
 from devicemesh.store.base import Key, Store, StoreUnavailableError
-from devicemesh.store.sqlite import Database, SqliteStore
+from devicemesh.store.database import Database
+from devicemesh.store.sqlite import SqliteStore
 from devicemesh.testing.store import KEY, StoreContract, body
 
 
@@ -23,7 +24,7 @@ class TestSqliteStore(StoreContract):
 def test_a_watcher_behind_forgotten_history_lists_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "_TOMBSTONES", 1)
+    monkeypatch.setattr(database, "_TOMBSTONES", 1)
     store = Database(tmp_path / "store.db")
     store.apply([body(f"d{i}") for i in range(5)])
     since = store.changes(("Device",), -1).version
