@@ -28,7 +28,7 @@ SPLITTABLE = (ILLEGAL_ADDRESS, ILLEGAL_VALUE, FAILURE)
 _ABSENT = (10, 11)
 
 
-class Refused(PointError):
+class RefusedError(PointError):
     """The device answered with an exception code."""
 
     def __init__(self, who: str, what: str, code: int) -> None:
@@ -36,13 +36,13 @@ class Refused(PointError):
         self.code = code
 
 
-class Silent(PointError):
+class SilentError(PointError):
     """Nothing came in time, or a gateway says that nothing came from behind it."""
 
     default_reason = "NoAnswer"
 
 
-class Malformed(PointError):
+class MalformedError(PointError):
     """The answer is not one to this request."""
 
     default_reason = "WrongAnswer"
@@ -54,16 +54,16 @@ def exception_text(code: int) -> str:
 
 
 def check(answer: bytes, function: int, who: str, what: str) -> None:
-    """Raise `Refused`, `Silent` or `Malformed` unless the answer is a good one of this function."""
+    """Raise one of the errors above unless the answer is a good one of this function."""
     if answer[0] == function:
         return
     if answer[0] != function | 0x80:
-        raise Malformed(f"{who} answered {what} with function {answer[0]} instead of {function}")
+        raise MalformedError(f"{who} answered {what} with function {answer[0]} instead of {function}")
     if len(answer) < 2:
-        raise Malformed(f"{who} refused {what} without saying why")
+        raise MalformedError(f"{who} refused {what} without saying why")
     if answer[1] in _ABSENT:
-        raise Silent(f"no answer from {who}: {exception_text(answer[1])}")
-    raise Refused(who, what, answer[1])
+        raise SilentError(f"no answer from {who}: {exception_text(answer[1])}")
+    raise RefusedError(who, what, answer[1])
 
 
 def data(answer: bytes, function: int, size: int, who: str, what: str) -> memoryview:
@@ -71,16 +71,17 @@ def data(answer: bytes, function: int, size: int, who: str, what: str) -> memory
     check(answer, function, who, what)
     if len(answer) < 2 or answer[1] != size or len(answer) != size + 2:
         told = answer[1] if len(answer) > 1 else 0
-        raise Malformed(
-            f"{who} answered {what} with {max(len(answer) - 2, 0)} bytes and a byte count of {told} instead of {size}"
+        raise MalformedError(
+            f"{who} answered {what} with {max(len(answer) - 2, 0)} bytes "
+            f"and a byte count of {told} instead of {size}"
         )
     return memoryview(answer)[2:]
 
 
 def quality(error: MapperError) -> Quality:
     """The quality of points that were not read because of `error`."""
-    if isinstance(error, Refused):
+    if isinstance(error, RefusedError):
         return Quality.BAD_ADDRESS if error.code == ILLEGAL_ADDRESS else Quality.REFUSED
-    if isinstance(error, Silent):
+    if isinstance(error, SilentError):
         return Quality.NO_ANSWER
-    return Quality.UNDECODABLE if isinstance(error, Malformed) else Quality.BAD
+    return Quality.UNDECODABLE if isinstance(error, MalformedError) else Quality.BAD

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 
-from devicemesh_modbus.answers import Silent
+from devicemesh_modbus.answers import SilentError
 
 FIRST_PAUSE_S = 1.0
 JITTER = 0.1
 
 
 class Breaker:
-    """Counts silences in a row; from `failures` on, the pauses between tries double from 1 s to `period_s`."""
+    """Counts silences in a row; from `failures` on, pauses between tries double from 1 s to `period_s`."""
 
     __slots__ = ("_failures", "_period_s", "_retry_at", "_rng", "error", "silences")
 
@@ -21,7 +21,7 @@ class Breaker:
         self._rng = rng
         self._retry_at = 0.0
         self.silences = 0
-        self.error: Silent | None = None  # of the last silence; says when the next try is
+        self.error: SilentError | None = None  # of the last silence; says when the next try is
 
     def ready(self, now: float) -> bool:
         """Whether to try at `now`, in seconds of the caller's clock."""
@@ -31,13 +31,13 @@ class Breaker:
         self.silences = 0
         self.error = None
 
-    def failed(self, now: float, error: Silent, hold_s: float) -> Silent:
+    def failed(self, now: float, error: SilentError, hold_s: float) -> SilentError:
         """Count a silence; not before `hold_s` from now is there another try. Returns the error to show."""
         self.silences += 1
         pause_s = hold_s
         if self.silences >= self._failures:
             pause_s = max(hold_s, self._pause_s() * self._rng.uniform(1 - JITTER, 1 + JITTER))
-            error = Silent(f"{error}, {self.silences} tries, next in {pause_s:.2g} s")
+            error = SilentError(f"{error}, {self.silences} tries, next in {pause_s:.2g} s")
         self._retry_at = now + pause_s
         self.error = error
         return error

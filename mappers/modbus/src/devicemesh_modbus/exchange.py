@@ -24,9 +24,13 @@ T = TypeVar("T")
 class Requests(Protocol):
     """Builds requests; `pause_s` is the silence that the unit needs after its answer."""
 
-    def read(self, unit: int, table: Table, start: int, count: int, *, timeout_s: float, pause_s: float) -> Ask: ...
+    def read(
+        self, unit: int, table: Table, start: int, count: int, *, timeout_s: float, pause_s: float
+    ) -> Ask: ...
 
-    def write(self, unit: int, function: int, start: int, data: Sequence[int], *, timeout_s: float, pause_s: float) -> Ask:
+    def write(
+        self, unit: int, function: int, start: int, data: Sequence[int], *, timeout_s: float, pause_s: float
+    ) -> Ask:
         """`data`: registers, coils as 0 or 1, or for function 22 the AND mask and the OR mask."""
         ...
 
@@ -34,7 +38,7 @@ class Requests(Protocol):
         """Read device identification (43/14)."""
         ...
 
-    def identity(self, answer: bytes) -> tuple[dict[int, str], int | None]:
+    def identity(self, answer: bytes) -> tuple[dict[int, bytes], int | None]:
         """The objects in an answer to `identify`, and where to go on. Raises ValueError."""
         ...
 
@@ -51,7 +55,7 @@ class Shared:
     learned: dict[tuple[int, Table], Learned] = field(default_factory=dict)
     generation: int = 0  # rises with what was learned
     units: dict[int, Breaker] = field(default_factory=dict)
-    heard: dict[int, int] = field(default_factory=dict)  # unit -> `link.heard` when it fell silent
+    quiet: dict[int, int] = field(default_factory=dict)  # silent unit -> `link.heard` when it fell silent
 
     def who(self, unit: int) -> str:
         """`10.0.0.5:502 unit 3`."""
@@ -67,6 +71,11 @@ class Shared:
             self.units[endpoint.unit] = self.breaker(endpoint)
         return self.units[endpoint.unit]
 
+    def answered(self, unit: int) -> None:
+        """The unit lives."""
+        if self.quiet.pop(unit, None) is not None:
+            self.units[unit].answered()
+
     def learn(self, unit: int, table: Table) -> Learned:
         """What was learned of a table, about to be changed."""
         self.generation += 1
@@ -74,13 +83,19 @@ class Shared:
 
 
 async def exchange(
-    shared: Shared, ask: Ask, tries: int, judge: Callable[[bytes], T], answer: Answer | None = None, *, asked: bool = False
+    shared: Shared,
+    ask: Ask,
+    tries: int,
+    judge: Callable[[bytes], T],
+    answer: Answer | None = None,
+    *,
+    asked: bool = False,
 ) -> tuple[T, int]:
     """Ask until `judge` accepts an answer; returns its verdict and the arrival in Unix nanoseconds.
 
     A busy device is asked again a few times, a lost or garbled answer `tries` times in all, but silence
     only where a late answer can't be mistaken for the new one. With `asked` the first answer is already
-    there. Raises `PointError` (`Silent`, `Refused`, `Malformed`) and `LinkError`.
+    there. Raises `PointError` (`SilentError`, `RefusedError`, `MalformedError`) and `LinkError`.
     """
     busy = 0
     if not asked:
@@ -93,21 +108,21 @@ async def exchange(
         else:
             try:
                 return judge(answer[0]), answer[1]
-            except answers.Refused as refusal:
+            except answers.RefusedError as refusal:
                 busy += 1
                 if refusal.code != answers.BUSY or busy == BUSY_TRIES:
                     raise
                 await asyncio.sleep(BUSY_PAUSE_S)
-            except answers.Malformed:
+            except answers.MalformedError:
                 if tries <= 1:
                     raise
                 tries -= 1
         answer = await shared.link.ask(ask)
 
 
-def silent(shared: Shared, ask: Ask) -> answers.Silent:
+def silent(shared: Shared, ask: Ask) -> answers.SilentError:
     stray = f"; {shared.link.stray} was ignored" if shared.link.stray else ""
-    return answers.Silent(f"no answer from {shared.who(ask.unit)} within {ask.timeout_s:g} s{stray}")
+    return answers.SilentError(f"no answer from {shared.who(ask.unit)} within {ask.timeout_s:.3g} s{stray}")
 
 
 def strictest(endpoints: Iterable[ModbusEndpoint]) -> tuple[float, float, int]:

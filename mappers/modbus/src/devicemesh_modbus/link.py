@@ -9,13 +9,14 @@ way and keeps away from a unit whose late answer may still come.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from devicemesh.mapper import LinkError
+from devicemesh.mapper import AuthError, LinkError
 
 Answer: TypeAlias = tuple[bytes, int]
 """The answer from its function code on, and its arrival in Unix nanoseconds."""
@@ -42,7 +43,7 @@ class Codec(Protocol):
     """What an RTU link has to know about frames."""
 
     def length(self, frame: bytes) -> int | None:
-        """How long the frame at the start of these bytes will be; None while they don't say, or never will."""
+        """How long the frame that begins with these bytes is; None while, or because, they don't say."""
 
     def is_sound(self, frame: bytes) -> bool:
         """Whether its checksum is right."""
@@ -52,14 +53,16 @@ class Link(asyncio.Protocol, ABC):
     """One connection."""
 
     repeatable = True  # whether a second request after a silence can't be mistaken for the first
+    pauses = False  # whether a request may have to wait, so that `ask` is needed instead of `send`
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.lost: str | None = None  # why the connection is over
         self.lost_cause: BaseException | None = None
-        self.closed = asyncio.Event()
         self.stray = ""  # what came instead of an answer since the last request
         self._loop = asyncio.get_running_loop()
+        self.made: asyncio.Future[None] = self._loop.create_future()
+        self.closed: asyncio.Future[None] = self._loop.create_future()
         self.heard = 0  # how often bytes came
         self._ready_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -90,21 +93,25 @@ class Link(asyncio.Protocol, ABC):
             await asyncio.sleep(wait)
 
     def check(self) -> None:
-        """Raise `LinkError` if the connection is over."""
-        if self.lost is not None:
-            raise LinkError(self.lost) from self.lost_cause
+        """Raise `LinkError` (`AuthError` where our certificate was refused) if the connection is over."""
+        if self.lost is None:
+            return
+        if _is_rejected_certificate(self.lost_cause):
+            raise AuthError(f"{self.name} does not accept our certificate") from self.lost_cause
+        raise LinkError(self.lost) from self.lost_cause
 
     def close(self) -> None:
-        """End the connection; `closed` is set when it is."""
+        """End the connection; `closed` is done when it is."""
         self._fail(f"the connection to {self.name} was closed", None)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
+        self.made.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         why = f"{self.name} closed the connection" + (f": {_words(exc)}" if exc else "")
         self._fail(why, exc)
-        self.closed.set()
+        self.closed.set_result(None)
 
     def _fail(self, why: str, cause: BaseException | None) -> None:
         if self.lost is None:
@@ -147,7 +154,8 @@ class MbapLink(Link, asyncio.DatagramProtocol):
         self._write = transport.sendto if self._datagrams else transport.write  # type: ignore[attr-defined]
 
     def send(self, ask: Ask) -> asyncio.Future[Answer | None]:
-        self.check()
+        if self.lost is not None:
+            self.check()
         if not self._pending:
             self.stray = ""
         self._tid = tid = self._tid % 0xFFFF + 1  # never 0: some devices answer everything with it
@@ -227,6 +235,7 @@ class RtuLink(Link):
     """
 
     repeatable = False
+    pauses = True
 
     def __init__(self, name: str, codec: Codec, silence_s: float) -> None:
         super().__init__(name)
@@ -322,3 +331,11 @@ class RtuLink(Link):
 def _words(exc: BaseException) -> str:
     """An operating system's error without its number."""
     return str(getattr(exc, "strerror", None) or exc or type(exc).__name__)
+
+
+def _is_rejected_certificate(exc: BaseException | None) -> bool:
+    """Whether TLS ended because of our certificate: with TLS 1.3 that is only known after the handshake."""
+    reason = (exc.reason or "") if isinstance(exc, ssl.SSLError) else ""
+    return "ALERT" in reason and any(
+        word in reason for word in ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
+    )

@@ -92,7 +92,7 @@ class ModbusEndpoint(Endpoint):
     pipeline: int = Field(default=1, ge=1, le=64)
     """Requests under way at once on the connection; more than 1 only where the device is known to bear it."""
     unit: int = Field(default=1, ge=0, le=255)
-    """The unit (slave) identifier: behind a gateway or on a serial line, which device; else mostly 1 or 255."""
+    """The unit (slave) identifier: which device, behind a gateway or on a line; else mostly 1 or 255."""
     timeout: Interval = "1s"
     """How long to wait for an answer."""
     retries: int | None = Field(default=None, ge=0, le=5)
@@ -121,7 +121,9 @@ class ModbusEndpoint(Endpoint):
         if self.serial is not None and self.port is not None:
             raise ValueError("a serial line has its `port` inside `serial`")
         if (self.kind == "serial") != (self.serial is not None):
-            raise ValueError(f"transport `{self.kind}` does not go with `{'serial' if self.serial else 'host'}`")
+            raise ValueError(
+                f"transport `{self.kind}` does not go with `{'serial' if self.serial else 'host'}`"
+            )
         if self.tls is not None and self.kind != "tls":
             raise ValueError(f"transport `{self.kind}` knows no `tls`")
         if self.serial is not None and self.serial.data_bits != 8:
@@ -129,7 +131,9 @@ class ModbusEndpoint(Endpoint):
         if self.kind == "serial" and self.unit == 0:
             raise ValueError("unit 0 is everyone on a serial line: nobody answers it")
         if self.pipeline > 1 and self.kind not in ("tcp", "tls"):
-            raise ValueError(f"`pipeline` needs transport tcp or tls: on {self.kind} answers can't be told apart")
+            raise ValueError(
+                f"`pipeline` needs transport tcp or tls: on {self.kind} answers can't be told apart"
+            )
         if self.pipeline > 1 and self.pause_between_requests is not None:
             raise ValueError("`pipeline` and `pauseBetweenRequests` exclude each other")
         return self
@@ -209,7 +213,7 @@ class ModbusAddress(Address):
     offset: int = Field(ge=0, le=65535)
     """The first register or bit, from 0."""
     type: ValueType | None = None
-    """How it lies on the wire, if otherwise than the property's type. An 8-bit integer is a register's low byte."""
+    """How it lies on the wire, if otherwise than the property's type. An 8-bit one is the low byte."""
     length: int | None = Field(default=None, ge=1, le=MAX_REGISTERS)
     """Registers that a string or bytes takes."""
     bit: int | None = Field(default=None, ge=0, le=63)
@@ -279,7 +283,7 @@ class ModbusAddress(Address):
         return f"{place} bit {self.bit}" + (f"..{end}" if end > self.bit else "")
 
     def field(self, type_: ValueType, start: int) -> layout.Field:
-        """The place of a property of `type_` in the bytes of an answer that begins at register or bit `start`."""
+        """The place of a property of `type_` in an answer's data that begins at register (or bit) `start`."""
         distance = self.offset - start
         if self.is_bit:
             return layout.Field(distance // 8, ValueType.BOOL, bit=distance % 8)
@@ -325,11 +329,7 @@ class ModbusAddress(Address):
             return f"`length` is for string and bytes, not for a {wire}"
         if self.offset + self.span(type_) > 65536:
             return f"{self.text(type_)} reaches past the last register, 65535"
-        try:
-            layout.Layout([self.field(type_, self.offset)], [0])
-        except ValueError as error:
-            return str(error).partition("): ")[2] or str(error)
-        return None
+        return layout.problem(self.field(type_, self.offset))
 
     def _wrong_function(self, type_: ValueType) -> str | None:
         if self.write_function in ("single", "mask") and self.span(type_) > 1:
@@ -337,17 +337,20 @@ class ModbusAddress(Address):
         return None
 
     def overlap(self, other: Self, type_: ValueType, other_type: ValueType) -> str | None:
-        """Parts of a register (bits, bytes) may lie inside a wider value; equal readings of it are no collision."""
+        """Parts of a register (bits, bytes) may lie inside a wider value; equal readings are no collision."""
         if self.table != other.table:
             return None
         mine, theirs = self.span(type_), other.span(other_type)
         if self.offset >= other.offset + theirs or other.offset >= self.offset + mine:
             return None
-        if self._is_part(type_) or other._is_part(other_type) or self._reads_as(type_) == other._reads_as(other_type):
+        if (
+            self._is_part(type_)
+            or other._is_part(other_type)
+            or self._reads_as(type_) == other._reads_as(other_type)
+        ):
             return None
-        return (
-            f"{self.text(type_)} as {self.wire(type_)} and {other.text(other_type)} as {other.wire(other_type)}"
-        )
+        one, two = (f"{a.text(t)} as {a.wire(t)}" for a, t in ((self, type_), (other, other_type)))
+        return f"{one} and {two}"
 
     def _is_part(self, type_: ValueType) -> bool:
         return self.bit is not None or self.wire(type_) in (ValueType.INT8, ValueType.UINT8, ValueType.BYTES)

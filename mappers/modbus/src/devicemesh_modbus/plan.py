@@ -30,9 +30,6 @@ class Cost:
     request: float  # whatever it carries: the question, the frame around the answer, the device's thinking
     byte: float  # per byte of data
 
-    def of(self, size: int) -> float:
-        return self.request + self.byte * size
-
 
 def cost_of(endpoint: ModbusEndpoint) -> Cost:
     """The cost on a link: bits over the line's speed, and a turnaround.
@@ -158,7 +155,9 @@ def rejection(point: ModbusPoint, opened: ModbusEndpoint) -> str | None:
     span = address.span(point.type)
     limit = endpoint.max_bits if address.is_bit else endpoint.max_registers
     if span > limit:
-        return f"{name}: {address.text(point.type)} is {span} registers, the device gives {limit} in one answer"
+        return (
+            f"{name}: {address.text(point.type)} is {span} registers, the device gives {limit} in one answer"
+        )
     start, end = extent(point)
     for zone in endpoint.forbidden:
         if zone.table == address.table and zone.start < end and start <= zone.end:
@@ -203,7 +202,8 @@ def _barriers(
     per_register = 16 if table in BIT_TABLES else 1
     gap = min((e.gap * per_register for e in endpoints if e.gap is not None), default=65536)
     zones = sorted(
-        {(z.start, z.end + 1) for e in endpoints for z in e.forbidden if z.table == table} | set(learned.refused)
+        {(z.start, z.end + 1) for e in endpoints for z in e.forbidden if z.table == table}
+        | set(learned.refused)
     )
     starts = [item.start for item in row]
     first = [0] * len(row)
@@ -226,17 +226,19 @@ def _partition(
     bits = table in BIT_TABLES
     limit = min(e.max_bits if bits else e.max_registers for e in endpoints)
     cost = cost_of(endpoints[0])
+    sizes = [data_size(table, count) * cost.byte for count in range(limit + 1)]
+    starts = [item.start for item in row]
     best, cut = [0.0], [0]
     for j, last in enumerate(row):
-        least, at = float("inf"), j
+        end, least, at = last.end, float("inf"), j
         for i in range(j, first[j] - 1, -1):
-            count = last.end - row[i].start
-            if count > limit and i < j:
+            count = end - starts[i]
+            if count > limit:
                 break
-            total = best[i] + cost.of(data_size(table, count))
+            total = best[i] + sizes[count]
             if total < least:
                 least, at = total, i
-        best.append(least)
+        best.append(least + cost.request)
         cut.append(at)
     result: list[tuple[Item, ...]] = []
     j = len(row)

@@ -8,6 +8,7 @@ from array import array
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from devicemesh.mapper import Batch, LinkError, MapperError, PointError, Quality
 from devicemesh_modbus import answers
@@ -25,7 +26,19 @@ _STREAMS = ("tcp", "tls", "rtuovertcp")
 class _Request:
     """A planned read, ready to be sent and decoded."""
 
-    __slots__ = ("ask", "breaker", "head", "layout", "read", "refusal", "suspect", "tries", "unit", "who")
+    __slots__ = (
+        "ask",
+        "breaker",
+        "head",
+        "layout",
+        "length",
+        "read",
+        "refusal",
+        "suspect",
+        "tries",
+        "unit",
+        "who",
+    )
 
     def __init__(self, read: Read, shared: Shared) -> None:
         timeout_s, pause_s, self.tries = strictest(p.endpoint for p in read.points)
@@ -36,6 +49,7 @@ class _Request:
             read.unit, read.table, read.start, read.count, timeout_s=timeout_s, pause_s=pause_s
         )
         self.head = bytes((read.function, read.size))  # how a good answer begins
+        self.length = 2 + read.size
         self.layout = read.layout()
         self.unit = shared.unit(first)
         self.breaker = shared.breaker(first)  # for a request that is not answered although its unit lives
@@ -49,12 +63,20 @@ class _Request:
         return self.layout.bad(time.time_ns(), answers.quality(error), error)
 
 
+_UnderWay: TypeAlias = deque[tuple[_Request, Awaitable["Answer | None"]]]
+
+
 @dataclass(slots=True)
 class _Round:
     """One poll: which units answered, which did not."""
 
     alive: set[int] = field(default_factory=set)
     silent: set[int] = field(default_factory=set)
+
+
+def _is_odd(request: _Request) -> bool:
+    """Whether anything speaks against sending this request as a matter of course."""
+    return bool(request.unit.silences or request.suspect or request.breaker.silences or request.refusal)
 
 
 class Poller:
@@ -64,6 +86,7 @@ class Poller:
         self._points = points
         self._shared = shared
         self._requests: list[_Request] = []
+        self._depth = shared.opened.pipeline
         self._plan()
 
     def __call__(self) -> AsyncIterator[Batch]:
@@ -75,56 +98,71 @@ class Poller:
         planned = plan(self._points, shared.opened, shared.learned)
         known = {(r.read.unit, r.read.table, r.read.points): r for r in self._requests}
         self._requests = [
-            known.get((read.unit, read.table, read.points)) or _Request(read, shared) for read in planned.reads
+            known.get((read.unit, read.table, read.points)) or _Request(read, shared)
+            for read in planned.reads
         ]
         for request in self._requests:
             learned = shared.learned.get((request.read.unit, request.read.table), Learned())
             request.refusal = learned.refused.get(request.read.extent)
         self._rejected = [(array("I", [point.slot]), error) for error, point in planned.rejected]
+        self._calm = False  # whether the last poll found nothing wrong
+        pausing = shared.link.pauses or any(request.ask.pause_s for request in self._requests)
+        self._ask: Callable[[Ask], Awaitable[Answer | None]] = (
+            shared.link.ask if pausing else shared.link.send
+        )
 
     async def _poll(self) -> AsyncIterator[Batch]:
-        link, depth, now = self._shared.link, self._shared.opened.pipeline, _Round()
-        link.check()
         if self._generation != self._shared.generation:
             self._plan()
-        for slots, wrong in self._rejected:
-            yield Batch(slots, time.time_ns(), array("d", [math.nan]), int(Quality.BAD), wrong)
-        start: Callable[[Ask], Awaitable[Answer | None]] = link.ask if depth == 1 else link.send
-        waiting = deque(self._in_order())
-        under_way: deque[tuple[_Request, Awaitable[Answer | None]]] = deque()
-        while waiting or under_way:
-            while waiting and len(under_way) < depth:
-                request = waiting.popleft()
-                error = self._left_alone(request, now)
-                if error is None:
-                    under_way.append((request, start(request.ask)))
-                else:
-                    for batch in request.bad(error):
+        requests, now = self._requests, _Round()
+        if self._calm and not self._shared.quiet:  # the usual case, kept lean
+            for done, request in enumerate(requests):
+                answer = await self._ask(request.ask)
+                if answer is None or answer[0][:2] != request.head or len(answer[0]) != request.length:
+                    now.alive.update(before.ask.unit for before in requests[:done])
+                    async for batch in self._settle(request, answer, now):
                         yield batch
-            if not under_way:
-                continue
-            request, coming = under_way.popleft()
-            answer = await coming
-            if answer and answer[0].startswith(request.head) and len(answer[0]) == request.head[1] + 2:
-                now.alive.add(request.ask.unit)
-                if request.unit.silences or request.suspect or request.breaker.silences or request.refusal:
-                    self._good(request)
-                for batch in request.layout.decode(memoryview(answer[0])[2:], answer[1]):
+                    requests = requests[done + 1 :]
+                    break
+                for batch in request.layout.decode(answer[0][2:], answer[1]):
                     yield batch
             else:
-                async for batch in self._trouble(request, answer, now):
-                    yield batch
+                return
+        async for batch in self._carefully(requests, now):
+            yield batch
 
-    def _in_order(self) -> list[_Request]:
-        if any(request.suspect for request in self._requests):
-            return sorted(self._requests, key=lambda request: request.suspect)
-        return self._requests
+    async def _carefully(self, requests: Sequence[_Request], now: _Round) -> AsyncIterator[Batch]:
+        """Poll where something is wrong with some, or where several requests may be under way."""
+        for slots, wrong in self._rejected:
+            yield Batch(slots, time.time_ns(), array("d", [math.nan]), int(Quality.BAD), wrong)
+        waiting = deque(sorted(requests, key=lambda request: request.suspect))
+        under_way = _UnderWay()
+        while waiting or under_way:
+            for batch in self._start(waiting, under_way, now):
+                yield batch
+            if under_way:
+                request, coming = under_way.popleft()
+                async for batch in self._settle(request, await coming, now):
+                    yield batch
+        self._calm = self._depth == 1 and not self._rejected and not any(map(_is_odd, self._requests))
+
+    def _start(self, waiting: deque[_Request], under_way: _UnderWay, now: _Round) -> list[Batch]:
+        """Ask for as many as may be under way; returns bad rows for those that are left alone."""
+        bad: list[Batch] = []
+        while waiting and len(under_way) < self._depth:
+            request = waiting.popleft()
+            error = self._left_alone(request, now)
+            if error is None:
+                under_way.append((request, self._ask(request.ask)))
+            else:
+                bad += request.bad(error)
+        return bad
 
     def _left_alone(self, request: _Request, now: _Round) -> MapperError | None:
         """Why this request is not sent in this poll, or None."""
-        unit, own, refusal = request.unit, request.breaker, request.refusal
-        if not (unit.silences or own.silences or refusal):
+        if not _is_odd(request):
             return None
+        unit, own, refusal = request.unit, request.breaker, request.refusal
         clock = self._shared.clock()
         if request.ask.unit in now.silent or not unit.ready(clock):
             return unit.error
@@ -135,19 +173,19 @@ class Poller:
     def _good(self, request: _Request) -> None:
         """A good answer: forget what spoke against the unit and the request."""
         request.suspect = False
-        request.unit.answered()
+        self._shared.answered(request.ask.unit)
         request.breaker.answered()
         if request.refusal is not None:
             request.refusal = None
             self._shared.learn(request.read.unit, request.read.table).refused.pop(request.read.extent, None)
 
-    async def _trouble(self, request: _Request, answer: Answer | None, now: _Round) -> AsyncIterator[Batch]:
-        """Everything but a good answer at the first try."""
+    async def _settle(self, request: _Request, answer: Answer | None, now: _Round) -> AsyncIterator[Batch]:
+        """What becomes of an answer, good or not."""
         if answer is None:
             self._shared.link.check()
         try:
             batches, _ = await self._outcome(request, now, answer, asked=True)
-        except answers.Refused as refusal:
+        except answers.RefusedError as refusal:
             async for batch in self._explore(request, refusal, now):
                 yield batch
         else:
@@ -155,7 +193,7 @@ class Poller:
                 yield batch
 
     async def _explore(
-        self, request: _Request, refusal: answers.Refused, now: _Round
+        self, request: _Request, refusal: answers.RefusedError, now: _Round
     ) -> AsyncIterator[Batch]:
         """Halve a refused request until what is refused stands alone, and remember it for the next plans."""
         shared, read = self._shared, request.read
@@ -163,7 +201,7 @@ class Poller:
         if halves is None:
             pause_s = RETRY_FAILED_S if refusal.code == answers.FAILURE else RETRY_REFUSED_S
             learned = shared.learn(read.unit, read.table)
-            learned.refused[read.extent] = Refusal(refusal, shared.clock() + pause_s)
+            learned.refused[read.extent] = Refusal(refusal.with_traceback(None), shared.clock() + pause_s)
             for batch in request.bad(refusal):
                 yield batch
             return
@@ -171,7 +209,7 @@ class Poller:
         for half in [_Request(half, shared) for half in halves]:
             try:
                 batches, good = await self._outcome(half, now)
-            except answers.Refused as again:
+            except answers.RefusedError as again:
                 granted = False
                 async for batch in self._explore(half, again, now):
                     yield batch
@@ -185,27 +223,29 @@ class Poller:
     async def _outcome(
         self, request: _Request, now: _Round, answer: Answer | None = None, *, asked: bool = False
     ) -> tuple[list[Batch], bool]:
-        """The batches of a request, and whether they are good. Raises `Refused` where halving may help."""
+        """The batches of a request, and whether they are good. Raises `RefusedError` if halving may help."""
         unit = request.ask.unit
         if unit in now.silent:
-            return request.bad(request.unit.error or answers.Silent(f"no answer from {request.who}")), False
+            return request.bad(
+                request.unit.error or answers.SilentError(f"no answer from {request.who}")
+            ), False
         try:
             data, time_ns = await exchange(
                 self._shared, request.ask, request.tries, request.judge, answer, asked=asked
             )
-        except answers.Silent as silence:
+        except answers.SilentError as silence:
             return request.bad(self._silent(request, silence, now)), False
         except PointError as error:
             now.alive.add(unit)
-            request.unit.answered()
-            if isinstance(error, answers.Refused) and error.code in answers.SPLITTABLE:
+            self._shared.answered(unit)
+            if isinstance(error, answers.RefusedError) and error.code in answers.SPLITTABLE:
                 raise
             return request.bad(error), False
         now.alive.add(unit)
         self._good(request)
         return request.layout.decode(data, time_ns), True
 
-    def _silent(self, request: _Request, error: answers.Silent, now: _Round) -> MapperError:
+    def _silent(self, request: _Request, error: answers.SilentError, now: _Round) -> MapperError:
         """Count a silence: of the request if its unit lives, else of the unit, once per poll."""
         shared, unit = self._shared, request.ask.unit
         hold_s = 0.0 if shared.opened.kind in ("tcp", "tls", "udp") else request.ask.timeout_s
@@ -213,10 +253,9 @@ class Poller:
             return request.breaker.failed(shared.clock(), error, hold_s)
         request.suspect = True
         now.silent.add(unit)
-        if request.unit.silences == 0:
-            shared.heard[unit] = shared.link.heard
+        heard = shared.quiet.setdefault(unit, shared.link.heard)
         shown = request.unit.failed(shared.clock(), error, hold_s)
-        nothing_came = shared.link.heard == shared.heard[unit]
+        nothing_came = shared.link.heard == heard
         if request.unit.exhausted and nothing_came and shared.opened.kind in _STREAMS:
             raise LinkError(f"nothing comes from {shared.link.name} any more", reason="Silent")
         return shown

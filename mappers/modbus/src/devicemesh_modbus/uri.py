@@ -91,9 +91,9 @@ def format_endpoint(endpoint: ModbusEndpoint, unit: int) -> str:
 
 
 def parse_address(text: str) -> ModbusAddress:
-    """Read `holding:100`, `holding:100:float32`, `holding:7.3`, `input:20:string:8`, `coil:3` or Modicon's `40101`.
+    """Read `holding:100`, `holding:100:float32`, `holding:7.3`, `input:20:string:8`, `coil:3` or `40101`.
 
-    Raises `ConfigError`.
+    The last is Modicon's way: the first digit is the table, and counting begins at 1. Raises `ConfigError`.
     """
     if modicon := _MODICON.fullmatch(text):
         table, number = _MODICON_TABLES[modicon["table"]], int(modicon["number"])
@@ -115,4 +115,3 @@ def parse_address(text: str) -> ModbusAddress:
 def format_address(table: Table, offset: int) -> str:
     """`holding:100`."""
     return f"{table}:{offset}"
-
