@@ -1,0 +1,36 @@
+"""The mapper itself: what DeviceMesh sees of Modbus."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+
+from devicemesh.mapper import Found, Mapper, Session
+from devicemesh_modbus import uri
+from devicemesh_modbus.model import ModbusAddress, ModbusEndpoint
+
+
+class ModbusMapper(Mapper[ModbusEndpoint, ModbusAddress]):
+    """Modbus TCP, TLS, UDP, RTU over TCP and RTU. pymodbus is loaded when the first link is opened."""
+
+    protocol = "modbus"
+    endpoint_type = ModbusEndpoint
+    address_type = ModbusAddress
+
+    def open(
+        self, endpoint: ModbusEndpoint
+    ) -> AbstractAsyncContextManager[Session[ModbusEndpoint, ModbusAddress]]:
+        from devicemesh_modbus.session import open_session
+
+        return open_session(endpoint)
+
+    def parse_endpoint(self, uri_: str) -> ModbusEndpoint:
+        return uri.parse_endpoint(uri_)[0]
+
+    def parse_address(self, text: str) -> ModbusAddress:
+        return uri.parse_address(text)
+
+    def discover(self, uri_: str) -> AsyncIterator[Found]:
+        from devicemesh_modbus.discover import discover
+
+        return discover(uri_)
