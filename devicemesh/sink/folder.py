@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Protocol
 
 
-class FileSystem(Protocol):
-    """One flat folder. Every method may raise OSError; those of open files take their descriptor."""
+class Readable(Protocol):
+    """One flat folder of files. Every method may raise OSError."""
 
     def names(self) -> Sequence[str]: ...
 
     def size(self, name: str) -> int: ...
 
     def read(self, name: str, offset: int, length: int) -> bytes: ...
+
+
+class FileSystem(Readable, Protocol):
+    """The same to write to; methods of open files take their descriptor."""
 
     def create(self, name: str) -> int: ...
 

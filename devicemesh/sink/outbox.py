@@ -29,17 +29,13 @@ from devicemesh.sink.folder import FileSystem
 from devicemesh.sink.replay import Reader, Segment, recover
 from devicemesh.sink.settled import Range, Settled
 from devicemesh.sink.tally import OutboxStats, Tally
+from devicemesh.sink.writer import Place, Writer
 
 FRAME_BYTES = 256 * 1024  # what one damaged frame may cost at most, but for a single larger record
-_CONTEXT_EVERY = 256 * 1024  # contexts are repeated: damage to one must not cost a whole file
 _UNSYNCED_BYTES = 8 << 20  # kept in memory until durable
 _RANGES = 64  # settled ranges in a checkpoint; what is beyond them may be sent twice after a restart
 _RETRY_S = 1.0  # between attempts to write to a failing medium
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-Place = tuple[int, int]
-"""Position and sample."""
 
 
 class Appended(NamedTuple):
@@ -82,40 +78,40 @@ class Outbox:
         found = recover(fs, self._clock)
         wall_s = self._clock.wall_ns() // 10**9
         self.epoch = max(found.generation + 1, wall_s if wall_s < fmt.LATEST_EPOCH else 0)
-        self._files = Files(
-            fs, found.segments, self.epoch, min(segment_bytes, max(1, max_bytes // 32)), self._clock
-        )
+        segment_bytes = min(segment_bytes, max(1, max_bytes // 32))
+        self._frame_bytes = min(FRAME_BYTES, segment_bytes)
+        self._files = Files(fs, found.segments, self.epoch, segment_bytes, self._clock)
+        self._writer = Writer(self._files, self._clock, self._checkpoint)
         self._next, self._next_sample = found.position, found.sample
         self._settled = Settled(found.acked, found.acked_sample)
         for each in found.ranges:
             self._settled.add(*each)
         self._tally = Tally(found.dropped)
-        self._tally.recovered = self._next_sample - self._settled.samples
+        self._settled_samples = min(self._settled.samples, self._next_sample)
+        self._tally.recovered = self._next_sample - self._settled_samples
         for segment in found.segments:
             self._tally.mark(segment.position, segment.time_ns)
         self._volatile = (0, 0)  # positions that only the caller has
         self._reader = Reader(fs)
         self._durability = Durability()
-        self._stale = False  # settled more than the last checkpoint says
         self._rest_until = 0.0
+        self.epoch_is_durable = False  # until then only the clock keeps it from coming again
         self.write_failures = self.sync_failures = 0
         self.last_error: OSError | None = None
         self._begin()
 
     def _begin(self) -> None:
         """Make what was recovered durable, then the new epoch."""
-        recovered = list(self._files.segments)
-        for each in recovered:
+        for each in self._files.segments:
             try:
                 self._files.prove_recovered(each)
             except OSError as error:  # still read and sent, but never claimed
                 self.sync_failures, self.last_error = self.sync_failures + 1, error
                 self._durability.disclaim(each.position, self._files.end(each, self._end)[0])
-        with contextlib.suppress(OSError):
-            self._start_file()
+        self._start_file()
         with contextlib.suppress(OSError):
             self.sync()
-            for each in recovered:
+            for each in self._files.segments[:-1]:
                 if self._files.end(each, self._end)[0] == each.position:
                     self._files.remove(each)  # an epoch in which nothing was appended
             self._reap()
@@ -148,7 +144,7 @@ class Outbox:
         """
         (position, sample), stored = self._end, 0
         ok = self._clock.boottime() >= self._rest_until
-        for batch in _batches(records):
+        for batch in _batches(records, self._frame_bytes):
             samples = sum([each[1] for each in batch])
             self._tally.taken += samples
             ok = ok and self._store(batch, samples, contexts, None)
@@ -164,11 +160,27 @@ class Outbox:
     def _store(
         self, records: Sequence[Record], samples: int, contexts: Mapping[int, bytes], origin: Place | None
     ) -> bool:
-        """Write one frame at the next position: in a new file or instead of the oldest one, if need be."""
-        body, renewed = fmt.pack_records(records), 0
+        """Write one frame at the next position; False when there is no way to."""
+        body, place = fmt.pack_records(records), self._end
+        written: list[tuple[Segment, int]] = []
+        if not self._persist(lambda: written.append(self._writer.records(records, body, contexts, place))):
+            return False
+        (segment, time_ns), now = written[0], self._clock.boottime()
+        if self._settled.position == self._next:
+            self._tally.forget_marks()
+        self._tally.mark(self._next, time_ns)
+        entry = Unsynced(segment, *place, samples, records, contexts, now, len(body), origin)
+        self._durability.note(entry)
+        self._next, self._next_sample = entry.end, self._next_sample + samples
+        segment.newest, segment.end = now, self._next
+        return True
+
+    def _persist(self, write: Callable[[], None]) -> bool:
+        """Write, in a new file or instead of the oldest one if need be."""
+        renewed = 0
         while True:
             try:
-                segment = self._write(body, records, contexts)
+                write()
             except OSError as error:
                 self.write_failures, self.last_error = self.write_failures + 1, error
                 if error.errno in _FULL and not isinstance(error, TornError):
@@ -181,73 +193,15 @@ class Outbox:
                     continue
                 self._rest_until = self._clock.boottime() + _RETRY_S
                 return False
-            break
-        now = segment.newest = self._clock.boottime()
-        entry = Unsynced(
-            segment, self._next, self._next_sample, samples, records, contexts, now, len(body), origin
-        )
-        self._durability.note(entry)
-        self._next, self._next_sample = entry.end, self._next_sample + samples
-        segment.end = self._next
-        return True
+            return True
 
-    def _write(self, body: bytes, records: Sequence[Record], contexts: Mapping[int, bytes]) -> Segment:
-        """Write the frame of these records and, in the same write, what must precede it."""
-        segment = self._files.room(self._next, self._next_sample, len(body))
-        time_ns = self._clock.wall_ns()
-        parts = []
-        if segment.size == 0:
-            parts.append(self._checkpoint(fmt.START))
-        elif self._stale:
-            parts.append(self._checkpoint(fmt.ACK))
-        due = segment.size - _CONTEXT_EVERY
-        fresh = [key for key in {each[0] for each in records} if segment.contexts.get(key, due) <= due]
-        parts += [self._pack(fmt.CONTEXT, fmt.pack_context(key, contexts[key]), time_ns) for key in fresh]
-        parts.append(self._pack(fmt.DATA, body, time_ns, len(records)))
-        data = b"".join(parts)
-        offset = segment.size
-        self._files.write(segment, data)
-        self._stale = False
-        segment.contexts.update(dict.fromkeys(fresh, offset))
-        if self._settled.position == self._next:
-            self._tally.forget_marks()
-        self._tally.mark(self._next, time_ns)
-        return segment
-
-    def _pack(self, kind: int, body: bytes, time_ns: int, count: int = 0) -> bytes:
-        return fmt.pack(
-            kind, body, count=count, position=self._next, sample=self._next_sample, time_ns=time_ns
-        )
-
-    def _checkpoint(self, kind: int) -> bytes:
+    def _checkpoint(self) -> fmt.Checkpoint:
         settled, dropped = self._settled, self._tally.dropped_ever()
         place, ranges = (settled.position, settled.sample), settled.ranges[:_RANGES]
         keep = self._durability.keep_from
         if keep is not None and keep < place:  # an original may turn out to be the only copy
             place, ranges = keep, ()
-        checkpoint = fmt.Checkpoint(self._clock.boot_id, self._clock.boottime(), *place, dropped, ranges)
-        return self._pack(kind, checkpoint.pack(), self._clock.wall_ns())
-
-    def _start_file(self) -> None:
-        """Begin a new file that says where all stands. Raises OSError when no file had room for that."""
-        renewed = False
-        while True:
-            try:
-                segment = self._files.open(self._next, self._next_sample)
-                self._files.write(segment, self._checkpoint(fmt.START))
-            except OSError as error:
-                self.write_failures, self.last_error = self.write_failures + 1, error
-                if error.errno in _FULL and not isinstance(error, TornError):
-                    if not self._drop_oldest("disk_full"):
-                        raise
-                    continue
-                self._files.retire()
-                if renewed:
-                    raise
-                renewed = True
-                continue
-            self._stale = False
-            return
+        return fmt.Checkpoint(self._clock.boot_id, self._clock.boottime(), *place, dropped, ranges)
 
     # -- settling
 
@@ -266,8 +220,13 @@ class Outbox:
 
     def _settle(self, span: Range) -> int:
         before = self._settled.position
-        fresh = self._settled.add(*span)
-        self._stale = True
+        fresh = min(self._settled.add(*span), self._next_sample - self._settled_samples)
+        self._settled_samples += fresh
+        self._writer.stale = True
+        if self._settled.position == self._next and self._settled_samples < self._next_sample:
+            # damage hid how many samples some records stood for: they end up here
+            self._tally.dropped["corrupt"] += self._next_sample - self._settled_samples
+            self._settled_samples = self._next_sample
         if self._settled.position != before:
             self._durability.settle(self._settled.position)
             segments = self._files.segments
@@ -318,8 +277,7 @@ class Outbox:
             return
         now, active = self._clock.boottime(), self._files.active
         if active is not None and active.end > active.position and now - active.started > self._max_age_s / 8:
-            with contextlib.suppress(OSError):
-                self._start_file()
+            self._start_file()
         while self._files.segments and now - self._files.segments[0].newest > self._max_age_s:
             if not self._drop_oldest("outbox_age"):
                 return
@@ -328,19 +286,19 @@ class Outbox:
         """With everything settled, begin anew and unlink the old file: it may never reach the medium."""
         active = self._files.active
         if active is not None and self._settled.position == self._next and active.size > above_bytes:
-            with contextlib.suppress(OSError):
-                self._start_file()
+            self._start_file()
             self._reap()
 
     def checkpoint(self) -> None:
         """Write down what is settled, lest it be sent again after a restart; writing records does it too."""
-        if self._stale and self._files.active is not None and self._files.active.size:
-            try:
-                self._files.write(self._files.active, self._checkpoint(fmt.ACK))
-                self._stale = False
-            except OSError as error:
-                self.write_failures, self.last_error = self.write_failures + 1, error
-                self._files.retire()
+        try:
+            self._writer.checkpoint(self._end)
+        except OSError as error:
+            self.write_failures, self.last_error = self.write_failures + 1, error
+            self._files.retire()
+
+    def _start_file(self) -> bool:
+        return self._persist(lambda: self._writer.start(self._end))
 
     # -- durability
 
@@ -380,6 +338,7 @@ class Outbox:
             self.sync_failures, self.last_error = self.sync_failures + 1, job.error
             return False
         if job.files:
+            self.epoch_is_durable = True  # all of our files carry it, or a later one
             self._durability.prove(job.end)
         self._durability.update_keep()
         self._reap()
@@ -441,7 +400,7 @@ class Outbox:
             published=tally.published,
             dropped=dict(tally.dropped),
             dropped_ever=dict(zip(fmt.POLICIES, tally.dropped_ever(), strict=False)),
-            spooled=self._next_sample - settled.samples,
+            spooled=self._next_sample - self._settled_samples,
             messages=waiting,
             bytes=self._files.bytes,
             capacity_bytes=self._max_bytes,
@@ -459,11 +418,11 @@ class Outbox:
             self._files.release()
 
 
-def _batches(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
-    """Split what would make a frame too large."""
+def _batches(records: Sequence[Record], limit: int) -> Iterator[Sequence[Record]]:
+    """Split what would make a frame of more than `limit` bytes."""
     start = size = 0
     for index, (_, _, body) in enumerate(records):
-        if size and size + len(body) > FRAME_BYTES:
+        if size and size + len(body) > limit:
             yield records[start:index]
             start, size = index, 0
         size += len(body)

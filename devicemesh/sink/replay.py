@@ -9,7 +9,7 @@ from itertools import zip_longest
 
 from devicemesh.sink import segment as fmt
 from devicemesh.sink.clock import Clock
-from devicemesh.sink.folder import FileSystem
+from devicemesh.sink.folder import Readable
 from devicemesh.sink.settled import Range
 
 
@@ -46,7 +46,7 @@ class Recovered:
     generation: int = 0  # the highest seen
 
 
-def frames(fs: FileSystem, segment: Segment, start: int = 0, chunk: int = 1 << 16) -> Iterator[fmt.Frame]:
+def frames(fs: Readable, segment: Segment, start: int = 0, chunk: int = 1 << 16) -> Iterator[fmt.Frame]:
     """Yield the intact frames of a file; what can't be read is as damaged as what makes no sense."""
 
     def read(offset: int, length: int) -> bytes:
@@ -58,7 +58,7 @@ def frames(fs: FileSystem, segment: Segment, start: int = 0, chunk: int = 1 << 1
     return fmt.scan(read, segment.size, start, chunk)
 
 
-def recover(fs: FileSystem, clock: Clock) -> Recovered:
+def recover(fs: Readable, clock: Clock) -> Recovered:
     """Look at every file's start and at the last one whole. Content never makes it fail; OSError may pass."""
     segments = []
     for name in fs.names():
@@ -72,10 +72,8 @@ def recover(fs: FileSystem, clock: Clock) -> Recovered:
     for each, first in zip(segments, starts, strict=True):
         found.position = max(found.position, each.position)
         _learn(found, first)
-    _samples(segments, starts)
+    _samples(fs, segments, starts)
     last_ns = _tail(fs, found)
-    found.position = max(found.position, found.acked)
-    found.sample = max(found.sample, found.acked_sample)
     if segments and segments[0].position > found.acked:  # a missing head is what acknowledging leaves behind
         found.acked, found.acked_sample = segments[0].position, segments[0].sample
     _ages(segments, starts, last_ns, clock)
@@ -95,16 +93,19 @@ def _learn(found: Recovered, frame: fmt.Frame | None) -> None:
         found.ranges = checkpoint.ranges
 
 
-def _samples(segments: Sequence[Segment], starts: Sequence[fmt.Frame | None]) -> None:
-    """Say how many samples lie before each file; where its start is damaged, a record counts as one."""
-    known = 0
-    for each, first in zip(segments, starts, strict=True):
-        if first is not None:
-            known = max(known, first.sample - (first.position - each.position))
-        each.sample = known
+def _samples(fs: Readable, segments: Sequence[Segment], starts: Sequence[fmt.Frame | None]) -> None:
+    """Say how many samples lie before each file; the end of the file before makes up for a damaged start."""
+    for index, (each, first) in enumerate(zip(segments, starts, strict=True)):
+        before = segments[index - 1] if index else None
+        if first is not None and (first.position == each.position or before is None):
+            each.sample = first.sample
+        elif before is not None:
+            each.sample = before.sample
+            for frame in frames(fs, before):
+                each.sample = max(each.sample, frame.sample + _count(frame))
 
 
-def _tail(fs: FileSystem, found: Recovered) -> int:
+def _tail(fs: Readable, found: Recovered) -> int:
     """Find where numbering goes on: read files from the last one back until one has an intact frame."""
     for each in reversed(found.segments):
         found.sample = max(found.sample, each.sample)
@@ -148,7 +149,7 @@ def _ages(
 class Reader:
     """Reads records in order, remembering where it stopped."""
 
-    def __init__(self, fs: FileSystem) -> None:
+    def __init__(self, fs: Readable) -> None:
         self._fs = fs
         self._segment: Segment | None = None
         self._offset = 0
