@@ -24,7 +24,7 @@ FILE = "sim.json"
 def simulated(files: Sequence[Path]) -> dict[str, list[Any]]:
     """The declared devices by protocol; exits when the files have problems."""
     from devicemesh import plugins
-    from devicemesh.runtime.binding import BoundDevice, bind, point
+    from devicemesh.runtime.binding import Binder, BoundDevice, point
     from devicemesh.store.base import Key, Object
     from devicemesh.testing.simulator import SimulatedDevice
 
@@ -32,7 +32,7 @@ def simulated(files: Sequence[Path]) -> dict[str, list[Any]]:
     if found.problems:
         show_problems(found, None, "simulated")
         sys.exit(PROBLEMS)
-    mappers = plugins.load().mappers
+    binder = Binder(plugins.load().mappers)
     objects = {
         Key(r.kind, r.namespace, r.name): Object(Key(r.kind, r.namespace, r.name), "", 1, 1, "", r.body, {})
         for r in found.resources
@@ -43,13 +43,19 @@ def simulated(files: Sequence[Path]) -> dict[str, list[Any]]:
     for key, declared in objects.items():
         if key.kind != "Device":
             continue
-        bound = bind(declared, objects, mappers)
+        bound = binder.bind(declared, objects)
         if not isinstance(bound, BoundDevice):
             fail(f"{key.name}: {bound.message}", PROBLEMS, "devicemesh validate -f DIR")
         points = [point(bound, name, slot + i) for i, name in enumerate(bound.properties)]
         slot += len(points)
         devices.setdefault(bound.mapper.protocol, []).append(
-            SimulatedDevice(key.device, bound.endpoint, points, bound.specs(), folders[key])
+            SimulatedDevice(
+                key.device,
+                bound.endpoint,
+                points,
+                {n: b.spec for n, b in bound.properties.items()},
+                folders[key],
+            )
         )
     return devices
 

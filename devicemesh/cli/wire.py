@@ -146,7 +146,7 @@ def _plausible(readings: list[tuple[str, Any]]) -> str | None:
 def trace_command(ctx: click.Context, device: str, prop: str, namespace: str, output: str | None) -> None:
     """The way of one value from bytes to number: `trace pump-1 speed`."""
     from devicemesh import plugins
-    from devicemesh.runtime.binding import BoundDevice, bind
+    from devicemesh.runtime.binding import Binder, BoundDevice
     from devicemesh.runtime.binding import point as point_of
     from devicemesh.spec.words import suggest
 
@@ -156,7 +156,7 @@ def trace_command(ctx: click.Context, device: str, prop: str, namespace: str, ou
     except NotFoundError as error:
         fail(str(error), PROBLEMS, "devicemesh get devices")
     models = {m.key: m for m in store.list("DeviceModel", namespace)}
-    bound = bind(declared, models, plugins.load().mappers)
+    bound = Binder(plugins.load().mappers).bind(declared, models)
     if not isinstance(bound, BoundDevice):
         fail(bound.message, PROBLEMS, f"devicemesh describe {device}")
     if prop not in bound.properties:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from devicemesh.aggregate import Kind, Limit, Report, Series
 from devicemesh.mapper import Address, Endpoint, Mapper, Point
-from devicemesh.spec.device import Command, Device, DeviceModel, Property
+from devicemesh.spec.device import Command, Device, DeviceModel, DeviceSpec, Property
 from devicemesh.spec.values import ValueType, duration_ns
 from devicemesh.store.base import Key, Object
 
@@ -42,9 +42,6 @@ class BoundDevice:
         """(protocol, link name): what it shares a session by."""
         return self.mapper.protocol, self.endpoint.link()
 
-    def specs(self) -> dict[str, Property]:
-        return {name: bound.spec for name, bound in self.properties.items()}
-
     def same_wire(self, other: BoundDevice) -> bool:
         """Whether nothing has changed that the link would have to plan anew."""
         return (
@@ -64,58 +61,85 @@ class Unbound:
     message: str
 
 
-def bind(
-    device: Object, models: Mapping[Key, Object], mappers: Mapping[str, Mapper[Any, Any]]
-) -> BoundDevice | Unbound:
-    """Resolve one device. Never raises for what a person may have written."""
+class Binder:
+    """Resolves devices. What a model means for a protocol is worked out once and shared by its devices."""
 
-    def unbound(reason: str, message: str) -> Unbound:
-        return Unbound(device.key, device.generation, reason, message)
+    def __init__(self, mappers: Mapping[str, Mapper[Any, Any]]) -> None:
+        self._mappers = mappers
+        self._models: dict[tuple[str, int, str], tuple[DeviceModel, dict[str, BoundProperty]]] = {}
 
-    try:
-        spec = Device.model_validate(device.body).spec
-    except ValidationError as error:
-        return unbound("InvalidDevice", _first(error))
-    model = models.get(Key("DeviceModel", device.key.namespace, spec.model_ref.name))
-    if model is None:
-        return unbound("ModelNotFound", f"there is no DeviceModel `{spec.model_ref.name}`")
-    protocol, raw = next(iter(spec.endpoint.items()))
-    mapper = mappers.get(protocol)
-    if mapper is None:
-        return unbound(
-            "NoMapper", f"no installed mapper speaks `{protocol}`: pip install devicemesh-{protocol}"
+    def bind(self, device: Object, models: Mapping[Key, Object]) -> BoundDevice | Unbound:
+        """Resolve one device. Never raises for what a person may have written."""
+
+        def unbound(reason: str, message: str) -> Unbound:
+            return Unbound(device.key, device.generation, reason, message)
+
+        try:
+            spec = Device.model_validate(device.body).spec
+        except ValidationError as error:
+            return unbound("InvalidDevice", _first(error))
+        model = models.get(Key("DeviceModel", device.key.namespace, spec.model_ref.name))
+        if model is None:
+            return unbound("ModelNotFound", f"there is no DeviceModel `{spec.model_ref.name}`")
+        protocol, raw = next(iter(spec.endpoint.items()))
+        mapper = self._mappers.get(protocol)
+        if mapper is None:
+            message = f"no installed mapper speaks `{protocol}`: pip install devicemesh-{protocol}"
+            return unbound("NoMapper", message)
+        try:
+            endpoint = mapper.endpoint_type.model_validate(raw)
+            declared, placed = self._model(model, mapper)
+            properties = _overridden(declared, placed, spec, mapper) if spec.properties else placed
+        except ValidationError as error:
+            return unbound("InvalidModel", _first(error))
+        homeless = [p.name for p in declared.spec.properties if p.name not in properties]
+        if homeless:
+            return unbound("NoAddress", f"{homeless[0]} has no {protocol} address")
+        return BoundDevice(
+            key=device.key,
+            generation=device.generation,
+            labels=device.labels,
+            mapper=mapper,
+            endpoint=endpoint,
+            properties=properties,
+            desired={entry.name: entry.value for entry in spec.desired},
+            commands={command.name: command for command in declared.spec.commands},
+            paused=spec.paused,
         )
-    try:
-        model_spec = DeviceModel.model_validate(model.body).spec
-        endpoint = mapper.endpoint_type.model_validate(raw)
-        overrides = {o.name: o for o in spec.properties}
-        properties: dict[str, BoundProperty] = {}
-        for prop in model_spec.properties:
-            override = overrides.get(prop.name)
-            update: dict[str, Any] = {}
-            if override and override.telemetry:
-                update["telemetry"] = override.telemetry
-            if override and override.simulation:
-                update["simulation"] = override.simulation
-            address = (override.address.get(protocol) if override else None) or prop.address.get(protocol)
-            if address is None:
-                return unbound("NoAddress", f"{prop.name} has no {protocol} address")
-            properties[prop.name] = BoundProperty(
-                prop.model_copy(update=update), mapper.address_type.model_validate(address)
-            )
-    except ValidationError as error:
-        return unbound("InvalidModel", _first(error))
-    return BoundDevice(
-        key=device.key,
-        generation=device.generation,
-        labels=device.labels,
-        mapper=mapper,
-        endpoint=endpoint,
-        properties=properties,
-        desired={entry.name: entry.value for entry in spec.desired},
-        commands={command.name: command for command in model_spec.commands},
-        paused=spec.paused,
-    )
+
+    def _model(self, model: Object, mapper: Mapper[Any, Any]) -> tuple[DeviceModel, dict[str, BoundProperty]]:
+        """The model, and those of its properties that it gives an address for the protocol."""
+        key = (model.uid, model.version, mapper.protocol)
+        if key not in self._models:
+            for old in [k for k in self._models if k[0] == model.uid and k[1] != model.version]:
+                del self._models[old]
+            declared = DeviceModel.model_validate(model.body)
+            placed = {
+                prop.name: BoundProperty(
+                    prop, mapper.address_type.model_validate(prop.address[mapper.protocol])
+                )
+                for prop in declared.spec.properties
+                if mapper.protocol in prop.address
+            }
+            self._models[key] = (declared, placed)
+        return self._models[key]
+
+
+def _overridden(
+    declared: DeviceModel, placed: Mapping[str, BoundProperty], spec: DeviceSpec, mapper: Mapper[Any, Any]
+) -> dict[str, BoundProperty]:
+    """The model's properties with what this device does otherwise."""
+    properties = {p.name: p for p in declared.spec.properties}
+    out = dict(placed)
+    for override in spec.properties:
+        given = {n: getattr(override, n) for n in ("telemetry", "simulation") if getattr(override, n)}
+        prop = properties[override.name].model_copy(update=given)
+        raw = override.address.get(mapper.protocol)
+        if raw is not None:
+            out[override.name] = BoundProperty(prop, mapper.address_type.model_validate(raw))
+        elif override.name in placed:
+            out[override.name] = BoundProperty(prop, placed[override.name].address)
+    return out
 
 
 def _first(error: ValidationError) -> str:

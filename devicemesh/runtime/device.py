@@ -27,7 +27,7 @@ class RunningDevice:
         self.desired_ids: dict[str, str] = {}  # property -> id of the message that set it
         self.dirty = True  # its status may have to be written at once
         self.on_settled: Callable[[RunningDevice, str, Attempt], None] | None = None
-        self.specs: Mapping[str, Property] = bound.specs()
+        self.specs: Mapping[str, Property] = {n: b.spec for n, b in bound.properties.items()}
 
     @property
     def name(self) -> str:
@@ -40,7 +40,7 @@ class RunningDevice:
         self.edited = frozenset(changed | (self.edited & bound.desired.keys()))
         self.attempts = {n: a for n, a in self.attempts.items() if n in bound.desired and n not in changed}
         self.bound = bound
-        self.specs = bound.specs()
+        self.specs = {n: b.spec for n, b in bound.properties.items()}
         self.dirty = True
 
     def points(self) -> list[Point[Any, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from devicemesh.aggregate import Aggregator
 from devicemesh.mapper import Mapper
-from devicemesh.runtime.binding import BoundDevice, Unbound, bind, series
+from devicemesh.runtime.binding import Binder, BoundDevice, Unbound, series
 from devicemesh.runtime.device import RunningDevice
 from devicemesh.runtime.link import Link
 from devicemesh.runtime.pipeline import Pipeline
@@ -40,7 +40,7 @@ class Supervisor:
         self.links: dict[tuple[str, str], Link] = {}
         self.synced = asyncio.Event()
         self.on_settled: Callable[[RunningDevice, str, Attempt], None] | None = None
-        self._mappers = mappers
+        self._binder = Binder(mappers)
         self._aggregator = aggregator
         self._redirects = redirects  # declared link -> the simulator that stands in for it
         self._rng = rng
@@ -110,7 +110,7 @@ class Supervisor:
         touched: set[tuple[str, str]] = set()
         for key in sorted(changed):
             declared = self._objects.get(key)
-            bound = bind(declared, self._objects, self._mappers) if declared else None
+            bound = self._binder.bind(declared, self._objects) if declared else None
             if isinstance(bound, BoundDevice):
                 touched |= self._run_device(self._redirected(bound))
                 self.unbound.pop(key, None)

@@ -16,7 +16,7 @@ import yaml
 
 MAX_BYTES = 16 << 20
 MAX_DEPTH = 64
-MAX_NODES = 2_000_000
+MAX_REPEATED = 20_000  # nodes that aliases may repeat
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NULL = {"", "~", "null", "Null", "NULL"}
@@ -89,13 +89,16 @@ class _Build:
 
     def __init__(self, path: str, first_line: int) -> None:
         self.problems: list[Problem] = []
-        self.nodes = 0
+        self._seen: set[int] = set()
+        self._repeated = 0
         self.place = Document(path, first_line, yaml.ScalarNode("", ""), None)
 
     def value(self, node: yaml.Node, depth: int) -> Any:
-        self.nodes += 1
-        if self.nodes > MAX_NODES:
-            raise _TooMuchError
+        if id(node) in self._seen:
+            self._repeated += 1
+            if self._repeated > MAX_REPEATED:
+                raise _TooMuchError
+        self._seen.add(id(node))
         if depth > MAX_DEPTH:
             self._report(node, "too-deep", f"nested deeper than {MAX_DEPTH} levels")
             return None
@@ -133,7 +136,7 @@ class _Build:
 
 
 class _TooMuchError(Exception):
-    """More nodes than any manifest has: an alias bomb."""
+    """Aliases repeat more than any manifest needs: a bomb."""
 
 
 def plain(text: str) -> Any:
@@ -186,7 +189,9 @@ def parse(path: str, text: str) -> tuple[list[Document], list[Problem]]:
             problems.append(Problem(path, first_line + 1, 1, 1, "yaml", " ".join(str(error).split())))
         except (_TooMuchError, RecursionError):
             problems.append(
-                Problem(path, first_line + 1, 1, 1, "too-deep", "too many or too deeply nested values")
+                Problem(
+                    path, first_line + 1, 1, 1, "too-deep", "aliases repeat too much, or nested too deeply"
+                )
             )
         else:
             problems.extend(build.problems)

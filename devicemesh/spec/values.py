@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import math
 import re
 from typing import Annotated, Any, TypeAlias
@@ -86,6 +87,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d)")
 _UNIT_NS = {"us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
 
 
+@functools.lru_cache(256)
 def duration_ns(text: str) -> int:
     """Read `100ms`, `1m30s` or `2h` as nanoseconds. Raises ValueError."""
     parts = _DURATION.findall(text)
