@@ -130,6 +130,7 @@ enum define_status aggregator_define(struct aggregator *a, uint32_t slot, const 
         series_free(old);
     }
     a->series[slot] = series;
+    stream->row_open = false; /* the new series has no mark of the row that its property may be in */
     return DEFINE_DONE;
 }
 

@@ -248,7 +248,7 @@ static PyObject *push(PyObject *self, PyObject *const *args, Py_ssize_t count)
     return core ? Py_NewRef(Py_None) : NULL;
 }
 
-static int parse_value(long tag, PyObject *object, struct value *value, Py_buffer *view)
+static int parse_value(long tag, PyObject *object, struct value *value, struct text *text, Py_buffer *view)
 {
     if (tag < VALUE_NULL || tag > VALUE_JSON) {
         PyErr_SetString(PyExc_ValueError, "unknown tag");
@@ -265,7 +265,8 @@ static int parse_value(long tag, PyObject *object, struct value *value, Py_buffe
         return 0;
     if (PyObject_GetBuffer(object, view, PyBUF_SIMPLE))
         return -1;
-    value->text = (struct text){view->buf, (size_t)view->len};
+    *text = (struct text){view->buf, (size_t)view->len};
+    value->text = text;
     return 0;
 }
 
@@ -275,13 +276,14 @@ static PyObject *row(PyObject *self, PyObject *const *args, Py_ssize_t count)
     int64_t time;
     uint8_t quality;
     struct value value;
+    struct text text;
     Py_buffer view;
     if (check_count(count, 6) || as_u32(args[0], "slot", &slot) || as_i64(args[1], &time) ||
         as_quality(args[2], &quality))
         return NULL;
     long tag = PyLong_AsLong(args[3]);
     double number = PyFloat_AsDouble(args[5]);
-    if (PyErr_Occurred() || parse_value(tag, args[4], &value, &view))
+    if (PyErr_Occurred() || parse_value(tag, args[4], &value, &text, &view))
         return NULL;
     struct aggregator *core = core_of(self);
     bool latest = core && aggregator_row(core, slot, time, quality, &value, number);

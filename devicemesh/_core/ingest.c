@@ -140,6 +140,8 @@ bool aggregator_row(struct aggregator *a, uint32_t slot, int64_t time, uint8_t q
     bool latest = is_latest(a, &series->latest, time, quality);
     if (latest) {
         series->latest = (struct latest){true, quality, time, value};
+        if (value_is_text(&value))
+            series->latest.value.text = NULL; /* borrowed: only the tag stays */
         if (value.tag != VALUE_NULL && series->rules.limits_count)
             watch(a, slot, series, time, number);
     }

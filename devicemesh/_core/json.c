@@ -64,11 +64,11 @@ static size_t value_room(const struct value *value)
 {
     switch (value->tag) {
     case VALUE_STRING:
-        return 2 + value->text.length * ESCAPE_FACTOR;
+        return 2 + value->text->length * ESCAPE_FACTOR;
     case VALUE_BYTES:
-        return 2 + (value->text.length + 2) / 3 * 4;
+        return 2 + (value->text->length + 2) / 3 * 4;
     case VALUE_JSON:
-        return value->text.length;
+        return value->text->length;
     default:
         return SHORTEST_MAX;
     }
@@ -86,12 +86,12 @@ static char *put_value(char *at, const struct value *value)
     case VALUE_BOOLEAN:
         return put(at, value->integer ? "true" : "false");
     case VALUE_STRING:
-        return put_string(at, value->text.bytes, value->text.length);
+        return put_string(at, value->text->bytes, value->text->length);
     case VALUE_BYTES:
-        return put_base64(at, value->text.bytes, value->text.length);
+        return put_base64(at, value->text->bytes, value->text->length);
     case VALUE_JSON:
-        memcpy(at, value->text.bytes, value->text.length);
-        return at + value->text.length;
+        memcpy(at, value->text->bytes, value->text->length);
+        return at + value->text->length;
     default:
         return put(at, "null");
     }

@@ -25,7 +25,7 @@ bool publish_reading(struct aggregator *a, struct series *series, int64_t time, 
     const struct rules *rules = &series->rules;
     struct stream *stream = a->streams[rules->stream];
     size_t before = stream->body.length;
-    size_t text = value_is_text(value) ? value->text.length : 0;
+    size_t text = value_is_text(value) ? value->text->length : 0;
     if (!has_room(a, RECORD_HEADER + RECORD_ROW_MAX + RECORD_READING_MAX + text) ||
         !stream_reading(stream, a->epoch, &series->row_seen, time, rules->property, quality, value)) {
         drop(a, DROP_OVERFLOW);

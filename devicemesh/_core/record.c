@@ -82,10 +82,10 @@ static uint8_t *put_payload(uint8_t *at, enum tag tag, const struct value *value
     case TAG_STRING:
     case TAG_BYTES:
     case TAG_JSON:
-        at = put_varint(at, value->text.length);
-        if (value->text.length)
-            memcpy(at, value->text.bytes, value->text.length);
-        return at + value->text.length;
+        at = put_varint(at, value->text->length);
+        if (value->text->length)
+            memcpy(at, value->text->bytes, value->text->length);
+        return at + value->text->length;
     default:
         return at;
     }
@@ -93,7 +93,7 @@ static uint8_t *put_payload(uint8_t *at, enum tag tag, const struct value *value
 
 bool record_reading(struct buffer *out, uint32_t property, uint8_t quality, const struct value *value)
 {
-    if (!buffer_reserve(out, RECORD_READING_MAX + (value_is_text(value) ? value->text.length : 0)))
+    if (!buffer_reserve(out, RECORD_READING_MAX + (value_is_text(value) ? value->text->length : 0)))
         return false;
     enum tag tag = tag_of(value);
     uint8_t *at = out->bytes + out->length;
@@ -143,7 +143,7 @@ static uint32_t get_property(struct cursor *cursor)
     return (uint32_t)property;
 }
 
-static void get_text(struct cursor *cursor, struct value *value)
+static void get_text(struct cursor *cursor, struct value *value, struct text *text)
 {
     uint64_t length = get_varint(cursor);
     const uint8_t *bytes = get_bytes(cursor, length);
@@ -152,10 +152,11 @@ static void get_text(struct cursor *cursor, struct value *value)
         cursor->failed = true;
         return;
     }
-    value->text = (struct text){bytes, (size_t)length};
+    *text = (struct text){bytes, (size_t)length};
+    value->text = text;
 }
 
-static void get_value(struct cursor *cursor, enum tag tag, struct value *value)
+static void get_value(struct cursor *cursor, enum tag tag, struct value *value, struct text *text)
 {
     static const enum value_tag tags[TAG_COUNT] = {
         [TAG_NULL] = VALUE_NULL,       [TAG_FLOAT] = VALUE_FLOAT,     [TAG_FLOAT32] = VALUE_FLOAT32,
@@ -180,7 +181,7 @@ static void get_value(struct cursor *cursor, enum tag tag, struct value *value)
     case TAG_STRING:
     case TAG_BYTES:
     case TAG_JSON:
-        get_text(cursor, value);
+        get_text(cursor, value, text);
         break;
     default:
         value->integer = tag == TAG_TRUE;
@@ -220,7 +221,7 @@ enum record_item record_next(struct cursor *cursor, struct record_entry *entry)
     } else if (tag < TAG_COUNT) {
         entry->property = get_property(cursor);
         entry->quality = op & WITH_QUALITY ? (uint8_t)get_fixed(cursor, 1) : 0;
-        get_value(cursor, (enum tag)tag, &entry->value);
+        get_value(cursor, (enum tag)tag, &entry->value, &entry->text);
         item = ITEM_READING;
     } else {
         return ITEM_MALFORMED;

@@ -53,7 +53,8 @@ struct record_entry {
     int64_t time;                /* ITEM_ROW */
     uint32_t property;           /* ITEM_READING */
     uint8_t quality;             /* ITEM_READING */
-    struct value value;          /* ITEM_READING; texts point into the body and are well-formed */
+    struct value value;          /* ITEM_READING; its text, if it is one, is: */
+    struct text text;            /* part of the body, and well-formed */
     struct record_window window; /* ITEM_WINDOW */
 };
 

@@ -127,6 +127,7 @@ class Aggregator:
 
     def define(self, slot: int, stream_id: int, *rules: Any) -> None:
         stream = self.streams.setdefault(stream_id, Stream())
+        stream.row = None
         series = Series(stream_id, *rules)
         series.active = [False] * len(series.limits)
         if series.report == WINDOW:

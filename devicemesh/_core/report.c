@@ -29,7 +29,7 @@ static bool text_differs(struct text text, const struct buffer *last)
 static bool differs(const struct reported *last, const struct deadband *deadband, const struct value *value)
 {
     if (value_is_text(value) || value_is_text(&last->value))
-        return value->tag != last->value.tag || text_differs(value->text, &last->text);
+        return value->tag != last->value.tag || text_differs(*value->text, &last->text);
     if (value->tag == VALUE_BOOLEAN)
         return value_number(value) != value_number(&last->value);
     double relative = fabs(value_number(&last->value)) * deadband->fraction;
@@ -56,8 +56,8 @@ void report_remember(struct reported *last, int64_t time, uint8_t quality, const
     last->value = *value;
     last->text.length = 0;
     if (value_is_text(value)) {
-        last->value.text = (struct text){0};
-        last->any = buffer_append(&last->text, value->text.bytes, value->text.length);
+        last->value.text = NULL;
+        last->any = buffer_append(&last->text, value->text->bytes, value->text->length);
     }
 }
 

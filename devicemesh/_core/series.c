@@ -51,11 +51,11 @@ bool value_is_exact(const struct value *value)
 
 bool value_text_valid(const struct value *value)
 {
-    if (value->text.length > RECORD_TEXT_MAX)
+    if (value->text->length > RECORD_TEXT_MAX)
         return false;
     if (value->tag == VALUE_STRING)
-        return utf8_valid(value->text.bytes, value->text.length);
-    return value->tag == VALUE_BYTES || json_valid(value->text.bytes, value->text.length);
+        return utf8_valid(value->text->bytes, value->text->length);
+    return value->tag == VALUE_BYTES || json_valid(value->text->bytes, value->text->length);
 }
 
 void series_free(struct series *series)

@@ -35,7 +35,7 @@ static bool prepare(struct stream *stream, uint32_t epoch, size_t size)
 bool stream_reading(struct stream *stream, uint32_t epoch, uint32_t *row_seen, int64_t time, uint32_t property,
                     uint8_t quality, const struct value *value)
 {
-    if (!prepare(stream, epoch, RECORD_READING_MAX + (value_is_text(value) ? value->text.length : 0)))
+    if (!prepare(stream, epoch, RECORD_READING_MAX + (value_is_text(value) ? value->text->length : 0)))
         return false;
     if (!stream->row_open || stream->row_time != time || *row_seen == stream->row_number) {
         record_row(&stream->body, time);

@@ -26,12 +26,13 @@ struct text {
     size_t length;
 };
 
+/* 16 bytes, so that it travels in registers. */
 struct value {
     enum value_tag tag;
     union {
         double number;   /* VALUE_FLOAT, VALUE_FLOAT32 */
         int64_t integer; /* VALUE_INTEGER, VALUE_BOOLEAN (0 or 1) */
-        struct text text; /* UTF-8, raw bytes or JSON; borrowed */
+        const struct text *text; /* UTF-8, raw bytes or JSON; borrowed */
     };
 };
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -75,6 +76,16 @@ class Shared:
         """The unit lives."""
         if self.quiet.pop(unit, None) is not None:
             self.units[unit].answered()
+
+    def forget_at(self) -> float:
+        """When the next thing that was learned is over."""
+        return min((t for learned in self.learned.values() for t in learned.apart.values()), default=math.inf)
+
+    def forget(self) -> None:
+        """Drop what is over."""
+        now = self.clock()
+        for learned in self.learned.values():
+            learned.apart = {pair: until for pair, until in learned.apart.items() if until > now}
 
     def learn(self, unit: int, table: Table) -> Learned:
         """What was learned of a table, about to be changed."""

@@ -105,7 +105,7 @@ class Refusal:
 class Learned:
     """What one table of one unit refused, as long as the session lives."""
 
-    apart: set[tuple[int, int]] = field(default_factory=set)  # no request may hold both addresses
+    apart: dict[tuple[int, int], float] = field(default_factory=dict)  # not in one request, until when
     refused: dict[Extent, Refusal] = field(default_factory=dict)
 
 
@@ -259,12 +259,12 @@ def split(read: Read) -> tuple[Read, Read] | None:
     return (_read(read.unit, read.table, whole), _read(read.unit, read.table, inside)) if inside else None
 
 
-def keep_apart(learned: Learned, left: Read, right: Read) -> None:
+def keep_apart(learned: Learned, left: Read, right: Read, until: float) -> None:
     """Remember that two halves are granted one by one, but not as one.
 
     Nothing is learned where a half asks for all that the whole asked for: the refusal was a passing one.
     """
     if left.end <= right.start:
-        learned.apart.add((left.end - 1, right.start))
+        learned.apart[left.end - 1, right.start] = until
     elif left.end < right.end:
-        learned.apart.add((left.start, right.end - 1))
+        learned.apart[left.start, right.end - 1] = until

@@ -20,6 +20,8 @@ RETRY_REFUSED_S = 60.0
 """How long an address that the device does not have is left alone: the device may be reconfigured."""
 RETRY_FAILED_S = 5.0
 """The same for an address at which the device said that it failed."""
+RETRY_APART_S = 3600.0
+"""How long two ranges that were granted one by one, but not as one, are asked for one by one."""
 _STREAMS = ("tcp", "tls", "rtuovertcp")
 
 
@@ -94,7 +96,9 @@ class Poller:
 
     def _plan(self) -> None:
         shared = self._shared
+        shared.forget()
         self._generation = shared.generation
+        self._plan_until = shared.forget_at()
         planned = plan(self._points, shared.opened, shared.learned)
         known = {(r.read.unit, r.read.table, r.read.points): r for r in self._requests}
         self._requests = [
@@ -112,10 +116,11 @@ class Poller:
         )
 
     async def _poll(self) -> AsyncIterator[Batch]:
-        if self._generation != self._shared.generation:
+        shared = self._shared
+        if self._generation != shared.generation or shared.clock() >= self._plan_until:
             self._plan()
         requests, now = self._requests, _Round()
-        if self._calm and not self._shared.quiet:  # the usual case, kept lean
+        if self._calm and not shared.quiet:  # the usual case, kept lean
             for done, request in enumerate(requests):
                 answer = await self._ask(request.ask)
                 if answer is None or answer[0][:2] != request.head or len(answer[0]) != request.length:
@@ -200,8 +205,8 @@ class Poller:
         halves = split(read)
         if halves is None:
             pause_s = RETRY_FAILED_S if refusal.code == answers.FAILURE else RETRY_REFUSED_S
-            learned = shared.learn(read.unit, read.table)
-            learned.refused[read.extent] = Refusal(refusal.with_traceback(None), shared.clock() + pause_s)
+            known = Refusal(refusal.with_traceback(None), shared.clock() + pause_s)
+            shared.learn(read.unit, read.table).refused[read.extent] = known
             for batch in request.bad(refusal):
                 yield batch
             return
@@ -218,14 +223,15 @@ class Poller:
                 for batch in batches:
                     yield batch
         if granted:
-            keep_apart(shared.learn(read.unit, read.table), *halves)
+            pause_s = RETRY_REFUSED_S if refusal.code == answers.FAILURE else RETRY_APART_S
+            keep_apart(shared.learn(read.unit, read.table), *halves, shared.clock() + pause_s)
 
     async def _outcome(
         self, request: _Request, now: _Round, answer: Answer | None = None, *, asked: bool = False
     ) -> tuple[list[Batch], bool]:
         """The batches of a request, and whether they are good. Raises `RefusedError` if halving may help."""
         unit = request.ask.unit
-        if unit in now.silent:
+        if unit in now.silent and answer is None:
             return request.bad(
                 request.unit.error or answers.SilentError(f"no answer from {request.who}")
             ), False

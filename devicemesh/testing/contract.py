@@ -1,0 +1,271 @@
+"""What every mapper promises, as tests to inherit.
+
+    class TestContract(MapperContract):
+        @pytest.fixture
+        def mapper(self): return MyMapper()
+
+        @pytest.fixture
+        def serve(self): return my_server  # () -> async context manager of a Peer
+
+Capabilities that a session does not have are skipped. The tests talk to the peer that `serve` starts, so
+it should be a real implementation of the protocol, not a part of the mapper under test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from devicemesh.mapper import (
+    Batch,
+    ConfigError,
+    Endpoint,
+    LinkError,
+    Mapper,
+    PointError,
+    Quality,
+    Readable,
+    Traceable,
+    Writable,
+    Write,
+)
+from devicemesh.spec.values import Scalar
+
+PATIENCE_S = 20.0
+"""How long anything may take that is not meant to hang."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A running counterpart of the mapper under test. Slots of all points differ."""
+
+    points: Sequence[tuple[Any, Scalar]]  # at least two points with the values that they have
+    bad: Any  # a point whose address the peer does not have
+    writable: tuple[Any, Scalar]  # one of `points`, and another value that the peer accepts
+    refused: Write[Any, Any] | None  # a write that the peer refuses; None: it refuses none
+    stop: Callable[[], Awaitable[None]]  # end the peer: connections close, nobody listens any more
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it serves."""
+        endpoint: Endpoint = self.points[0][0].endpoint
+        return endpoint
+
+
+Serve = Callable[[], AbstractAsyncContextManager[Peer]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a batch."""
+
+    slot: int
+    time_ns: int
+    value: Any
+    quality: int
+    error: Exception | None
+
+
+def rows(batch: Batch) -> Iterator[Row]:
+    """The rows of a batch, its columns checked to be of one length."""
+    count = len(batch.slot)
+    assert len(batch.value) == count, "the value column is not as long as the slot column"
+    for name, column in (("time_ns", batch.time_ns), ("quality", batch.quality)):
+        assert isinstance(column, int) or len(column) == count, f"{name} is not as long as the slot column"
+    for i in range(count):
+        time_ns = batch.time_ns if isinstance(batch.time_ns, int) else batch.time_ns[i]
+        quality = batch.quality if isinstance(batch.quality, int) else batch.quality[i]
+        yield Row(batch.slot[i], time_ns, batch.value[i], quality, batch.error)
+
+
+async def poll(session: Any, points: Sequence[Any]) -> dict[int, Row]:
+    """Poll once; every point must come exactly once."""
+    reader = session.reader(points)
+    return await once(reader, points)
+
+
+async def once(reader: Any, points: Sequence[Any]) -> dict[int, Row]:
+    """Call a reader once; every point must come exactly once."""
+    seen: dict[int, Row] = {}
+    async for batch in reader():
+        for row in rows(batch):
+            assert row.slot not in seen, f"slot {row.slot} came twice in one poll"
+            seen[row.slot] = row
+    assert sorted(seen) == sorted(p.slot for p in points), "a poll must cover every point exactly once"
+    return seen
+
+
+def run(work: Awaitable[None]) -> None:
+    """Run a test's coroutine; it must end in time and leave no task behind."""
+
+    async def bounded() -> None:
+        before = asyncio.all_tasks()
+        async with asyncio.timeout(PATIENCE_S):
+            await work
+        await asyncio.sleep(0)
+        left = asyncio.all_tasks() - before
+        assert not left, f"tasks were left behind: {left}"
+
+    asyncio.run(bounded())
+
+
+class MapperContract:
+    """Inherit it in a class whose name begins with `Test`, and override the two fixtures."""
+
+    @pytest.fixture
+    def mapper(self) -> Mapper[Any, Any]:
+        raise NotImplementedError("the test class must override the fixture `mapper`")
+
+    @pytest.fixture
+    def serve(self) -> Serve:
+        raise NotImplementedError("the test class must override the fixture `serve`")
+
+    def test_every_field_is_documented(self, mapper: Mapper[Any, Any]) -> None:
+        for model in (mapper.endpoint_type, mapper.address_type):
+            schema = model.model_json_schema()
+            for owner in (schema, *schema.get("$defs", {}).values()):
+                for name, field in owner.get("properties", {}).items():
+                    assert "description" in field, f"{owner['title']}.{name} has no docstring"
+
+    def test_garbage_is_a_config_error(self, mapper: Mapper[Any, Any]) -> None:
+        for text in ("", "?", f"{mapper.protocol}://", "\0"):
+            with pytest.raises(ConfigError):
+                mapper.parse_endpoint(text)
+            with pytest.raises(ConfigError):
+                mapper.parse_address(text)
+
+    def test_good_values_arrive_with_type_and_time(self, mapper: Mapper[Any, Any], serve: Serve) -> None:
+        async def work() -> None:
+            async with serve() as peer, mapper.open(peer.endpoint) as session:
+                if not isinstance(session, Readable):
+                    pytest.skip("this session is not Readable")
+                before_ns = time.time_ns()
+                seen = await poll(session, [p for p, _ in peer.points])
+                for point, value in peer.points:
+                    row = seen[point.slot]
+                    assert row.quality == Quality.GOOD and row.error is None, f"{point.name}: {row}"
+                    assert row.value == value, f"{point.name} is {row.value!r}, not {value!r}"
+                    assert before_ns <= row.time_ns <= time.time_ns(), f"{point.name}: stamped {row.time_ns}"
+
+        run(work())
+
+    def test_a_bad_point_leaves_the_others_good(self, mapper: Mapper[Any, Any], serve: Serve) -> None:
+        async def work() -> None:
+            async with serve() as peer, mapper.open(peer.endpoint) as session:
+                if not isinstance(session, Readable):
+                    pytest.skip("this session is not Readable")
+                points = [*(p for p, _ in peer.points), peer.bad]
+                reader = session.reader(points)
+                for _ in range(3):
+                    seen = await once(reader, points)
+                    bad = seen.pop(peer.bad.slot)
+                    assert bad.quality >= Quality.BAD and bad.error is not None, f"{peer.bad.name}: {bad}"
+                    for point, value in peer.points:
+                        assert (seen[point.slot].value, seen[point.slot].quality) == (value, Quality.GOOD)
+
+        run(work())
+
+    def test_a_write_is_read_back(self, mapper: Mapper[Any, Any], serve: Serve) -> None:
+        async def work() -> None:
+            async with serve() as peer, mapper.open(peer.endpoint) as session:
+                if not isinstance(session, Writable):
+                    pytest.skip("this session is not Writable")
+                point, value = peer.writable
+                outcomes = await session.write([Write(point, value)])
+                assert [(o.value, o.error) for o in outcomes] == [(value, None)]
+                if isinstance(session, Readable):
+                    seen = await poll(session, [p for p, _ in peer.points])
+                    for other, old in peer.points:
+                        expected = value if other.slot == point.slot else old
+                        assert seen[other.slot].value == expected, f"{other.name} after the write"
+
+        run(work())
+
+    def test_a_refused_write_is_an_outcome(self, mapper: Mapper[Any, Any], serve: Serve) -> None:
+        async def work() -> None:
+            async with serve() as peer, mapper.open(peer.endpoint) as session:
+                if not isinstance(session, Writable):
+                    pytest.skip("this session is not Writable")
+                if peer.refused is None:
+                    pytest.skip("this peer refuses nothing")
+                point, value = peer.writable
+                first, second = await session.write([peer.refused, Write(point, value)])
+                assert isinstance(first.error, PointError) and str(first.error)
+                assert (second.value, second.error) == (value, None), "one refusal must not stop the next"
+
+        run(work())
+
+    def test_a_trace_shows_the_value_that_is_read(self, mapper: Mapper[Any, Any], serve: Serve) -> None:
+        async def work() -> None:
+            async with serve() as peer, mapper.open(peer.endpoint) as session:
+                if not isinstance(session, Traceable):
+                    pytest.skip("this session is not Traceable")
+                for point, value in peer.points:
+                    trace = await session.trace(point)
+                    assert (trace.value, trace.quality) == (value, Quality.GOOD)
+                    assert trace.field in trace.response and trace.request and trace.steps
+                with pytest.raises(PointError):
+                    await session.trace(peer.bad)
+
+        run(work())
+
+    def test_nobody_there_is_a_link_error(self, mapper: Mapper[Any, Any], serve: Serve) -> None:
+        async def work() -> None:
+            async with serve() as peer:
+                await peer.stop()
+                with pytest.raises(LinkError) as caught:
+                    async with mapper.open(peer.endpoint):
+                        pytest.fail("opened a session to nobody")
+                assert peer.endpoint.link() in str(caught.value), "the message must name the link"
+
+        run(work())
+
+    def test_a_dying_peer_is_a_link_error(self, mapper: Mapper[Any, Any], serve: Serve) -> None:
+        async def work() -> None:
+            async with serve() as peer:
+                with pytest.raises(LinkError):
+                    async with mapper.open(peer.endpoint) as session:
+                        if not isinstance(session, Readable):
+                            pytest.skip("this session is not Readable")
+                        points = [p for p, _ in peer.points]
+                        reader = session.reader(points)
+                        await once(reader, points)
+                        await peer.stop()
+                        while True:
+                            async for _ in reader():
+                                pass
+                            await asyncio.sleep(0.01)
+
+        run(work())
+
+    def test_cancelling_closes_the_session(self, mapper: Mapper[Any, Any], serve: Serve) -> None:
+        async def work() -> None:
+            async with serve() as peer:
+                points = [p for p, _ in peer.points]
+                reading = asyncio.Event()
+
+                async def poll_for_ever() -> None:
+                    async with mapper.open(peer.endpoint) as session:
+                        reader = session.reader(points) if isinstance(session, Readable) else None
+                        while True:
+                            if reader is not None:
+                                await once(reader, points)
+                            reading.set()
+                            await asyncio.sleep(0)
+
+                task = asyncio.ensure_future(poll_for_ever())
+                await reading.wait()
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                async with mapper.open(peer.endpoint) as session:  # the link is free again
+                    if isinstance(session, Readable):
+                        await poll(session, points)
+
+        run(work())
