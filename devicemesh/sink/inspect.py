@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from devicemesh.sink import segment as fmt
 from devicemesh.sink.clock import SystemClock
 from devicemesh.sink.folder import Readable
-from devicemesh.sink.replay import Reader, Segment, frames, recover
+from devicemesh.sink.replay import Reader, frames, recover
 from devicemesh.sink.settled import Range, Settled
 
 
@@ -31,55 +30,42 @@ class View:
             return os.pread(file.fileno(), length, offset)
 
 
-@dataclass(frozen=True, slots=True)
-class FileReport:
-    """What one file holds."""
+def verify(folder: Path) -> dict[str, object]:
+    """Read every byte of an outbox and check it; `corrupt` counts records that are damaged or missing.
 
-    name: str
-    bytes: int
-    intact_bytes: int  # the rest is torn or damaged
-    records: int
-    samples: int
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a folder holds; `waiting` and `missing` count beyond what is acknowledged on disk."""
-
-    files: Sequence[FileReport]
-    next: int  # position of the next record
-    acked: int
-    waiting: int  # records
-    waiting_samples: int
-    missing: int  # records that are damaged or whose file is gone
-    dropped_ever: dict[str, int]
-
-
-def verify(fs: Readable) -> Report:
-    """Read every byte of an outbox and check it. Raises OSError when the folder can't be listed."""
+    Raises OSError when the folder can't be listed.
+    """
+    fs = View(folder)
     found = recover(fs, SystemClock())
-    files = [_file(fs, each) for each in found.segments]
-    records = samples = 0
     missing: list[Range] = []
-    for item in _waiting(fs, missing):
-        records, samples = records + 1, samples + item.samples
-    return Report(
-        files,
-        found.position,
-        found.acked,
-        records,
-        samples,
-        sum(end - start for start, end, _, _ in missing),
-        dict(zip(fmt.POLICIES, [*found.dropped, *[0] * len(fmt.POLICIES)], strict=False)),
-    )
+    items = records = samples = 0
+    for item in waiting(fs, missing):
+        items, records, samples = items + len(item.body), records + 1, samples + item.samples
+    intact = sum(frame.end - frame.offset for each in found.segments for frame in frames(fs, each))
+    dropped = zip(fmt.POLICIES, found.dropped, strict=False)
+    return {
+        "files": len(found.segments),
+        "bytes": sum(each.size for each in found.segments),
+        "intact bytes": intact,
+        "records ever": found.position,
+        "acknowledged": found.acked,
+        "waiting": records,
+        "waiting samples": samples,
+        "waiting bytes": items,
+        "corrupt": sum(end - start for start, end, _, _ in missing),
+        **{f"dropped {policy}": count for policy, count in dropped if count},
+    }
 
 
-def dump(fs: Readable) -> Iterator[fmt.Item]:
-    """Yield the records that wait, in order, as the next start will see them."""
-    return _waiting(fs, [])
+def dump(folder: Path) -> Iterator[str]:
+    """Print the records that wait, one a line, in the order in which they will be sent."""
+    for item in waiting(View(folder), []):
+        context = item.context.decode("utf-8", "replace")
+        yield f"{item.position} {item.samples} samples {len(item.body)} bytes {context}"
 
 
-def _waiting(fs: Readable, missing: list[Range]) -> Iterator[fmt.Item]:
+def waiting(fs: Readable, missing: list[Range]) -> Iterator[fmt.Item]:
+    """Yield the records that wait, as the next start will see them; `missing` collects what is damaged."""
     found = recover(fs, SystemClock())
     settled = Settled(found.acked, found.acked_sample)
     for each in found.ranges:
@@ -91,13 +77,3 @@ def _waiting(fs: Readable, missing: list[Range]) -> Iterator[fmt.Item]:
         )
         missing += [gap for gap in gaps if gap[0] not in settled]
         yield from (each for each in items if each.position not in settled)
-
-
-def _file(fs: Readable, segment: Segment) -> FileReport:
-    intact = records = samples = 0
-    for frame in frames(fs, segment):
-        intact += frame.end - frame.offset
-        if frame.kind == fmt.DATA:
-            records += frame.records
-            samples += sum(each[1] for each in fmt.unpack_records(frame.body, frame.records) or ())
-    return FileReport(segment.name, segment.size, intact, records, samples)

@@ -86,9 +86,8 @@ class Outbox:
         self._settled = Settled(found.acked, found.acked_sample)
         for each in found.ranges:
             self._settled.add(*each)
-        self._tally = Tally(found.dropped)
-        self._settled_samples = min(self._settled.samples, self._next_sample)
-        self._tally.recovered = self._next_sample - self._settled_samples
+        recovered = max(0, self._next_sample - self._settled.samples)
+        self._tally = Tally(found.position, recovered, found.dropped)
         for segment in found.segments:
             self._tally.mark(segment.position, segment.time_ns)
         self._volatile = (0, 0)  # positions that only the caller has
@@ -146,7 +145,7 @@ class Outbox:
         ok = self._clock.boottime() >= self._rest_until
         for batch in _batches(records, self._frame_bytes):
             samples = sum([each[1] for each in batch])
-            self._tally.taken += samples
+            self._tally.own.taken += samples
             ok = ok and self._store(batch, samples, contexts, None)
             if ok:
                 stored += len(batch)
@@ -208,8 +207,7 @@ class Outbox:
     def ack(self, position: int, sample: int, samples: int) -> int:
         """Settle one record as delivered; return its samples, or 0 when it was settled before."""
         fresh = self._settle((position, position + 1, sample, sample + samples))
-        self._tally.published += fresh
-        return fresh
+        return self._tally.book(position).publish(fresh)
 
     def drop(self, position: int, sample: int, samples: int, policy: str) -> int:
         """Settle one record as dropped; return its samples, or 0 when it was settled before."""
@@ -220,13 +218,8 @@ class Outbox:
 
     def _settle(self, span: Range) -> int:
         before = self._settled.position
-        fresh = min(self._settled.add(*span), self._next_sample - self._settled_samples)
-        self._settled_samples += fresh
+        fresh = self._settled.add(*span)
         self._writer.stale = True
-        if self._settled.position == self._next and self._settled_samples < self._next_sample:
-            # damage hid how many samples some records stood for: they end up here
-            self._tally.dropped["corrupt"] += self._next_sample - self._settled_samples
-            self._settled_samples = self._next_sample
         if self._settled.position != before:
             self._durability.settle(self._settled.position)
             segments = self._files.segments
@@ -235,9 +228,7 @@ class Outbox:
         return fresh
 
     def _lose(self, span: Range, policy: str) -> int:
-        fresh = self._settle(span)
-        self._tally.dropped[policy] += fresh
-        return fresh
+        return self._tally.book(span[0]).drop(self._settle(span), policy)
 
     def _reap(self) -> None:
         """Unlink files that nobody needs any more, from the oldest on."""
@@ -394,13 +385,14 @@ class Outbox:
     def stats(self) -> OutboxStats:
         settled, tally = self._settled, self._tally
         waiting = self._next - settled.position - sum(end - start for start, end, _, _ in settled.ranges)
+        self._tally.close_books(settled.position, self._next)
         return OutboxStats(
+            taken=tally.own.taken,
+            published=tally.own.published,
+            dropped=dict(tally.own.dropped),
+            spooled=tally.own.spooled,
             recovered=tally.recovered,
-            taken=tally.taken,
-            published=tally.published,
-            dropped=dict(tally.dropped),
             dropped_ever=dict(zip(fmt.POLICIES, tally.dropped_ever(), strict=False)),
-            spooled=self._next_sample - self._settled_samples,
             messages=waiting,
             bytes=self._files.bytes,
             capacity_bytes=self._max_bytes,

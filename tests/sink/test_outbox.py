@@ -88,7 +88,7 @@ def test_a_kill_loses_nothing_and_begins_a_new_epoch(one: Bench, drain: Drain, c
     outbox = one.kill()
     assert outbox.epoch > first
     assert outbox.next == 40
-    assert outbox.stats().recovered == 120
+    assert outbox.stats().recovered.spooled == 120
     assert drain(outbox) == sent
     conserved(outbox)
 
@@ -226,7 +226,7 @@ def test_all_acknowledged_still_keeps_position_and_epoch(bench: Bench) -> None:
     epoch = outbox.epoch
     for reopen in (bench.kill, bench.cut, bench.cut):
         outbox = reopen()
-        assert (outbox.next, outbox.stats().spooled) == (50, 0)
+        assert (outbox.next, outbox.stats().recovered.spooled) == (50, 0)
         assert outbox.epoch > epoch
         epoch = outbox.epoch
     assert len(bench.disk.names()) == 1
@@ -241,7 +241,7 @@ def test_acknowledgements_are_remembered(one: Bench, drain: Drain) -> None:
         assert outbox.ack(item.position, item.sample, item.samples) == 3
     outbox.checkpoint()
     outbox = one.kill()
-    assert outbox.stats().recovered == 30
+    assert outbox.stats().recovered.spooled == 30
     assert drain(outbox) == sent[7:10] + sent[13:]
 
 
@@ -326,10 +326,10 @@ def test_age_across_boots_is_measured_by_the_wall(one: Bench) -> None:
     one.clock.wall += 1000 * 10**9
     outbox = one.kill(max_age_s=2000)
     outbox.expire()
-    assert outbox.stats().dropped["outbox_age"] == 0
+    assert outbox.stats().recovered.dropped["outbox_age"] == 0
     one.clock.boot += 1001
     outbox.expire()
-    assert outbox.stats().dropped["outbox_age"] == 9
+    assert outbox.stats().recovered.dropped["outbox_age"] == 9
 
 
 def test_age_within_a_boot_survives_a_restart_and_a_clock_jump(one: Bench) -> None:
@@ -339,10 +339,10 @@ def test_age_within_a_boot_survives_a_restart_and_a_clock_jump(one: Bench) -> No
     one.clock.wall += 10**18
     outbox = one.kill(max_age_s=200)
     outbox.expire()
-    assert outbox.stats().dropped["outbox_age"] == 0
+    assert outbox.stats().recovered.dropped["outbox_age"] == 0
     one.clock.advance(201)
     outbox.expire()
-    assert outbox.stats().dropped["outbox_age"] == 9
+    assert outbox.stats().recovered.dropped["outbox_age"] == 9
 
 
 def test_the_oldest_waiting_record_has_a_time(one: Bench) -> None:
@@ -456,7 +456,7 @@ def test_opening_on_a_full_disk_makes_room_for_the_epoch(one: Bench, conserved: 
     one.disk.capacity = outbox.stats().bytes
     outbox = one.kill()
     assert outbox.epoch_is_durable
-    assert outbox.stats().dropped["disk_full"] > 0
+    assert outbox.stats().recovered.dropped["disk_full"] > 0
     conserved(outbox)
 
 
@@ -506,11 +506,11 @@ def test_any_damage_is_survived_and_counted(
     left = drain(outbox)
     conserved(outbox)
     stats = outbox.stats()
-    assert stats.spooled == stats.messages == 0
+    assert stats.spooled == stats.recovered.spooled == stats.messages == 0
     assert [body for body in sent if body in set(left)] == left  # in order, nothing twice, nothing else
     if kinds == ["flip"]:
         assert len(set(sent[17:]) - set(left)) <= 5, "one bit costs one frame"
-        assert stats.dropped["corrupt"] in (0, 3, 6, 9, 12, 15)
+        assert stats.recovered.dropped["corrupt"] in (0, 3, 6, 9, 12, 15)
     on = bench.put(2)
     assert drain(outbox) == on
 
