@@ -89,7 +89,7 @@ class Settings(Section):
     """Store, outbox and secrets."""
     instance: str = Field(default="main", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
     """This runtime's name, for its topics and client id."""
-    status_interval_s: float = Field(default=2.0, ge=0.1)
+    status_interval_s: float = Field(default=5.0, ge=0.1)
     """A device's values are written to the store and to `twin/reported` at most this often."""
     mqtt: MqttSettings = MqttSettings()
     outbox: OutboxSettings = OutboxSettings()

@@ -74,6 +74,9 @@ class Aggregator:
     def take(self) -> list[tuple[int, int, int, bytes]]:
         """The records that wait, as (stream, seq, samples, body)."""
 
+    def snapshot(self, slots: Buffer, /) -> tuple[bytes, int, list[bytes | None]]:
+        """(a byte of quality each, newest good time or 0, JSON of each or None of a text)."""
+    def rows(self, slot: int, /) -> int: ...
     def latest(self, slot: int, /) -> tuple[int, float | None, int, bool] | None:
         """(time_ns, value, quality, is_text) of a slot, or None before its first row. Raises KeyError."""
 

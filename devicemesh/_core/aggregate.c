@@ -89,8 +89,10 @@ static void carry_over(struct aggregator *a, uint32_t slot, struct series *old, 
                        const int32_t *carry)
 {
     bool same = series && old->rules.stream == series->rules.stream && old->rules.property == series->rules.property;
-    if (same)
+    if (same) {
         series->latest = old->latest;
+        series->rows = old->rows;
+    }
     for (uint32_t i = 0; series && same && i < series->rules.limits_count; i++) {
         if (carry[i] >= 0 && (uint32_t)carry[i] < old->rules.limits_count) {
             series->limits[i].active = old->limits[carry[i]].active;
@@ -206,6 +208,12 @@ void aggregator_taken(struct aggregator *a)
         stream_taken(stream);
     }
     a->ready_count = 0;
+}
+
+uint64_t aggregator_rows(const struct aggregator *a, uint32_t slot)
+{
+    const struct series *series = series_of(a, slot);
+    return series ? series->rows : 0;
 }
 
 const struct latest *aggregator_latest(const struct aggregator *a, uint32_t slot)

@@ -86,6 +86,9 @@ const struct stream *aggregator_stream(const struct aggregator *aggregator, uint
 /* Count all waiting records as taken and forget them. */
 void aggregator_taken(struct aggregator *aggregator);
 
+/* Rows ever pushed for a slot; 0 for an undefined one. */
+uint64_t aggregator_rows(const struct aggregator *aggregator, uint32_t slot);
+
 /* The latest row of a slot, or NULL for an undefined one. */
 const struct latest *aggregator_latest(const struct aggregator *aggregator, uint32_t slot);
 

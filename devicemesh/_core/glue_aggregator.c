@@ -8,8 +8,7 @@ typedef struct {
     int lent; /* Python objects are being made of what the core lends: nothing may change it meanwhile */
 } Aggregator;
 
-/* The core, or NULL with an exception when a finalizer calls in while its content is lent. */
-static struct aggregator *core_of(PyObject *self)
+struct aggregator *glue_core(PyObject *self)
 {
     if (!((Aggregator *)self)->lent)
         return ((Aggregator *)self)->core;
@@ -19,7 +18,7 @@ static struct aggregator *core_of(PyObject *self)
 
 /* ---- arguments ---- */
 
-static int as_u32(PyObject *object, const char *what, uint32_t *out)
+int glue_u32(PyObject *object, const char *what, uint32_t *out)
 {
     long long value = PyLong_AsLongLong(object);
     if (value == -1 && PyErr_Occurred())
@@ -68,7 +67,7 @@ static PyObject *aggregator_new_object(PyTypeObject *type, PyObject *args, PyObj
     Py_ssize_t max_pending_bytes;
     uint32_t epoch;
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "On", names, &epoch_object, &max_pending_bytes) ||
-        as_u32(epoch_object, "epoch", &epoch))
+        glue_u32(epoch_object, "epoch", &epoch))
         return NULL;
     if (max_pending_bytes < 0) {
         PyErr_SetString(PyExc_ValueError, "max_pending_bytes is negative");
@@ -125,7 +124,7 @@ static PyObject *define_with(PyObject *self, uint32_t slot, struct rules *rules,
         Py_XDECREF(item);
     }
     enum define_status status = DEFINE_INVALID;
-    struct aggregator *core = failed ? NULL : core_of(self);
+    struct aggregator *core = failed ? NULL : glue_core(self);
     failed = !core;
     if (!failed) {
         rules->limits = parsed;
@@ -155,8 +154,8 @@ static PyObject *define(PyObject *self, PyObject *args)
                           &rules.report, &rules.mask, &rules.deadband.absolute, &rules.deadband.fraction, &silence_ns,
                           &window_ns, &lateness_ns, &limits))
         return NULL;
-    if (as_u32(slot_object, "slot", &slot) || as_u32(stream_object, "stream", &rules.stream) ||
-        as_u32(property_object, "property", &rules.property))
+    if (glue_u32(slot_object, "slot", &slot) || glue_u32(stream_object, "stream", &rules.stream) ||
+        glue_u32(property_object, "property", &rules.property))
         return NULL;
     rules.deadband.silence_ns = silence_ns;
     rules.window_ns = window_ns;
@@ -167,17 +166,16 @@ static PyObject *define(PyObject *self, PyObject *args)
 static PyObject *remove_slot(PyObject *self, PyObject *argument)
 {
     uint32_t slot;
-    struct aggregator *core = core_of(self);
-    if (!core || as_u32(argument, "slot", &slot))
+    struct aggregator *core = glue_core(self);
+    if (!core || glue_u32(argument, "slot", &slot))
         return NULL;
     return PyBool_FromLong(aggregator_remove(core, slot));
 }
 
 /* ---- rows ---- */
 
-/* A buffer of `count` items (any number if negative) whose format is one of `formats`. */
-static int get_column(PyObject *object, Py_buffer *view, const char *what, const char *formats, Py_ssize_t itemsize,
-                      Py_ssize_t count)
+int glue_column(PyObject *object, Py_buffer *view, const char *what, const char *formats, Py_ssize_t itemsize,
+                Py_ssize_t count)
 {
     if (PyObject_GetBuffer(object, view, PyBUF_FORMAT | PyBUF_ND))
         return -1;
@@ -204,7 +202,7 @@ static const uint8_t *hold(struct held *held, PyObject *object, const char *what
                            Py_ssize_t itemsize, Py_ssize_t count)
 {
     Py_buffer *view = &held->views[held->count];
-    if (get_column(object, view, what, formats, itemsize, count))
+    if (glue_column(object, view, what, formats, itemsize, count))
         return NULL;
     held->count++;
     return view->buf ? view->buf : (const uint8_t *)"";
@@ -240,7 +238,7 @@ static PyObject *push(PyObject *self, PyObject *const *args, Py_ssize_t count)
     if (check_count(count, 4))
         return NULL;
     int failed = fill_columns(&held, args, &columns);
-    struct aggregator *core = failed ? NULL : core_of(self);
+    struct aggregator *core = failed ? NULL : glue_core(self);
     if (core)
         aggregator_push(core, &columns);
     while (held.count)
@@ -278,14 +276,14 @@ static PyObject *row(PyObject *self, PyObject *const *args, Py_ssize_t count)
     struct value value;
     struct text text;
     Py_buffer view;
-    if (check_count(count, 6) || as_u32(args[0], "slot", &slot) || as_i64(args[1], &time) ||
+    if (check_count(count, 6) || glue_u32(args[0], "slot", &slot) || as_i64(args[1], &time) ||
         as_quality(args[2], &quality))
         return NULL;
     long tag = PyLong_AsLong(args[3]);
     double number = PyFloat_AsDouble(args[5]);
     if (PyErr_Occurred() || parse_value(tag, args[4], &value, &text, &view))
         return NULL;
-    struct aggregator *core = core_of(self);
+    struct aggregator *core = glue_core(self);
     bool latest = core && aggregator_row(core, slot, time, quality, &value, number);
     if (tag >= VALUE_STRING)
         PyBuffer_Release(&view);
@@ -294,7 +292,7 @@ static PyObject *row(PyObject *self, PyObject *const *args, Py_ssize_t count)
 
 static PyObject *settle(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    struct aggregator *core = core_of(self);
+    struct aggregator *core = glue_core(self);
     if (core)
         aggregator_settle(core);
     return core ? Py_NewRef(Py_None) : NULL;
@@ -303,7 +301,7 @@ static PyObject *settle(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *advance(PyObject *self, PyObject *argument)
 {
     int64_t now;
-    struct aggregator *core = core_of(self);
+    struct aggregator *core = glue_core(self);
     if (!core || as_i64(argument, &now))
         return NULL;
     aggregator_advance(core, now);
@@ -312,7 +310,7 @@ static PyObject *advance(PyObject *self, PyObject *argument)
 
 static PyObject *flush(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    struct aggregator *core = core_of(self);
+    struct aggregator *core = glue_core(self);
     if (core)
         aggregator_flush(core);
     return core ? Py_NewRef(Py_None) : NULL;
@@ -340,7 +338,7 @@ static int append_records(PyObject *list, const struct stream *stream, uint32_t 
 static PyObject *take(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     const uint32_t *streams;
-    struct aggregator *core = core_of(self);
+    struct aggregator *core = glue_core(self);
     if (!core)
         return NULL;
     ((Aggregator *)self)->lent = 1;
@@ -355,37 +353,10 @@ static PyObject *take(PyObject *self, PyObject *Py_UNUSED(ignored))
     return list;
 }
 
-static PyObject *latest(PyObject *self, PyObject *argument)
-{
-    uint32_t slot;
-    struct aggregator *core = core_of(self);
-    if (!core || as_u32(argument, "slot", &slot))
-        return NULL;
-    const struct latest *found = aggregator_latest(core, slot);
-    if (!found) {
-        PyErr_SetObject(PyExc_KeyError, argument);
-        return NULL;
-    }
-    struct latest row = *found;
-    if (!row.any)
-        return Py_NewRef(Py_None);
-    PyObject *value;
-    if (value_is_float(&row.value))
-        value = PyFloat_FromDouble(row.value.number);
-    else if (row.value.tag == VALUE_INTEGER)
-        value = PyLong_FromLongLong(row.value.integer);
-    else if (row.value.tag == VALUE_BOOLEAN)
-        value = PyBool_FromLong(row.value.integer != 0);
-    else
-        value = Py_NewRef(Py_None);
-    return Py_BuildValue("LNiO", (long long)row.time, value, (int)row.quality,
-                         value_is_text(&row.value) ? Py_True : Py_False);
-}
-
 static PyObject *alarms(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     const struct alarm_event *events;
-    struct aggregator *core = core_of(self);
+    struct aggregator *core = glue_core(self);
     if (!core)
         return NULL;
     ((Aggregator *)self)->lent = 1;
@@ -407,7 +378,7 @@ static PyObject *alarms(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 static PyObject *counts(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    struct aggregator *core = core_of(self);
+    struct aggregator *core = glue_core(self);
     if (!core)
         return NULL;
     const struct counts *counted = aggregator_counts(core);
@@ -423,7 +394,7 @@ static PyObject *counts(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 static PyObject *pending_bytes(PyObject *self, void *Py_UNUSED(closure))
 {
-    struct aggregator *core = core_of(self);
+    struct aggregator *core = glue_core(self);
     return core ? PyLong_FromSize_t(aggregator_pending_bytes(core)) : NULL;
 }
 
@@ -438,7 +409,9 @@ static PyMethodDef aggregator_methods[] = {
     {"advance", advance, METH_O, "Close the windows that the clock ends."},
     {"flush", flush, METH_NOARGS, "Close every open window."},
     {"take", take, METH_NOARGS, "The records that wait, as (stream, seq, samples, body)."},
-    {"latest", latest, METH_O, "(time_ns, value, quality, is_text) of a slot, or None before its first row."},
+    {"latest", glue_latest, METH_O, "(time_ns, value, quality, is_text) of a slot, or None before its first row."},
+    {"snapshot", glue_snapshot, METH_O, "(qualities, newest good time, JSON or None) of a column of slots."},
+    {"rows", glue_rows, METH_O, "Rows ever pushed for a slot."},
     {"alarms", alarms, METH_NOARGS, "Events since the last call, as (slot, limit, active, time_ns, number)."},
     {"counts", counts, METH_NOARGS, "(read, bad, taken, pending, dropped by policy)."},
     {NULL, NULL, 0, NULL},

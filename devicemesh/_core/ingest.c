@@ -119,6 +119,7 @@ bool aggregator_row(struct aggregator *a, uint32_t slot, int64_t time, uint8_t q
         drop(a, DROP_UNDEFINED);
         return false;
     }
+    series->rows++;
     enum policy why_bad = DROP_BAD;
     struct value value = *raw;
     if (!quality_is_bad(quality)) {

@@ -105,7 +105,9 @@ static char *put_quality(char *at, uint8_t quality)
                                       "Bad.BadAddress", "Bad.Undecodable", "Bad.Pending"};
     static const char *const severity[] = {"Good", "Uncertain", "Bad", "Bad"};
     *at++ = '"';
-    if (quality - QUALITY_UNCERTAIN < 2 && quality >= QUALITY_UNCERTAIN) {
+    if (quality == QUALITY_GOOD) {
+        at = put(at, "Good");
+    } else if (quality - QUALITY_UNCERTAIN < 2 && quality >= QUALITY_UNCERTAIN) {
         at = put(at, uncertain[quality - QUALITY_UNCERTAIN]);
     } else if (quality >= QUALITY_BAD && quality <= QUALITY_PENDING) {
         at = put(at, bad[quality - QUALITY_BAD]);
@@ -117,6 +119,19 @@ static char *put_quality(char *at, uint8_t quality)
     }
     *at++ = '"';
     return at;
+}
+
+char *json_reading(char *out, const struct value *value, int64_t time_ns, uint8_t quality)
+{
+    int64_t within = time_ns % 1000000;
+    out = put(out, "{\"value\":");
+    out = put_value(out, value);
+    out = put(out, ",\"time\":");
+    out = put_time(out, time_ns - (within < 0 ? within + 1000000 : within)); /* to the millisecond */
+    out = put(out, ",\"quality\":");
+    out = put_quality(out, quality);
+    *out++ = '}';
+    return out;
 }
 
 enum { QUALITY_ROOM = 32 };

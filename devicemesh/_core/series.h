@@ -37,6 +37,7 @@ struct latest {
 struct series {
     struct rules rules;
     struct latest latest;
+    uint64_t rows; /* ever pushed */
     struct reported reported;
     struct windows windows;
     uint32_t row_seen; /* see stream_reading */

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hmac
 import ipaddress
+import json
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
@@ -99,9 +100,9 @@ def application(runtime: Runtime, token: str | None = None) -> Starlette:
 
 def twin(runtime: Runtime, device: RunningDevice) -> dict[str, Any]:
     """A device as it is this moment, fresher than its status in the store."""
-    reported = device.reported(runtime.aggregator)
+    snapshot = runtime.aggregator.snapshot(device.column)
     link = runtime.supervisor.link_of(device)
-    found = conditions(device, reported)
+    found = conditions(device, runtime.aggregator, snapshot)
     return {
         "namespace": device.bound.key.namespace,
         "name": device.bound.key.name,
@@ -111,7 +112,7 @@ def twin(runtime: Runtime, device: RunningDevice) -> dict[str, Any]:
         "conditions": [
             {"type": c.type, "status": c.status, "reason": c.reason, "message": c.message} for c in found
         ],
-        "properties": properties(device, reported),
+        "properties": json.loads(properties(device, snapshot)[0]),
     }
 
 

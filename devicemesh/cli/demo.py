@@ -136,7 +136,7 @@ async def _demo(
 def _conditions(runtime: Runtime, device: Any) -> list[Any]:
     from devicemesh.runtime.reporter import conditions
 
-    return conditions(device, device.reported(runtime.aggregator))
+    return conditions(device, runtime.aggregator, runtime.aggregator.snapshot(device.column))
 
 
 async def _show(runtime: Runtime, settings: Any, broker: str, api: str | None, seconds: float | None) -> None:

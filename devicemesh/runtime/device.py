@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from array import array
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from devicemesh.aggregate import Aggregator
-from devicemesh.mapper import Point, Quality
+from devicemesh.mapper import Point
 from devicemesh.runtime.binding import BoundDevice, point
 from devicemesh.spec.device import Property
 from devicemesh.twin import Attempt, Delta, Reported, delta
@@ -26,6 +27,7 @@ class RunningDevice:
         self.point_trouble: dict[str, str] = {}  # property -> why it is bad
         self.desired_ids: dict[str, str] = {}  # property -> id of the message that set it
         self.dirty = True  # its status may have to be written at once
+        self.column = array("I")  # the slots, in the order of the properties
         self.on_settled: Callable[[RunningDevice, str, Attempt], None] | None = None
         self.specs: Mapping[str, Property] = {n: b.spec for n, b in bound.properties.items()}
 
@@ -43,6 +45,11 @@ class RunningDevice:
         self.specs = {n: b.spec for n, b in bound.properties.items()}
         self.dirty = True
 
+    def settle_slots(self) -> None:
+        """The slots have changed."""
+        self.slots = {name: self.slots[name] for name in self.bound.properties}
+        self.column = array("I", self.slots.values())
+
     def points(self) -> list[Point[Any, Any]]:
         """What can be read, for the link's plan."""
         if self.bound.paused:
@@ -53,12 +60,13 @@ class RunningDevice:
             if self.specs[name].access != "WriteOnly"
         ]
 
-    def reported(self, aggregator: Aggregator) -> dict[str, Reported]:
-        """The last reading of every property."""
+    def reported(self, aggregator: Aggregator, names: Iterable[str] | None = None) -> dict[str, Reported]:
+        """The last reading of these properties, or of all."""
         out: dict[str, Reported] = {}
-        for name, slot in self.slots.items():
-            reading = aggregator.latest(slot)
-            out[name] = Reported(reading.value, reading.time_ns, Quality(reading.quality))
+        for name in self.slots if names is None else names:
+            if name in self.slots:
+                reading = aggregator.latest(self.slots[name])
+                out[name] = Reported(reading.value, reading.time_ns, reading.quality)
         return out
 
     def plan_writes(self, aggregator: Aggregator, now_ns: int) -> Delta:
@@ -66,7 +74,12 @@ class RunningDevice:
         if self.bound.paused or not self.bound.desired:
             return Delta({}, {})
         plan = delta(
-            self.specs, self.bound.desired, self.reported(aggregator), self.attempts, self.edited, now_ns
+            self.specs,
+            self.bound.desired,
+            self.reported(aggregator, self.bound.desired),
+            self.attempts,
+            self.edited,
+            now_ns,
         )
         for name, attempt in plan.settled.items():
             self.settle(name, attempt)

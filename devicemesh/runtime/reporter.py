@@ -7,20 +7,22 @@ or of a write's outcome goes out at the next tick. Nothing is written when nothi
 from __future__ import annotations
 
 import asyncio
-import base64
+import functools
+import json
 import logging
 import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from devicemesh.aggregate import Aggregator
+from devicemesh.aggregate import Aggregator, Snapshot
 from devicemesh.runtime.binding import Unbound
 from devicemesh.runtime.device import RunningDevice
+from devicemesh.runtime.schedule import phase
 from devicemesh.sink.base import Sink
 from devicemesh.spec.units import symbol
 from devicemesh.store.base import Key, Store, StoreUnavailableError
-from devicemesh.twin import Condition, Reported, connected, degraded, desired_applied, ready
+from devicemesh.twin import Condition, connected, degraded, desired_applied, ready
 
 log = logging.getLogger("devicemesh.reporter")
 TICK_S = 0.1
@@ -34,46 +36,47 @@ def stamp(time_ns: int) -> str:
     )
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON can carry it."""
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
-
-
-def conditions(device: RunningDevice, reported: Mapping[str, Reported]) -> list[Condition]:
+def conditions(device: RunningDevice, aggregator: Aggregator, snapshot: Snapshot) -> list[Condition]:
     """All conditions of a running device."""
     if device.bound.paused:
         paused = Condition("Connected", "Unknown", "Paused", "paused in its declaration")
         return [Condition("Ready", "False", "Paused", paused.message), MODEL_OK, paused]
-    readable = {n: r for n, r in reported.items() if device.specs[n].access != "WriteOnly"}
-    link = connected(list(readable.values()), device.link_up, device.trouble)
-    health = degraded(readable, device.point_trouble)
+    if device.link_up and not any(snapshot.qualities):  # all good: nothing to look into
+        reported = device.reported(aggregator, device.bound.desired)
+        link = Condition("Connected", "True", "Answering", "")
+        health = degraded({}, {})
+    else:
+        reported = device.reported(aggregator)
+        readable = {n: r for n, r in reported.items() if device.specs[n].access != "WriteOnly"}
+        link = connected(list(readable.values()), device.link_up, device.trouble)
+        health = degraded(readable, device.point_trouble)
     applied = desired_applied(
         device.specs, device.bound.desired, reported, device.attempts, connected=link.status == "True"
     )
     return [ready(MODEL_OK, link, health), MODEL_OK, link, applied, health]
 
 
-def properties(device: RunningDevice, reported: Mapping[str, Reported]) -> list[dict[str, Any]]:
-    """The `status.properties` of a running device."""
-    out: list[dict[str, Any]] = []
-    for name, reading in reported.items():
-        spec = device.specs[name]
-        entry: dict[str, Any] = {"name": name}
-        if reading.time_ns:
-            value = plain(reading.value) if reading.good else None
-            entry["reported"] = {
-                "value": value,
-                "time": stamp(reading.time_ns),
-                "quality": reading.quality.word,
-            }
-        else:
-            entry["reported"] = {"value": None, "time": None, "quality": reading.quality.word}
-        if spec.unit:
-            entry["unit"] = symbol(spec.unit)
+@functools.lru_cache(8192)
+def _head(name: str, unit: str | None) -> tuple[bytes, bytes]:
+    """How a property begins in `status.properties`, and in `twin/reported`."""
+    shown = f'"unit":{json.dumps(symbol(unit), ensure_ascii=False)},' if unit else ""
+    quoted = json.dumps(name)
+    return f'{{"name":{quoted},{shown}"reported":'.encode(), f'{quoted}:{{{shown}"reported":'.encode()
+
+
+def properties(device: RunningDevice, snapshot: Snapshot) -> tuple[bytes, bytes]:
+    """A twin as JSON: `status.properties` (a list), and the payload of `twin/reported` (a map)."""
+    entries: list[bytes] = []
+    members: list[bytes] = []
+    for name, reading in zip(device.slots, snapshot.readings, strict=True):
+        entry, member = _head(name, device.specs[name].unit)
+        tail = reading + b"}"
         if name in device.bound.desired:
-            entry["desired"] = {"value": device.bound.desired[name], **_attempt(device, name)}
-        out.append(entry)
-    return out
+            wanted = {"value": device.bound.desired[name], **_attempt(device, name)}
+            tail = reading + b',"desired":' + json.dumps(wanted, ensure_ascii=False).encode() + b"}"
+        entries.append(entry + tail)
+        members.append(member + tail)
+    return b"[" + b",".join(entries) + b"]", b"{" + b",".join(members) + b"}"
 
 
 def _attempt(device: RunningDevice, name: str) -> dict[str, Any]:
@@ -83,11 +86,6 @@ def _attempt(device: RunningDevice, name: str) -> dict[str, Any]:
     if attempt.state == "applied":
         return {"state": "applied", "appliedAt": stamp(attempt.time_ns)}
     return {"state": attempt.state, "reason": attempt.reason, "message": attempt.message}
-
-
-def _last_seen(reported: Mapping[str, Reported]) -> int:
-    """The time of the newest good reading, 0 when there is none."""
-    return max((r.time_ns for r in reported.values() if r.good), default=0)
 
 
 def _tally(device: RunningDevice) -> str:
@@ -103,7 +101,7 @@ class _Memory:
 
     def __init__(self) -> None:
         self.conditions: list[dict[str, Any]] = []
-        self.properties: Any = None
+        self.properties = b""
         self.next_s = 0.0
 
 
@@ -146,23 +144,23 @@ class Reporter:
         self, device: RunningDevice, memory: _Memory, now: float, patches: dict[Key, dict[str, Any]]
     ) -> None:
         key = device.bound.key
-        reported = device.reported(self._aggregator)
-        changed = self._transition(key, memory, conditions(device, reported))
-        values = properties(device, reported)
+        memory.next_s = (
+            now + self._interval_s - (now - phase(device.name, self._interval_s)) % self._interval_s
+        )
+        snapshot = self._aggregator.snapshot(device.column)
+        changed = self._transition(key, memory, conditions(device, self._aggregator, snapshot))
+        values, reported = properties(device, snapshot)
         if not changed and values == memory.properties:
-            memory.next_s = now + self._interval_s
             return
-        memory.next_s = now + self._interval_s
         memory.properties = values
         patches[key] = {
             "observedGeneration": device.bound.generation,
             "conditions": memory.conditions,
-            "lastSeen": stamp(seen) if (seen := _last_seen(reported)) else None,
+            "lastSeen": stamp(snapshot.newest_ns) if snapshot.newest_ns else None,
             "desired": _tally(device),
             "properties": values,
         }
-        retained = {entry.pop("name"): entry for entry in (dict(v) for v in values)}
-        self._sink.retain(device.name, "twin/reported", retained)
+        self._sink.retain(device.name, "twin/reported", reported)
 
     def _transition(self, key: Key, memory: _Memory, found: list[Condition]) -> bool:
         """Bring the conditions up to date; True when one has changed."""
@@ -205,7 +203,7 @@ class Reporter:
             self.writes["failed"] += len(patches)
             log.warning("status not written: %s", error)
             for key in patches:  # say it again at the next turn
-                self._memory[key].properties = None
+                self._memory[key].properties = b""
 
     def forget(self, key: Key) -> None:
         """The device is gone: so are its retained topics."""

@@ -153,6 +153,7 @@ class Supervisor:
                 running.slots[name] = slot = self._slot()
                 self._owners[slot] = (running, name)
             self._aggregator.define(series(prop.spec, running.slots[name], running.stream))
+        running.settle_slots()
         return touched
 
     def _drop_device(self, key: Key, pipeline: Pipeline) -> set[tuple[str, str]]:

@@ -110,7 +110,10 @@ class Store(ABC):
 
     @abstractmethod
     async def patch_status(self, statuses: Mapping[Key, Mapping[str, Any]]) -> None:
-        """Replace the status of these resources; what is gone meanwhile is passed over."""
+        """Replace the status of these resources; what is gone meanwhile is passed over.
+
+        `properties` may be JSON already. Unlike the rest, a status need not survive a power cut.
+        """
 
     @abstractmethod
     def watch(self, kinds: Sequence[str]) -> AsyncIterator[Event]:

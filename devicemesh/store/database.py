@@ -64,7 +64,8 @@ def _parts(status: Mapping[str, Any]) -> tuple[str | None, ...]:
     rest = {name: value for name, value in status.items() if name != "properties"}
     ready = next((c for c in status.get("conditions", ()) if c["type"] == "Ready"), {})
     shown = (ready.get("status"), ready.get("reason"), status.get("desired"), status.get("lastSeen"))
-    return _dumps(rest), _dumps(status.get("properties")), *shown
+    properties = status.get("properties")
+    return _dumps(rest), properties.decode() if isinstance(properties, bytes) else _dumps(properties), *shown
 
 
 class Changes(NamedTuple):
@@ -239,6 +240,13 @@ class Database:
         return self.get(key)
 
     def patch_status(self, statuses: Mapping[Key, Mapping[str, Any]]) -> None:
+        self._db.execute("PRAGMA synchronous=NORMAL")  # it comes again in a moment: no flush for it
+        try:
+            self._patch_status(statuses)
+        finally:
+            self._db.execute("PRAGMA synchronous=FULL")
+
+    def _patch_status(self, statuses: Mapping[Key, Mapping[str, Any]]) -> None:
         with self._transaction():
             version = self._next_version()
             self._db.executemany(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self
@@ -182,7 +183,7 @@ class FakeSink(Sink):
         if body is None:
             self.retained.pop((device, topic), None)
         else:
-            self.retained[device, topic] = body
+            self.retained[device, topic] = json.loads(body) if isinstance(body, bytes) else body
 
     def on_command(self, handler: Callable[[Command], Awaitable[None]]) -> None:
         self.handler = handler

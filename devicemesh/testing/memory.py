@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Self
@@ -106,10 +107,13 @@ class MemoryStore(Store):
     async def patch_status(self, statuses: Mapping[Key, Mapping[str, Any]]) -> None:
         self._check()
         self.patches += 1
-        for key, status in statuses.items():
+        for key, given in statuses.items():
+            status = dict(given)
+            if isinstance(status.get("properties"), bytes):
+                status["properties"] = json.loads(status["properties"])
             if old := self._objects.get(key):
                 self._objects[key] = Object(
-                    key, old.uid, old.generation, old.version, old.created, old.body, dict(status)
+                    key, old.uid, old.generation, old.version, old.created, old.body, status
                 )
 
     async def watch(self, kinds: Sequence[str]) -> AsyncIterator[Event]:
