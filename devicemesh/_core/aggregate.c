@@ -79,7 +79,7 @@ static void retire(struct aggregator *a, uint32_t slot, struct series *series)
     if (series->rules.report != REPORT_WINDOW)
         return;
     struct stream *stream = a->streams[series->rules.stream];
-    stream->floors[series->rules.property] = closed_until(stream, &series->rules);
+    stream->closed[series->rules.property].until = closed_until(stream, &series->rules);
     close_windows(a, series, INT64_MAX);
     stream_leave(stream, slot);
 }
@@ -114,7 +114,7 @@ enum define_status aggregator_define(struct aggregator *a, uint32_t slot, const 
     a->series = (struct series **)table;
     struct stream *stream = grown ? stream_of(a, rules->stream) : NULL;
     struct series *series = calloc(1, sizeof *series + rules->limits_count * sizeof series->limits[0]);
-    if (!stream || !series || !stream_floor_room(stream, rules->property, -TIME_LIMIT) ||
+    if (!stream || !series || !stream_closed_room(stream, rules->property) ||
         (rules->report == REPORT_WINDOW && !stream_join(stream, slot))) {
         free(series);
         return DEFINE_NO_MEMORY;

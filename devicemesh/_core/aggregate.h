@@ -22,9 +22,6 @@ enum policy {
     DROP_COUNT,
 };
 
-/* Times beyond are in no window and move no clock: 1827 to 2112. Sums of two of them and two spans fit. */
-#define TIME_LIMIT INT64_C(4500000000000000000)
-
 /* Rows as columns. A column that is NULL is the same for all rows: `time`, `quality`. */
 struct columns {
     size_t count;

@@ -50,8 +50,15 @@ static inline bool is_future(const struct aggregator *a, int64_t time)
 /* The times after which a row of this series is late for a window that ends there. */
 static inline int64_t closed_until(const struct stream *stream, const struct rules *rules)
 {
-    int64_t floor = stream->floors[rules->property], by_watermark = stream->watermark - rules->lateness_ns;
-    return floor > by_watermark ? floor : by_watermark;
+    int64_t until = stream->closed[rules->property].until, by_watermark = stream->watermark - rules->lateness_ns;
+    return until > by_watermark ? until : by_watermark;
+}
+
+static inline bool is_closed(const struct stream *stream, const struct rules *rules, int64_t start)
+{
+    const struct closed *closed = &stream->closed[rules->property];
+    int64_t end = start + rules->window_ns;
+    return end <= closed_until(stream, rules) || (start >= closed->from && end <= closed->to);
 }
 
 /* Whether `more` bytes may still become pending. */

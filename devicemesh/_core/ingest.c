@@ -19,6 +19,9 @@ static void touch(struct aggregator *a, uint32_t id, int64_t time)
     stream->pushed = true;
     if (time <= stream->newest || time > TIME_LIMIT || is_future(a, time))
         return;
+    if (!stream->contact && a->clock_known && a->clock - time > OWN_CLOCK_NS)
+        stream_turn_back(stream);
+    stream->contact = true;
     stream->newest = time;
     if (!stream->touched) {
         stream->touched = true;
@@ -90,7 +93,7 @@ static void accumulate(struct aggregator *a, struct series *series, int64_t time
     }
     int64_t length = series->rules.window_ns;
     const struct stream *stream = a->streams[series->rules.stream];
-    if (time < -TIME_LIMIT || window_start(time, length) + length <= closed_until(stream, &series->rules)) {
+    if (time < -TIME_LIMIT || is_closed(stream, &series->rules, window_start(time, length))) {
         drop(a, DROP_LATE);
         return;
     }

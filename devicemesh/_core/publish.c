@@ -68,14 +68,20 @@ void close_windows(struct aggregator *a, struct series *series, int64_t until)
 {
     struct windows *windows = &series->windows;
     const struct rules *rules = &series->rules;
-    int64_t *floor = &a->streams[rules->stream]->floors[rules->property];
-    uint32_t closed = 0;
-    while (closed < windows->count && windows->items[closed].start + rules->window_ns <= until) {
-        *floor = windows->items[closed].start + rules->window_ns;
+    struct stream *stream = a->streams[rules->stream];
+    struct closed *closed = &stream->closed[rules->property];
+    uint32_t count = 0;
+    while (count < windows->count && windows->items[count].start + rules->window_ns <= until) {
+        int64_t start = windows->items[count].start;
+        if (!stream->contact && closed->from == closed->to)
+            closed->from = start;
+        closed->until = start + rules->window_ns;
+        if (!stream->contact)
+            closed->to = closed->until;
         a->pending_bytes -= sizeof(struct window);
-        publish_window(a, rules, &windows->items[closed++]);
+        publish_window(a, rules, &windows->items[count++]);
     }
-    windows_drop(windows, closed);
+    windows_drop(windows, count);
 }
 
 void close_due(struct aggregator *a, struct stream *stream, int64_t watermark)

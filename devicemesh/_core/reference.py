@@ -90,7 +90,9 @@ class Stream:
     row: int | None = None  # time of the row that the last record ends with
     in_row: set[int] = field(default_factory=set)  # properties in it
     members: list[int] = field(default_factory=list)  # slots of windowed series
-    floors: dict[int, int] = field(default_factory=dict)  # property -> its windows are closed until
+    contact: bool = False  # a value came
+    closed: dict[int, int] = field(default_factory=dict)  # property -> windows that end by it are closed,
+    early: dict[int, tuple[int, int]] = field(default_factory=dict)  # and those published before the contact
 
 
 class Aggregator:
@@ -154,7 +156,7 @@ class Aggregator:
     def _retire(self, slot: int, series: Series) -> None:
         if series.report == WINDOW:
             stream = self.streams[series.stream]
-            stream.floors[series.property] = self._closed_until(series)
+            stream.closed[series.property] = self._closed_until(series)
             self._close(series, None)
             stream.members.remove(slot)
 
@@ -213,6 +215,9 @@ class Aggregator:
         stream = self.streams[stream_id]
         stream.pushed = True
         if stream.newest < time <= TIME_LIMIT and not self._is_future(time):
+            if not stream.contact and self.clock is not None and self.clock - time > OWN_CLOCK_NS:
+                stream.watermark, stream.closed = -TIME_LIMIT, {}
+            stream.contact = True
             stream.newest = time
             if stream_id not in self.touched:
                 self.touched.append(stream_id)
@@ -248,7 +253,7 @@ class Aggregator:
         start = time // series.length * series.length
         if self._is_future(time) or time > TIME_LIMIT:
             self.dropped[FUTURE] += 1
-        elif time < -TIME_LIMIT or start + series.length <= self._closed_until(series):
+        elif time < -TIME_LIMIT or self._is_closed(series, start):
             self.dropped[LATE] += 1
         elif start not in series.windows and not self._has_room(WINDOW_BYTES):
             self.dropped[OVERFLOW] += 1
@@ -290,7 +295,12 @@ class Aggregator:
 
     def _closed_until(self, series: Series) -> int:
         stream = self.streams[series.stream]
-        return max(stream.floors.get(series.property, -TIME_LIMIT), stream.watermark - series.lateness)
+        return max(stream.closed.get(series.property, -TIME_LIMIT), stream.watermark - series.lateness)
+
+    def _is_closed(self, series: Series, start: int) -> bool:
+        low, high = self.streams[series.stream].early.get(series.property, (0, 0))
+        end = start + series.length
+        return end <= self._closed_until(series) or (low <= start and end <= high)
 
     def _move(self, stream: Stream, watermark: int) -> None:
         if watermark > stream.watermark:
@@ -304,10 +314,13 @@ class Aggregator:
             end = start + series.length
             if until is None or end <= until:
                 window = series.windows.pop(start)
-                self.streams[series.stream].floors[series.property] = end
+                stream = self.streams[series.stream]
+                stream.closed[series.property] = end
+                if not stream.contact:
+                    stream.early[series.property] = (stream.early.get(series.property, (start, end))[0], end)
                 self.pending_bytes -= WINDOW_BYTES
                 body = self._open_record(series.stream, len(window.rows))
-                self.streams[series.stream].row = None
+                stream.row = None
                 span, rows = (start, series.length), (len(window.rows), window.bad)
                 identity = (series.property, series.kind, series.mask)
                 self._append(body, record.window(identity, span, rows, window.statistics()))

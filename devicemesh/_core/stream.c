@@ -110,17 +110,24 @@ void stream_leave(struct stream *stream, uint32_t slot)
     }
 }
 
-bool stream_floor_room(struct stream *stream, uint32_t property, int64_t initial)
+bool stream_closed_room(struct stream *stream, uint32_t property)
 {
-    if (property < stream->floors_count)
+    if (property < stream->closed_count)
         return true;
-    int64_t *floors = realloc(stream->floors, ((size_t)property + 1) * sizeof *floors);
-    if (!floors)
+    struct closed *closed = realloc(stream->closed, ((size_t)property + 1) * sizeof *closed);
+    if (!closed)
         return false;
-    stream->floors = floors;
-    while (stream->floors_count <= property)
-        stream->floors[stream->floors_count++] = initial;
+    stream->closed = closed;
+    while (stream->closed_count <= property)
+        stream->closed[stream->closed_count++] = (struct closed){.until = -TIME_LIMIT};
     return true;
+}
+
+void stream_turn_back(struct stream *stream)
+{
+    stream->watermark = -TIME_LIMIT;
+    for (uint32_t i = 0; i < stream->closed_count; i++)
+        stream->closed[i].until = -TIME_LIMIT;
 }
 
 void stream_free(struct stream *stream)
@@ -128,6 +135,6 @@ void stream_free(struct stream *stream)
     buffer_clear(&stream->body, 0);
     free(stream->cuts);
     free(stream->members);
-    free(stream->floors);
+    free(stream->closed);
     free(stream);
 }

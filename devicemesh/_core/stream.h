@@ -9,12 +9,22 @@
 #include "record.h"
 #include "value.h"
 
+/* Times beyond are in no window and move no clock: 1827 to 2112. Sums of two of them and two spans fit. */
+#define TIME_LIMIT INT64_C(4500000000000000000)
+
 enum { RECORD_SOFT_MAX = 8192 }; /* a record that reaches so many bytes is complete: some 60 kB of JSON */
 
 /* A complete record inside the stream's buffer. */
 struct cut {
     size_t end;
     uint64_t samples;
+};
+
+/* Windows of a property that are published, and can't be again. */
+struct closed {
+    int64_t until; /* all that end by it, */
+    int64_t from;  /* and those inside [from, to): published before the first contact */
+    int64_t to;
 };
 
 struct stream {
@@ -25,6 +35,7 @@ struct stream {
     int64_t lag;        /* how far the source's own clock is behind ours */
     bool own_clock;     /* it is behind by more than a pause between two calls of advance */
     bool pushed;        /* since the last advance */
+    bool contact;       /* a value came: before, windows of bad rows go by our clock alone */
     bool touched;       /* since the last settle; then `next_touched` is the rest of that list */
     uint32_t next_touched;
 
@@ -41,12 +52,12 @@ struct stream {
     int64_t row_time;
     uint32_t row_number; /* changes with each row: a property comes at most once in a row */
 
-    /* its windowed series, and by property until when its windows are closed for good */
+    /* its windowed series, and by property what is closed for good */
     uint32_t *members;
     uint32_t members_count;
     uint32_t members_capacity;
-    int64_t *floors;
-    uint32_t floors_count;
+    struct closed *closed;
+    uint32_t closed_count;
 };
 
 /* Append a reading, opening a record and a row as needed. `*row_seen` is the series' mark of the row that it is
@@ -69,8 +80,12 @@ void stream_taken(struct stream *stream);
 bool stream_join(struct stream *stream, uint32_t slot);
 void stream_leave(struct stream *stream, uint32_t slot);
 
-/* Make room to remember until when a property's windows are closed; false without memory. */
-bool stream_floor_room(struct stream *stream, uint32_t property, int64_t initial);
+/* Make room to remember what of a property is closed; false without memory. */
+bool stream_closed_room(struct stream *stream, uint32_t property);
+
+/* Turn the watermark back at the first contact with a source whose clock is behind: only windows that were
+ * published before stay closed. */
+void stream_turn_back(struct stream *stream);
 
 void stream_free(struct stream *stream);
 

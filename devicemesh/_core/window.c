@@ -101,6 +101,8 @@ struct window *windows_open(struct windows *windows, int64_t start)
 
 void windows_drop(struct windows *windows, uint32_t count)
 {
+    if (!count)
+        return;
     windows->count -= count;
     memmove(windows->items, windows->items + count, windows->count * sizeof *windows->items);
     if (windows->count == 0 && windows->capacity > 16) {

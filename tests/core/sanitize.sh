@@ -1,0 +1,43 @@
+#!/bin/sh
+# The C core under AddressSanitizer and UndefinedBehaviorSanitizer: `tests/core/sanitize.sh [rounds]`.
+#   1. with each compiler found, without Python: fuzz.c over random and damaged input
+#   2. cppcheck, if it is installed
+#   3. the tests of this folder against an extension built with gcc's sanitizers ($PYTHON, by default python3)
+# Everything is built in a temporary folder; nothing in the tree changes.
+set -eu
+
+cd "$(dirname "$0")/../.."
+rounds=${1:-2000}
+python=${PYTHON:-python3}
+core=devicemesh/_core
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+sanitizers="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g"
+flags="-std=c11 -O1 -Wall -Wextra -Werror -ffp-contract=off -I$core"
+sources=$(ls $core/*.c | grep -v -e /glue -e /module.c)
+
+for compiler in gcc clang; do
+    command -v $compiler >/dev/null || continue
+    echo "== $compiler: fuzz.c, $rounds rounds"
+    # Word splitting is meant.
+    # shellcheck disable=SC2086
+    $compiler $flags $sanitizers tests/core/fuzz.c $sources -o "$work/fuzz" -lm
+    "$work/fuzz" "$rounds"
+done
+
+if command -v cppcheck >/dev/null; then
+    echo "== cppcheck"
+    cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,performance,portability \
+        --suppress=missingIncludeSystem --inline-suppr -I$core $core
+fi
+
+echo "== the tests, with an extension under the sanitizers"
+DEVICEMESH_CFLAGS="$sanitizers -O1" LDFLAGS="-fsanitize=address,undefined" CC=gcc \
+    "$python" setup.py --quiet build --build-base "$work/build" >"$work/build.log" 2>&1 || {
+    cat "$work/build.log"
+    exit 1
+}
+# The interpreter itself is not built for leak detection; the sanitizer must be loaded before it.
+ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$(gcc -print-file-name=libasan.so)" \
+    PYTHONPATH="$(echo "$work"/build/lib*)" PYTHONDONTWRITEBYTECODE=1 \
+    "$python" -P -m pytest -q -p no:cacheprovider tests/core
