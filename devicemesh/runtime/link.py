@@ -25,7 +25,7 @@ from devicemesh.mapper import (
 )
 from devicemesh.runtime.device import RunningDevice
 from devicemesh.runtime.pipeline import Pipeline
-from devicemesh.runtime.schedule import Schedule, phase
+from devicemesh.runtime.schedule import Schedule, first_due
 from devicemesh.runtime.writeback import Writeback
 from devicemesh.spec.values import duration_ns
 
@@ -196,9 +196,7 @@ class Link:
         now = asyncio.get_running_loop().time()
         for interval_ns, points in classes.items():
             seconds = interval_ns / 1e9
-            # the first reading soon, whatever the interval; the spread stays that of the interval
-            first = now + phase(f"{self.name}", min(seconds, 1.0))
-            schedule.add(session.reader(points), seconds, first)
+            schedule.add(session.reader(points), seconds, first_due(f"{self.name}", seconds, now))
         return schedule
 
     def _take(self, batch: Batch) -> None:

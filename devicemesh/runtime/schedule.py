@@ -28,6 +28,16 @@ def phase(name: str, interval: float) -> float:
     return zlib.crc32(name.encode()) * 0.6180339887498949 % 1.0 * interval
 
 
+def first_due(name: str, interval: float, now: float) -> float:
+    """When a link polls first: soon, whatever the interval, and spread.
+
+    It falls on a grid that all links share (5 ms, or a tenth of the interval), so that polls come in small
+    bursts: one wake-up of the loop, and of the peer, serves several.
+    """
+    grid = min(0.005, interval / 10)
+    return math.ceil((now + phase(name, min(interval, 1.0))) / grid) * grid
+
+
 class Schedule(Generic[T]):
     """The next poll of one link."""
 

@@ -3,7 +3,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devicemesh.runtime.schedule import Schedule, phase
+from devicemesh.runtime.schedule import Schedule, first_due, phase
 
 
 def test_polls_do_not_drift() -> None:
@@ -53,3 +53,12 @@ def test_links_of_one_interval_are_spread() -> None:
     phases = sorted(phase(f"('modbus', '10.0.0.{n}:502')", 1.0) for n in range(100))
     assert max(b - a for a, b in itertools.pairwise(phases)) < 0.08
     assert 0 <= phases[0] < phases[-1] < 1.0
+
+
+@given(st.floats(0.001, 3600), st.floats(0, 1e6))
+def test_the_first_poll_is_soon_and_on_the_shared_grid(interval: float, now: float) -> None:
+    grid = min(0.005, interval / 10)
+    due = first_due("('modbus', 'x')", interval, now)
+    assert now <= due + 1e-6
+    assert due <= now + min(interval, 1.0) + grid + 1e-6
+    assert abs(due / grid - round(due / grid)) < 1e-3
