@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from devicemesh.aggregate import Record
@@ -28,14 +28,21 @@ class SinkStats:
     up: bool
     messages: int  # accepted by the peer
     samples_published: int
-    samples_dropped: Mapping[str, int]  # policy -> samples: outbox_bytes, outbox_age, disk_full, corrupt
+    samples_dropped: Mapping[str, int]
+    """By policy: outbox_bytes, outbox_age, disk_full, corrupt, too_large, refused."""
     samples_spooled: int  # neither yet
     outbox_messages: int
     outbox_bytes: int
     outbox_capacity_bytes: int
     outbox_oldest_s: float  # Unix time of the oldest waiting message; 0 when empty
     reconnects: int
-    last_error: str | None
+    last_error: str | None  # why there is no connection, in words; None while there is one
+    samples_taken: int = 0  # == samples_published + sum(samples_dropped) + samples_spooled, always
+    recovered_published: int = 0  # samples that earlier runs had left in the outbox
+    recovered_dropped: Mapping[str, int] = field(default_factory=dict)
+    recovered_spooled: int = 0
+    refusals: int = 0  # publishes that the peer answered with an error
+    commands_refused: int = 0  # not handed over: too many at once, retained, on a topic that is none of ours
 
 
 class Sink(ABC):

@@ -26,10 +26,13 @@ from devicemesh.sink.clock import Clock, SystemClock
 from devicemesh.sink.durability import Durability, Record, Unsynced
 from devicemesh.sink.files import Files, SyncJob, TornError
 from devicemesh.sink.folder import FileSystem
+from devicemesh.sink.inspect import dump, verify
 from devicemesh.sink.replay import Reader, Segment, recover
 from devicemesh.sink.settled import Range, Settled
 from devicemesh.sink.tally import OutboxStats, Tally
 from devicemesh.sink.writer import Place, Writer
+
+__all__ = ["Appended", "Chunk", "Outbox", "OutboxStats", "Record", "SyncJob", "dump", "verify"]
 
 FRAME_BYTES = 256 * 1024  # what one damaged frame may cost at most, but for a single larger record
 _UNSYNCED_BYTES = 8 << 20  # kept in memory until durable
@@ -128,6 +131,17 @@ class Outbox:
     def acked(self) -> int:
         """Every position below is settled."""
         return self._settled.position
+
+    @property
+    def waiting(self) -> int:
+        """Records that are not settled."""
+        beyond = sum(end - start for start, end, _, _ in self._settled.ranges) if self._settled.ranges else 0
+        return self._next - self._settled.position - beyond
+
+    @property
+    def ranges(self) -> int:
+        """Stretches that were settled out of order."""
+        return len(self._settled.ranges)
 
     @property
     def durable(self) -> int:
@@ -384,7 +398,7 @@ class Outbox:
 
     def stats(self) -> OutboxStats:
         settled, tally = self._settled, self._tally
-        waiting = self._next - settled.position - sum(end - start for start, end, _, _ in settled.ranges)
+        waiting = self.waiting
         self._tally.close_books(settled.position, self._next)
         return OutboxStats(
             taken=tally.own.taken,

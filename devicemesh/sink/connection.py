@@ -1,0 +1,366 @@
+"""One MQTT connection on the event loop; the only file that knows the MQTT client.
+
+There is no thread of the client's: its socket belongs to the event loop, and only connecting (name lookup,
+TCP, TLS), which blocks, is done in a thread. A client serves one connection and keeps nothing beyond it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import socket
+import ssl
+import struct
+import termios
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from devicemesh.settings import MqttSettings
+from devicemesh.sink.broker_url import BrokerUrl, tls_context
+from devicemesh.sink.wire import PacketSocket, Stream
+
+CONNECT_S = 10.0
+"""Patience for TCP, for TLS, and for the broker's answer, each."""
+_CONGESTED_BYTES = 1 << 20
+_RECEIVE_MAXIMUM = 64  # messages to us that the broker may have under way
+_CODE_TAKEN_OVER = 0x8E
+
+
+class ConnectError(Exception):
+    """A connection could not be made; the message says why, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """All that a connection needs to be made."""
+
+    url: BrokerUrl
+    settings: MqttSettings
+    client_id: str
+    password: str | None
+    will_topic: str
+    will_payload: bytes
+
+    @property
+    def max_packet_bytes(self) -> int:
+        """Of packets to us. Commands above `max_payload_bytes` are refused, those far above it never read."""
+        return 4 * self.settings.max_payload_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Whom a connection tells; never called from within a call to it."""
+
+    acknowledged: Callable[[int, int], None]  # identifier, reason code
+    message: Callable[[str, bytes, bool, bytes | None], None]  # topic, payload, retained, correlation data
+    readable: Callable[[], None]  # the network was served: there may be room again
+
+
+class _Client(paho.Client):
+    """The client, on a socket that reads ahead and writes together."""
+
+    wire: PacketSocket
+    max_packet_bytes = 1 << 28
+
+    def _create_socket(self) -> PacketSocket:
+        self.wire = PacketSocket(cast(Stream, super()._create_socket()), self.max_packet_bytes)
+        return self.wire
+
+
+class Connection:
+    """From CONNACK to the end. `closed` is done when it is over, with the reason in words."""
+
+    def __init__(self, client: _Client, events: Events, loop: asyncio.AbstractEventLoop) -> None:
+        self.closed: asyncio.Future[str] = loop.create_future()
+        self.window = 65535  # publishes that the broker lets be under way
+        self.max_packet_bytes = 1 << 28
+        self._client, self._events, self._loop = client, events, loop
+        self._descriptor = client.wire.fileno()
+        self._connack: asyncio.Future[None] = loop.create_future()
+        self._acknowledged: list[tuple[int, int]] = []
+        self._messages: list[paho.MQTTMessage] = []
+        self._flushing = self._writing = False
+        client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
+        client.on_publish, client.on_message = self._on_publish, self._on_message
+        client.on_socket_close = self._on_socket_close
+
+    @classmethod
+    async def open(cls, opening: Opening, events: Events) -> Connection:
+        """Connect and wait for the broker's answer. Raises ConnectError."""
+        loop = asyncio.get_running_loop()
+        try:
+            client = await _in_thread(lambda: _connect(opening), lambda late: late.wire.close())
+        except (OSError, ValueError) as error:
+            raise ConnectError(_in_words(error, opening)) from error
+        connection = cls(client, events, loop)
+        try:
+            _tune(connection._descriptor, opening.settings.keepalive_s)
+            loop.add_reader(connection._descriptor, connection._on_readable)
+            connection._flush()
+            async with asyncio.timeout(CONNECT_S):
+                await connection._connack
+        except TimeoutError:
+            connection.abort("")
+            raise ConnectError(f"{opening.url} takes connections but does not answer as a broker") from None
+        except BaseException:
+            connection.abort("")
+            raise
+        return connection
+
+    # -- speaking
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool) -> int | None:
+        """Hand over a message of QoS 1; return its identifier, None when none can be taken now."""
+        if self.closed.done():
+            return None
+        info = self._client.publish(topic, payload, 1, retain)
+        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            return None
+        self._flush_soon()
+        return info.mid
+
+    def subscribe(self, filters: Sequence[str]) -> None:
+        self._client.subscribe([(each, 1) for each in filters])
+        self._flush_soon()
+
+    @property
+    def congested(self) -> bool:
+        return self._client.wire.unsent > _CONGESTED_BYTES
+
+    def progress(self) -> tuple[int, ...]:
+        """Changes while bytes leave for the network."""
+        queued = 0
+        with contextlib.suppress(OSError):
+            queued = struct.unpack("i", fcntl.ioctl(self._descriptor, termios.TIOCOUTQ, bytes(4)))[0]
+        return self._client.wire.unsent, queued
+
+    def tend(self) -> None:
+        """Send and expect pings; to be called about once a second."""
+        self._guarded(self._client.loop_misc)
+        self._flush_soon()
+
+    def close(self) -> None:
+        """Say goodbye, so that the broker does not publish the will, and hang up."""
+        if not self.closed.done():
+            self._guarded(self._client.disconnect)
+            self._guarded(self._client.loop_write)
+        self.abort("closed by us")
+
+    def abort(self, reason: str) -> None:
+        """Hang up without a word."""
+        if not self.closed.done():
+            self.closed.set_result(reason)
+        if not self._connack.done():
+            self._connack.cancel()
+        self._forget_socket()
+        self._client.wire.close()
+
+    # -- the socket
+
+    def _on_readable(self) -> None:
+        wire = self._client.wire
+        self._guarded(self._client.loop_read)
+        while not self.closed.done() and wire.unread:
+            self._guarded(self._client.loop_read)
+        acknowledged, self._acknowledged = self._acknowledged, []
+        for identifier, code in acknowledged:
+            self._events.acknowledged(identifier, code)
+        messages, self._messages = self._messages, []
+        for message in messages:
+            self._events.message(*_unpacked(message))
+        self._events.readable()
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self.closed.done():
+            return
+        self._guarded(self._client.loop_write)  # into the wire's buffer: all of it
+        try:
+            done = self._client.wire.flush()
+        except OSError as error:
+            self._lost(_in_words(error, None))
+            return
+        if done == self._writing:
+            self._writing = not done
+            if self._writing:
+                self._loop.add_writer(self._descriptor, self._on_writable)
+            else:
+                self._loop.remove_writer(self._descriptor)
+
+    def _on_writable(self) -> None:
+        self._flush()
+        self._events.readable()
+
+    def _guarded(self, serve: Callable[[], object]) -> None:
+        """Let the client serve the network; whatever a hostile broker makes it raise ends the connection."""
+        if self.closed.done():
+            return
+        try:
+            serve()
+        except Exception as error:  # the client's decoders raise what they like
+            self._lost(f"the broker sent what is no MQTT ({type(error).__name__}: {error})")
+
+    def _lost(self, reason: str) -> None:
+        if not self._connack.done():
+            self._connack.set_exception(ConnectError(reason))
+        self.abort(reason)
+
+    def _forget_socket(self) -> None:
+        if self._descriptor >= 0:
+            self._loop.remove_reader(self._descriptor)
+            self._loop.remove_writer(self._descriptor)
+            self._descriptor = -1
+
+    # -- what the client tells, from within its own calls: noted here, acted on afterwards
+
+    def _on_connect(
+        self, _: object, __: object, flags: object, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        if self._connack.done():
+            return
+        refusal = str(reason) if reason.is_failure else None
+        if getattr(properties, "MaximumQoS", 1) < 1:
+            refusal = "it takes no QoS 1, without which nothing is certain"
+        if refusal is not None:
+            self._connack.set_exception(ConnectError(f"the broker refused us: {refusal}"))
+            return
+        self.window = getattr(properties, "ReceiveMaximum", self.window)
+        self.max_packet_bytes = getattr(properties, "MaximumPacketSize", self.max_packet_bytes)
+        self._connack.set_result(None)
+
+    def _on_disconnect(
+        self, _: object, __: object, flags: paho.DisconnectFlags, reason: ReasonCode, properties: object
+    ) -> None:
+        if reason.value == _CODE_TAKEN_OVER:
+            words = "another client connected with our client id: every runtime needs its own `instance`"
+        elif flags.is_disconnect_packet_from_server:
+            words = f"the broker ended the connection: {reason}"
+        elif str(reason) == "Keep alive timeout":
+            words = "the broker does not answer pings"
+        else:
+            words = "the connection broke"
+        self._loop.call_soon(self._lost, words)
+
+    def _on_publish(self, _: object, __: object, mid: int, reason: ReasonCode, properties: object) -> None:
+        self._acknowledged.append((mid, reason.value))
+
+    def _on_message(self, _: object, __: object, message: paho.MQTTMessage) -> None:
+        self._messages.append(message)
+
+    def _on_socket_close(self, *_: object) -> None:
+        self._forget_socket()
+
+
+def _connect(opening: Opening) -> _Client:
+    """Blocks: name lookup, TCP, TLS. CONNECT is queued, not sent."""
+    settings, url = opening.settings, opening.url
+    v5 = settings.version == "5"
+    client = _Client(
+        CallbackAPIVersion.VERSION2,
+        client_id=opening.client_id,
+        clean_session=None if v5 else True,
+        protocol=MQTTProtocolVersion.MQTTv5 if v5 else MQTTProtocolVersion.MQTTv311,
+        transport=url.transport,
+        reconnect_on_failure=False,
+    )
+    client.max_packet_bytes = opening.max_packet_bytes
+    client.connect_timeout = CONNECT_S
+    client.max_inflight_messages_set(0)  # the window is the sender's affair
+    client.on_socket_register_write = lambda *_: None  # we flush ourselves: nothing may write at once
+    client.will_set(opening.will_topic, opening.will_payload, qos=1, retain=True)
+    if settings.username is not None or opening.password is not None:
+        client.username_pw_set(settings.username or "", opening.password)
+    if url.transport == "websockets":
+        client.ws_set_options(path=url.path)
+    if url.tls:
+        client.tls_set_context(tls_context(settings))
+    if not v5:
+        client.connect(url.host, url.port, settings.keepalive_s)
+        return client
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.ReceiveMaximum = _RECEIVE_MAXIMUM
+    properties.MaximumPacketSize = opening.max_packet_bytes
+    client.connect(url.host, url.port, settings.keepalive_s, clean_start=True, properties=properties)
+    return client
+
+
+async def _in_thread(work: Callable[[], _Client], discard: Callable[[_Client], None]) -> _Client:
+    """Run in a thread that nobody waits for at exit: a name lookup can't be stopped. Drops late results."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[_Client] = loop.create_future()
+
+    def deliver(result: _Client | None, error: BaseException | None) -> None:
+        if not future.done():
+            if result is not None:
+                future.set_result(result)
+            elif error is not None:
+                future.set_exception(error)
+        elif result is not None:
+            discard(result)
+
+    def run() -> None:
+        result: _Client | None = None
+        problem: BaseException | None = None
+        try:
+            result = work()
+        except BaseException as error:
+            problem = error
+        try:
+            loop.call_soon_threadsafe(deliver, result, problem)
+        except RuntimeError:  # the loop is closed
+            if result is not None:
+                discard(result)
+
+    threading.Thread(target=run, name="mqtt connect", daemon=True).start()
+    return await future
+
+
+def _tune(descriptor: int, timeout_s: int) -> None:
+    """No delay for small packets; a peer that acknowledges no bytes any more is noticed."""
+    with socket.socket(fileno=socket.dup(descriptor)) as tcp, contextlib.suppress(OSError):
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_s * 1000)
+
+
+def _unpacked(message: paho.MQTTMessage) -> tuple[str, bytes, bool, bytes | None]:
+    try:
+        topic = message.topic
+    except UnicodeDecodeError:
+        topic = ""
+    correlation = getattr(message.properties, "CorrelationData", None)
+    return topic, bytes(message.payload), message.retain, correlation
+
+
+def _in_words(error: Exception, opening: Opening | None) -> str:
+    where = str(opening.url) if opening else "the broker"
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"the certificate of {where} is not trusted: {error.verify_message}"
+        case ssl.SSLError():
+            return f"no TLS with {where}: {error.reason or error}"
+        case socket.gaierror():
+            return f"the host of {where} is unknown: {error.strerror}"
+        case ConnectionRefusedError():
+            return f"no broker listens on {where}"
+        case TimeoutError():
+            return f"no answer from {where} within {CONNECT_S:g} s"
+        case FileNotFoundError():
+            return f"{error.filename or 'a file of the TLS settings'} is missing"
+        case OSError():
+            return f"no connection to {where}: {error.strerror or error}"
+    return f"no connection to {where}: {error}"

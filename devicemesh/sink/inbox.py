@@ -1,0 +1,68 @@
+"""Commands on their way in: checked, bounded, handled one after the other off the network's path."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from devicemesh.sink.base import Command
+from devicemesh.sink.payload import loads
+from devicemesh.sink.topics import Topics
+
+log = logging.getLogger("devicemesh.sink")
+WAITING = 256
+"""Commands that may wait; what comes beyond them is refused: a flood costs no memory and delays no data."""
+
+
+class Inbox:
+    """Takes messages from the connection; `run` hands them to the handler in order."""
+
+    def __init__(self, topics: Topics, max_payload_bytes: int) -> None:
+        self.refused = 0  # messages not handed over: overflow, no topic of ours, a retained command
+        self.handler: Callable[[Command], Awaitable[None]] | None = None
+        self._topics, self._max_payload_bytes = topics, max_payload_bytes
+        self._queue: asyncio.Queue[Command] = asyncio.Queue(WAITING)
+
+    def offer(self, topic: str, payload: bytes, retained: bool, correlation: bytes | None) -> None:
+        """Take a message as it came; never waits.
+
+        A retained command is old news and ignored; a retained desired value is meant.
+        """
+        incoming = self._topics.parse(topic)
+        if incoming is None or (incoming.kind == "command" and retained) or not payload:
+            self.refused += 1  # an empty payload only clears what a broker retained
+            return
+        identity = None if correlation is None else correlation[:256].decode("utf-8", "replace")
+        body = self._body(topic, payload)
+        try:
+            self._queue.put_nowait(Command(incoming.kind, incoming.device, incoming.name, body, identity))
+        except asyncio.QueueFull:
+            self.refused += 1
+            if (
+                self.refused & (self.refused - 1) == 0
+            ):  # the 1st, 2nd, 4th, ...: a flood must not fill the log
+                log.warning("more than %d commands wait: %s refused", WAITING, topic)
+
+    def _body(self, topic: str, payload: bytes) -> Any:
+        if len(payload) > self._max_payload_bytes:
+            log.info("%s: %d bytes are too many", topic, len(payload))
+            return None
+        try:
+            return loads(payload)
+        except (ValueError, RecursionError) as error:
+            log.info("%s: %s", topic, error)
+            return None
+
+    async def run(self) -> None:
+        """Hand over commands until cancelled; what a handler raises is its own."""
+        while True:
+            command = await self._queue.get()
+            if self.handler is None:
+                self.refused += 1
+                continue
+            try:
+                await self.handler(command)
+            except Exception:
+                log.exception("the handler of %s for %s failed", command.kind, command.device)

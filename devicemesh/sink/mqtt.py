@@ -1,0 +1,296 @@
+"""The MQTT sink: everything goes through the outbox, and nothing leaves it without the broker's word."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self
+
+from devicemesh.aggregate import Record, encode_json
+from devicemesh.settings import MqttSettings, OutboxSettings
+from devicemesh.sink.base import Command, Sink, SinkStats
+from devicemesh.sink.broker_url import parse_url
+from devicemesh.sink.clock import Clock, SystemClock
+from devicemesh.sink.connection import ConnectError, Connection, Events, Opening
+from devicemesh.sink.folder import Folder
+from devicemesh.sink.inbox import Inbox
+from devicemesh.sink.outbox import Outbox
+from devicemesh.sink.payload import dumps
+from devicemesh.sink.secret import SecretError, resolve
+from devicemesh.sink.sender import Describe, Encode, Sender
+from devicemesh.sink.topics import Topics
+from devicemesh.spec.values import duration_ns
+
+log = logging.getLogger("devicemesh.sink")
+
+PATIENCE_S = 5.0
+"""How long leaving the sink may take to send what waits."""
+_TICK_S = 0.1
+_TEND_S = 1.0
+_SYNC_AFTER_S = {"strict": 0.0, "gentle": 1.0}  # what is unacknowledged for longer is made durable
+_GAP_S = 10.0
+_GOOD_SESSION_S = 5.0
+
+
+class Backoff:
+    """Delays that double from 0.5 s to 30 s, with jitter, for ever."""
+
+    def __init__(self, random_: Callable[[], float] = random.random) -> None:
+        self._random, self._delay_s = random_, 0.5
+
+    def next(self) -> float:
+        delay, self._delay_s = self._delay_s, min(30.0, 2 * self._delay_s)
+        return delay * (0.5 + self._random() / 2)
+
+    def reset(self) -> None:
+        self._delay_s = 0.5
+
+
+class MqttSink(Sink):
+    """See `Sink`. Entering opens the outbox; the broker may come and go as it likes."""
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        outbox: OutboxSettings,
+        home: Path,
+        instance: str,
+        *,
+        clock: Clock | None = None,
+        encode: Encode = encode_json,
+        stall_s: float | None = None,
+    ) -> None:
+        """Raises ValueError for settings that can't work.
+
+        `stall_s`: a broker that acknowledges nothing for so long is left; the keepalive by default.
+        """
+        self._settings, self._outbox_settings, self._home = settings, outbox, home
+        self._url = parse_url(settings.url)
+        self._topics = Topics(settings, instance)
+        self._client_id = settings.client_id or f"devicemesh-{instance}"
+        self._clock, self._encode = clock or SystemClock(), encode
+        self._stall_s = float(settings.keepalive_s) if stall_s is None else stall_s
+        self._inbox = Inbox(self._topics, settings.max_payload_bytes)
+        self._connection: Connection | None = None
+        self._reconnects = 0
+        self._last_error: str | None = None
+        self._said: str | None = None
+        self._gap_said: tuple[float, int] = (0.0, 0)
+        self._pumping = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        """Raises OSError when the outbox's folder can't be used."""
+        self._loop = asyncio.get_running_loop()
+        self._disk = ThreadPoolExecutor(1, "outbox")
+        self._outbox = await self._loop.run_in_executor(self._disk, self._open_outbox)
+        self.epoch = self._outbox.epoch
+        self._sender = Sender(self._outbox, self._topics, self._encode, self._loop.time)
+        self._sender.on_more = self._pump_soon
+        self._sender.retain(self._topics.runtime_status, dumps({"state": "online", "epoch": self.epoch}))
+        jobs = {"mqtt": self._stay_connected(), "outbox": self._keep(), "sink": self._tend()}
+        jobs["commands"] = self._inbox.run()
+        self._tasks = [asyncio.create_task(job, name=name) for name, job in jobs.items()]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        try:
+            if self._connection is not None:
+                async with asyncio.timeout(PATIENCE_S):
+                    await self._leave()
+        except TimeoutError:
+            log.info("the rest stays in the outbox: %d messages", self._outbox.waiting)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            if self._connection is not None:
+                self._connection.close()
+            self._sender.disconnected()
+            try:
+                await self._loop.run_in_executor(self._disk, self._outbox.close)
+            except OSError as error:
+                log.error("the outbox could not be made durable: %s", error)
+            self._disk.shutdown()
+
+    async def _leave(self) -> None:
+        """Send what waits, then say that we are gone."""
+        await self.drain(PATIENCE_S)
+        self._sender.retain(self._topics.runtime_status, dumps({"state": "offline", "reason": "stopped"}))
+        await self.drain(PATIENCE_S)
+
+    def _open_outbox(self) -> Outbox:
+        age = self._outbox_settings.max_age
+        return Outbox(
+            Folder(self._home / "outbox"),
+            max_bytes=self._outbox_settings.max_bytes,
+            max_age_s=duration_ns(age) / 1e9 if age else None,
+            clock=self._clock,
+        )
+
+    # -- the contract
+
+    def publish(self, records: Sequence[Record], describe: Describe) -> None:
+        self._sender.publish(records, describe)
+
+    def event(self, device: str, topic: str, body: Mapping[str, Any]) -> None:
+        """Raises ValueError for a device that makes no topic."""
+        self._sender.event(["E", device, topic], dumps(body))
+
+    def retain(self, device: str, topic: str, body: bytes | Mapping[str, Any] | None) -> None:
+        """Raises ValueError for a device that makes no topic."""
+        payload = b"" if body is None else body if isinstance(body, bytes) else dumps(body)
+        self._sender.retain(self._topics.device(device, topic), payload)
+
+    def on_command(self, handler: Callable[[Command], Awaitable[None]]) -> None:
+        self._inbox.handler = handler
+
+    async def drain(self, timeout_s: float) -> bool:
+        deadline = self._loop.time() + timeout_s
+        while not self._sender.idle:
+            if self._loop.time() >= deadline:
+                return False
+            await asyncio.sleep(min(0.02, timeout_s))
+        return True
+
+    def stats(self) -> SinkStats:
+        outbox = self._outbox.stats()
+        return SinkStats(
+            up=self._connection is not None,
+            messages=self._sender.messages,
+            samples_published=outbox.published,
+            samples_dropped=outbox.dropped,
+            samples_spooled=outbox.spooled,
+            outbox_messages=outbox.messages,
+            outbox_bytes=outbox.bytes,
+            outbox_capacity_bytes=outbox.capacity_bytes,
+            outbox_oldest_s=outbox.oldest_s,
+            reconnects=self._reconnects,
+            last_error=self._last_error,
+            samples_taken=outbox.taken,
+            recovered_published=outbox.recovered.published,
+            recovered_dropped=dict(outbox.recovered.dropped),
+            recovered_spooled=outbox.recovered.spooled,
+            refusals=self._sender.refusals.count,
+            commands_refused=self._inbox.refused,
+        )
+
+    # -- the connection
+
+    async def _stay_connected(self) -> None:
+        """Connect, serve, wait; for ever."""
+        backoff = Backoff()
+        while True:
+            try:
+                connection = await self._connect()
+            except (ConnectError, SecretError) as error:
+                self._trouble(str(error))
+            else:
+                started, before = self._loop.time(), self._sender.messages
+                self._trouble(await asyncio.shield(connection.closed))
+                self._connection = None
+                self._sender.disconnected()
+                if self._loop.time() - started > _GOOD_SESSION_S or self._sender.messages > before + 1:
+                    backoff.reset()
+            await asyncio.sleep(backoff.next())
+
+    async def _connect(self) -> Connection:
+        settings = self._settings
+        password = resolve(self._home, settings.password) if settings.password else None
+        will = dumps({"state": "offline", "reason": "connection lost"})
+        opening = Opening(self._url, settings, self._client_id, password, self._topics.runtime_status, will)
+        events = Events(self._sender.acknowledged, self._inbox.offer, self._sender.pump)
+        connection = await Connection.open(opening, events)
+        self._connection, self._last_error, self._said = connection, None, None
+        self._reconnects += 1
+        log.info("connected to %s", self._url)
+        connection.subscribe(self._topics.subscriptions)
+        window = max(1, min(settings.inflight, connection.window))
+        self._sender.connected(connection, window, connection.max_packet_bytes)
+        return connection
+
+    def _trouble(self, reason: str) -> None:
+        """Remember why there is no connection; say it once."""
+        self._last_error = reason
+        if reason != self._said:
+            self._said = reason
+            log.warning("not connected: %s", reason)
+
+    # -- what is done again and again
+
+    def _pump_soon(self) -> None:
+        if not self._pumping:
+            self._pumping = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._pumping = False
+        self._sender.pump()
+
+    async def _tend(self) -> None:
+        """The network's side: pings, a broker that went dumb, what waits for its time."""
+        seen: tuple[object, ...] = ()
+        since = next_tend = self._loop.time()
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self._sender.pump()
+            now, connection = self._loop.time(), self._connection
+            if connection is None or now < next_tend:
+                continue
+            next_tend = now + _TEND_S
+            connection.tend()
+            self._sender.bound_refused()
+            self._say_gap(now)
+            answers = self._sender.answers
+            state = (connection, answers, *connection.progress())
+            if answers is None or state != seen:
+                seen, since = state, now
+            elif now - since >= self._stall_s:
+                connection.abort(f"the broker acknowledged nothing for {self._stall_s:g} s")
+
+    def _say_gap(self, now: float) -> None:
+        """Tell consumers about samples that they will never see."""
+        stats = self._outbox.stats()
+        dropped = {policy: count for policy, count in stats.dropped_ever.items() if count}
+        lost = sum(stats.dropped.values()) + sum(stats.recovered.dropped.values())
+        last, said = self._gap_said
+        if lost > said and now - last >= _GAP_S:
+            self._gap_said = (now, lost)
+            self._sender.gap(dropped, self.epoch, self._clock.wall_ns())
+
+    async def _keep(self) -> None:
+        """The disk's side: what is unacknowledged too long is made durable, what is done with goes."""
+        outbox, failures, retry_at = self._outbox, 0, 0.0
+        next_tend = self._loop.time()
+        while True:
+            await asyncio.sleep(_TICK_S)
+            now, since = self._loop.time(), outbox.unsynced_since()
+            old = (
+                since is not None
+                and self._clock.boottime() - since >= _SYNC_AFTER_S[self._outbox_settings.sync]
+            )
+            if old and now >= retry_at:
+                done = await self._sync()
+                failures = 0 if done else failures + 1
+                retry_at = self._loop.time() + (min(60.0, 2.0**failures) if failures else 0.0)
+                if failures == 1:
+                    log.error("the outbox can't be made durable: %s", outbox.last_error)
+            if now >= next_tend:
+                next_tend = now + _TEND_S
+                outbox.checkpoint()
+                outbox.expire()
+                outbox.recycle()
+
+    async def _sync(self) -> bool:
+        job = self._outbox.begin_sync()
+        if job is None:
+            return True
+        try:
+            await self._loop.run_in_executor(self._disk, job.run)
+        finally:
+            done = self._outbox.end_sync(job)
+        return done

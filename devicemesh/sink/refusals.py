@@ -1,0 +1,91 @@
+"""What to do when the broker answers a publish with an error: wait, try again, harm no other topic. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_TOPIC_CODES = (
+    0x87,
+    0x90,
+    0x99,
+)  # not authorised, topic name invalid, payload format invalid (MQTT 5, 3.4.2.1)
+_FIRST_S, _PAUSE_S, _BLOCK_S = 0.5, 30.0, 600.0
+
+
+@dataclass(slots=True)
+class _Blocked:
+    position: int  # of the first record that was refused
+    retry_at: float
+    delay_s: float
+    probe: int | None = None  # position under way, to see whether the topic is accepted again
+
+
+class Refusals:
+    """Which topics are not accepted, and until when nothing is to be sent at all."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.paused_until = 0.0
+        self.rewind_to: int | None = None  # once nothing is under way, go on from here
+        self._pause_s = _FIRST_S
+        self._blocked: dict[str, _Blocked] = {}
+
+    @property
+    def blocked(self) -> bool:
+        return bool(self._blocked)
+
+    def is_blocked(self, topic: str) -> bool:
+        return topic in self._blocked
+
+    def refused(self, topic: str, position: int, code: int, now: float) -> None:
+        """A record was refused: its topic, or for a broker in trouble everything, waits."""
+        self.count += 1
+        if code not in _TOPIC_CODES:
+            if now >= self.paused_until:  # the others of the same burst do not count again
+                self.paused_until = now + self._pause_s
+                self._pause_s = min(_PAUSE_S, 2 * self._pause_s)
+            self._rewind(position)
+            return
+        known = self._blocked.get(topic)
+        if known is None:
+            self._blocked[topic] = _Blocked(position, now + _FIRST_S, _FIRST_S)
+            return
+        known.position = min(known.position, position)
+        if known.probe == position:
+            known.probe, known.delay_s = None, min(_BLOCK_S, 2 * known.delay_s)
+            known.retry_at = now + known.delay_s
+
+    def accepted(self, topic: str) -> None:
+        """A record was accepted: its topic, if it was blocked, takes up where it was."""
+        self._pause_s = _FIRST_S
+        known = self._blocked.pop(topic, None)
+        if known is not None:
+            self._rewind(known.position)
+
+    def skipped(self, topic: str, position: int) -> None:
+        """A record of a blocked topic was passed over."""
+        known = self._blocked[topic]
+        known.position = min(known.position, position)
+
+    def due(self, now: float) -> tuple[str, int] | None:
+        """A blocked topic to try again, and the position of its first record."""
+        for topic, each in self._blocked.items():
+            if each.probe is None and now >= each.retry_at:
+                return topic, each.position
+        return None
+
+    def probing(self, topic: str, position: int) -> None:
+        """Note that a record is under way to see whether its topic is accepted again."""
+        self._blocked[topic].probe = position
+
+    def forget(self, topic: str) -> None:
+        """Nothing waits for this topic any more."""
+        self._blocked.pop(topic, None)
+
+    def clear(self) -> None:
+        """A new connection, a new chance."""
+        self._blocked.clear()
+        self.rewind_to, self.paused_until = None, 0.0
+
+    def _rewind(self, position: int) -> None:
+        self.rewind_to = position if self.rewind_to is None else min(self.rewind_to, position)

@@ -1,0 +1,378 @@
+"""From the outbox to the connection: what is under way, what comes next, what is retained."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from devicemesh.aggregate import Record
+from devicemesh.sink.outbox import Appended, Outbox
+from devicemesh.sink.payload import dumps
+from devicemesh.sink.refusals import Refusals
+from devicemesh.sink.topics import Topics
+
+log = logging.getLogger("devicemesh.sink")
+
+Describe = Callable[[int], tuple[str, Sequence[str]]]
+Encode = Callable[[bytes, Sequence[str]], bytes]
+
+READY_BYTES = 4 << 20  # of records kept in memory beside those under way
+BURST = 100  # messages handed over at once: the event loop has others to serve
+RETAINED_PER_S = 1000.0  # a reconnect must not flood the broker with what it may still have
+SETTLED_RANGES = 20_000  # that a topic which the broker refuses may leave behind
+_PACKET_OVERHEAD = 16  # of a publish, beside topic and payload
+_ROUTES = 20_000
+
+
+class Link(Protocol):
+    """A connection that takes publishes."""
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool) -> int | None:
+        """Hand over a message of QoS 1; return its identifier, None when none can be taken now."""
+        ...
+
+    @property
+    def congested(self) -> bool:
+        """Whether the network is behind with what it was given."""
+        ...
+
+
+class Route(NamedTuple):
+    """Where a record goes; `names` are of its properties, None for a body that is a payload already."""
+
+    topic: str
+    names: Sequence[str] | None
+
+
+class Entry(NamedTuple):
+    """A record on its way."""
+
+    position: int
+    sample: int
+    samples: int
+    route: Route
+    body: bytes
+    stored: bool  # False: only here, since the disk did not take it
+
+
+class _Stream(NamedTuple):
+    key: int
+    device: str
+    known: int  # names in its context
+    route: Route
+
+
+class Sender:
+    """Owned by the event loop. `link` is None while there is no connection."""
+
+    def __init__(
+        self, outbox: Outbox, topics: Topics, encode: Encode, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.link: Link | None = None
+        self.messages = 0  # accepted by the broker
+        self.refusals = Refusals()
+        self.on_more: Callable[[], None] = lambda: None  # there is more to pump: call again soon
+        self._outbox, self._topics, self._encode, self._clock = outbox, topics, encode, clock
+        self._window, self._max_packet_bytes = 1, 1 << 28
+        self._ready: deque[Entry] = deque()  # consecutive records, the next to be sent first
+        self._ready_bytes = 0
+        self._ready_end = 0  # the position that `_ready` goes on with
+        self._under_way: dict[
+            int, Entry | str
+        ] = {}  # by identifier; a str is the topic of a retained message
+        self._records_under_way = 0
+        self._contexts: dict[int, bytes] = {}
+        self._keys: dict[bytes, int] = {}
+        self._streams: dict[int, _Stream] = {}
+        self._routes: dict[bytes, Route | None] = {}
+        self._retained: dict[str, bytes] = {}  # b"": to be removed
+        self._dirty: dict[str, None] = {}
+        self._tokens, self._refilled = 0.0, clock()
+
+    # -- what comes in
+
+    def publish(self, records: Sequence[Record], describe: Describe) -> None:
+        """Append records in one write, and send them from memory if nothing older waits."""
+        batch, routes = [], []
+        for record in records:
+            stream = self._stream(record.stream, describe)
+            batch.append((stream.key, record.samples, record.body))
+            routes.append(stream.route)
+        self._take(self._outbox.append(batch, self._contexts), batch, routes)
+
+    def event(self, context: Sequence[str], body: bytes) -> None:
+        """Append one payload; see `_route` for its context. Raises ValueError where that makes no topic."""
+        packed = json.dumps(context).encode()
+        route = self._route(packed)
+        if route is None:
+            raise ValueError(f"{context!r} makes no topic")
+        batch = [(self._key(packed), 0, body)]
+        self._take(self._outbox.append(batch, self._contexts), batch, [route])
+
+    def retain(self, topic: str, payload: bytes) -> None:
+        """Keep a retained message at this value, b"" to remove it; only the newest is ever sent."""
+        if self._retained.get(topic) == payload and topic not in self._dirty:
+            return
+        self._retained[topic] = payload
+        self._dirty.pop(topic, None)
+        self._dirty[topic] = None
+        self.pump()
+
+    def _take(self, at: Appended, batch: Sequence[tuple[int, int, bytes]], routes: Sequence[Route]) -> None:
+        take = self.link is not None and self._ready_end == at.position and self._ready_bytes < READY_BYTES
+        position, sample = at.position, at.sample
+        for (_, samples, body), route in zip(batch, routes, strict=True):
+            stored = position < at.position + at.stored
+            if take:
+                self._ready.append(Entry(position, sample, samples, route, body, stored))
+                self._ready_bytes += len(body)
+            elif not stored:
+                self._outbox.drop(position, sample, samples, "disk_full")
+            position, sample = position + 1, sample + samples
+        if take:
+            self._ready_end = position
+        self.pump()
+
+    def _stream(self, number: int, describe: Describe) -> _Stream:
+        device, names = describe(number)
+        known = self._streams.get(number)
+        if known is None or known.known != len(names) or known.device != device:
+            context = json.dumps(["T", device, *names]).encode()
+            route = Route(self._topics.device(device, "telemetry"), names)
+            known = self._streams[number] = _Stream(self._key(context), device, len(names), route)
+        return known
+
+    def _key(self, context: bytes) -> int:
+        key = self._keys.setdefault(context, len(self._keys) + 1)
+        self._contexts[key] = context
+        return key
+
+    def _route(self, context: bytes) -> Route | None:
+        """Read a context: ["T", device, name, ...] a record, ["E", device, suffix] an event, ["G"] a gap."""
+        if context not in self._routes:
+            if len(self._routes) > _ROUTES:
+                self._routes.clear()
+            self._routes[context] = self._parse(context)
+        return self._routes[context]
+
+    def _parse(self, context: bytes) -> Route | None:
+        try:
+            match json.loads(context):
+                case ["T", str(device), *names]:
+                    return Route(self._topics.device(device, "telemetry"), [str(name) for name in names])
+                case ["E", str(device), str(suffix)]:
+                    return Route(self._topics.device(device, suffix), None)
+                case ["G"]:
+                    return Route(self._topics.gap, None)
+        except ValueError as error:
+            log.error("a record in the outbox can't be addressed: %s", error)
+        return None
+
+    # -- what goes out
+
+    def connected(self, link: Link, window: int, max_packet_bytes: int) -> None:
+        """Begin to send: what is not acknowledged goes first, in order."""
+        self.link, self._window, self._max_packet_bytes = link, window, max_packet_bytes
+        self._ready_end = self._outbox.acked
+        self._dirty = dict.fromkeys(self._retained)
+        self.refusals.clear()
+        self.pump()
+
+    def disconnected(self) -> None:
+        """Forget what was under way: the outbox has it, but for what the disk did not take."""
+        self.link = None
+        under_way = [each for each in self._under_way.values() if isinstance(each, Entry)]
+        for entry in (*under_way, *self._ready):
+            if not entry.stored:
+                self._outbox.drop(entry.position, entry.sample, entry.samples, "disk_full")
+        self._under_way.clear()
+        self._records_under_way = 0
+        self._clear_ready()
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that was taken is accepted."""
+        return not self._under_way and not self._dirty and self._outbox.waiting == 0
+
+    @property
+    def answers(self) -> int | None:
+        """Publishes that the broker answered; None while it owes no answer."""
+        return self.messages + self.refusals.count if self._under_way else None
+
+    def acknowledged(self, identifier: int, code: int) -> None:
+        """The broker answered a publish; a code from 0x80 on is a refusal (MQTT 5, 3.4.2.1)."""
+        entry = self._under_way.pop(identifier, None)
+        if entry is None:
+            return
+        if isinstance(entry, str):
+            self._retained_acknowledged(entry, code)
+            return
+        self._records_under_way -= 1
+        if code < 0x80:
+            self.messages += 1
+            self._outbox.ack(entry.position, entry.sample, entry.samples)
+            self.refusals.accepted(entry.route.topic)
+        elif entry.stored:
+            self.refusals.refused(entry.route.topic, entry.position, code, self._clock())
+        else:
+            self._outbox.drop(entry.position, entry.sample, entry.samples, "disk_full")
+
+    def _retained_acknowledged(self, topic: str, code: int) -> None:
+        if code < 0x80:
+            self.messages += 1
+            if topic not in self._dirty and self._retained.get(topic) == b"":
+                del self._retained[topic]
+        else:
+            self.refusals.count += 1  # tried again with its next value, or on the next connection
+
+    def pump(self) -> None:
+        """Hand over what the window has room for, a burst at most."""
+        link = self.link
+        if link is None:
+            return
+        self._pump_retained(link)
+        if self._clock() < self.refusals.paused_until or not self._rewound():
+            return
+        if self.refusals.blocked:
+            self._probe(link)
+        for _ in range(BURST):
+            if len(self._under_way) >= self._window or link.congested:
+                return
+            entry = self._next()
+            if entry is None:
+                return
+            if not self._send(link, entry):
+                self._ready.appendleft(entry)
+                self._ready_bytes += len(entry.body)
+                return
+        self.on_more()
+
+    def _next(self) -> Entry | None:
+        """The next record to send: from memory, else from the outbox."""
+        outbox = self._outbox
+        while True:
+            if not self._ready and not self._refill():
+                return None
+            entry = self._ready.popleft()
+            self._ready_bytes -= len(entry.body)
+            if outbox.is_settled(entry.position):
+                continue
+            if self.refusals.blocked and self.refusals.is_blocked(entry.route.topic):
+                self._pass_over(entry)
+                continue
+            return entry
+
+    def _pass_over(self, entry: Entry) -> None:
+        if entry.stored:
+            self.refusals.skipped(entry.route.topic, entry.position)
+        else:
+            self._outbox.drop(entry.position, entry.sample, entry.samples, "disk_full")
+
+    def _refill(self) -> bool:
+        while self._ready_end < self._outbox.next:
+            chunk = self._outbox.read(self._ready_end)
+            self._ready_end = chunk.end
+            for item in chunk.items:
+                route = self._route(item.context)
+                if route is None:
+                    self._outbox.drop(item.position, item.sample, item.samples, "corrupt")
+                    continue
+                self._ready.append(Entry(item.position, item.sample, item.samples, route, item.body, True))
+                self._ready_bytes += len(item.body)
+            if self._ready:
+                return True
+        return False
+
+    def _send(self, link: Link, entry: Entry) -> bool:
+        """Hand over one record; False when the connection can't take it now."""
+        topic, names = entry.route
+        try:
+            payload = entry.body if names is None else self._encode(entry.body, names)
+        except (ValueError, IndexError) as error:
+            log.error("a record of %s can't be encoded: %s", topic, error)
+            self._outbox.drop(entry.position, entry.sample, entry.samples, "corrupt")
+            return True
+        if len(topic) + len(payload) + _PACKET_OVERHEAD > self._max_packet_bytes:
+            log.warning("%s: %d bytes are more than the broker takes: dropped", topic, len(payload))
+            self._outbox.drop(entry.position, entry.sample, entry.samples, "too_large")
+            return True
+        identifier = link.publish(topic, payload, retain=False)
+        if identifier is None:
+            return False
+        self._under_way[identifier] = entry
+        self._records_under_way += 1
+        return True
+
+    def _pump_retained(self, link: Link) -> None:
+        now = self._clock()
+        self._tokens = min(RETAINED_PER_S / 5, self._tokens + (now - self._refilled) * RETAINED_PER_S)
+        self._refilled = now
+        while (
+            self._dirty and self._tokens >= 1 and len(self._under_way) < self._window and not link.congested
+        ):
+            topic = next(iter(self._dirty))
+            payload = self._retained[topic]
+            if len(topic) + len(payload) + _PACKET_OVERHEAD > self._max_packet_bytes:
+                log.warning("%s: %d bytes are more than the broker takes", topic, len(payload))
+                self.refusals.count += 1
+                del self._dirty[topic]
+                continue
+            identifier = link.publish(topic, payload, retain=True)
+            if identifier is None:
+                return
+            del self._dirty[topic]
+            self._tokens -= 1
+            self._under_way[identifier] = topic
+
+    # -- refusals
+
+    def _rewound(self) -> bool:
+        """Go back to what was refused once nothing is under way; False while something still is."""
+        position = self.refusals.rewind_to
+        if position is None:
+            return True
+        if self._records_under_way:
+            return False
+        self.refusals.rewind_to = None
+        for entry in self._ready:
+            if not entry.stored:
+                self._outbox.drop(entry.position, entry.sample, entry.samples, "disk_full")
+        self._clear_ready()
+        self._ready_end = min(self._ready_end, position)
+        return True
+
+    def _probe(self, link: Link) -> None:
+        """Send the first record of a blocked topic again, when its time has come."""
+        due = self.refusals.due(self._clock())
+        if due is None or len(self._under_way) >= self._window:
+            return
+        topic, position = due
+        items = self._outbox.read(position, 1).items
+        route = self._route(items[0].context) if items else None
+        if not items or route is None or route.topic != topic:  # it was dropped meanwhile
+            self.refusals.accepted(topic)
+            return
+        first = items[0]
+        if self._send(link, Entry(first.position, first.sample, first.samples, route, first.body, True)):
+            self.refusals.probing(topic, first.position)
+
+    def bound_refused(self) -> None:
+        """Drop the oldest records of refused topics where they leave too many holes behind."""
+        while self.refusals.blocked and self._outbox.ranges > SETTLED_RANGES:
+            items = self._outbox.read(self._outbox.acked, 1).items
+            if not items:
+                return
+            self._outbox.drop(items[0].position, items[0].sample, items[0].samples, "refused")
+
+    def _clear_ready(self) -> None:
+        self._ready.clear()
+        self._ready_bytes = 0
+
+    def gap(self, dropped: Mapping[str, int], epoch: int, now_ns: int) -> None:
+        """Tell consumers what they will never see: samples dropped since the start, by policy."""
+        body: dict[str, Any] = {"epoch": epoch, "dropped": dict(dropped), "time": now_ns}
+        self.event(["G"], dumps(body))
