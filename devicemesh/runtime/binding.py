@@ -66,7 +66,7 @@ class Binder:
 
     def __init__(self, mappers: Mapping[str, Mapper[Any, Any]]) -> None:
         self._mappers = mappers
-        self._models: dict[tuple[str, int, str], tuple[DeviceModel, dict[str, BoundProperty]]] = {}
+        self._models: dict[tuple[Key, str, int, str], tuple[DeviceModel, dict[str, BoundProperty]]] = {}
 
     def bind(self, device: Object, models: Mapping[Key, Object]) -> BoundDevice | Unbound:
         """Resolve one device. Never raises for what a person may have written."""
@@ -109,9 +109,9 @@ class Binder:
 
     def _model(self, model: Object, mapper: Mapper[Any, Any]) -> tuple[DeviceModel, dict[str, BoundProperty]]:
         """The model, and those of its properties that it gives an address for the protocol."""
-        key = (model.uid, model.version, mapper.protocol)
+        key = (model.key, model.uid, model.version, mapper.protocol)
         if key not in self._models:
-            for old in [k for k in self._models if k[0] == model.uid and k[1] != model.version]:
+            for old in [k for k in self._models if k[0] == model.key and k[1:3] != key[1:3]]:
                 del self._models[old]
             declared = DeviceModel.model_validate(model.body)
             placed = {

@@ -74,6 +74,7 @@ class Link:
         self._stale = True  # the plan does not fit the devices any more
         self._reopen = False
         self._tries = 0
+        self._bug = ""  # the last unexpected error: its traceback is logged once
         self._wake: asyncio.Future[None] | None = None
 
     @property
@@ -115,7 +116,9 @@ class Link:
             except LinkError as error:
                 self._down(error, error.reason, self._backoff())
             except Exception as error:  # a bug in a mapper must not end the others
-                log.exception("link %s: unexpected error", self.label)
+                if repr(error) != self._bug:
+                    log.exception("link %s: unexpected error, a bug", self.label)
+                self._bug = repr(error)
                 self._down(error, "InternalError", self._backoff())
             await self._sleep(self.stats.backoff_s or None)
 

@@ -179,6 +179,8 @@ class ModbusEndpoint(Endpoint):
         data = self.model_dump(exclude_unset=True, exclude={"host", "port", "serial"})
         if address.startswith("/"):
             declared = self.serial.model_dump(exclude_unset=True) if self.serial else {}
+            if address.startswith("/dev/pts/"):
+                declared["parity"] = "none"  # a pseudo-terminal has no other
             data = {k: v for k, v in data.items() if k not in ("tls", "transport", "pipeline")}
             return self.model_validate({**data, "serial": {**declared, "port": address}})
         host, _, port = address.rpartition(":")

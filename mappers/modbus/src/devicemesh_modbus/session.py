@@ -14,6 +14,7 @@ import random
 import socket
 import ssl
 import struct
+import termios
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -208,6 +209,8 @@ async def _open_serial(line: Serial, loop: asyncio.AbstractEventLoop) -> Link:
         )  # fmt: skip
     except ValueError as error:
         raise ConfigError(f"{line.port}: {error}") from error
+    except termios.error as error:  # the driver can't do what is declared, or the port is going away
+        raise LinkError(f"{line.port} does not take its settings: {error.args[-1]}") from error
     assert isinstance(protocol, RtuLink)
     await protocol.made
     return protocol
