@@ -1,4 +1,4 @@
-"""A broker of our own, on loopback, for those who have none: mosquitto, else rumqttd (the `iotcore` wheel)."""
+"""A broker of our own, on loopback, for who has none: mosquitto, else rumqttd (the `iotcore` wheel)."""
 
 from __future__ import annotations
 
@@ -98,6 +98,7 @@ max_queued_messages 10000
 max_queued_bytes {64 << 20}
 message_size_limit {MAX_PACKET_BYTES}
 max_packet_size {MAX_PACKET_BYTES}
+set_tcp_nodelay true
 log_dest stderr
 log_type error
 log_type warning

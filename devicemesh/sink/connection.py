@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from typing import cast
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from devicemesh.settings import MqttSettings
 from devicemesh.sink.broker_url import BrokerUrl, tls_context
+from devicemesh.sink.packets import publish_packet, topic_field
 from devicemesh.sink.wire import PacketSocket, Stream
 
 CONNECT_S = 10.0
@@ -33,6 +34,7 @@ CONNECT_S = 10.0
 _CONGESTED_BYTES = 1 << 20
 _RECEIVE_MAXIMUM = 64  # messages to us that the broker may have under way
 _CODE_TAKEN_OVER = 0x8E
+_FIRST_IDENTIFIER = 64  # of our publishes; those below are the client's, for its subscriptions
 
 
 class ConnectError(Exception):
@@ -79,32 +81,35 @@ class _Client(paho.Client):
 class Connection:
     """From CONNACK to the end. `closed` is done when it is over, with the reason in words."""
 
-    def __init__(self, client: _Client, events: Events, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, client: _Client, events: Events, *, v5: bool) -> None:
+        loop = asyncio.get_running_loop()
         self.closed: asyncio.Future[str] = loop.create_future()
         self.window = 65535  # publishes that the broker lets be under way
         self.max_packet_bytes = 1 << 28
         self._client, self._events, self._loop = client, events, loop
         self._descriptor = client.wire.fileno()
         self._connack: asyncio.Future[None] = loop.create_future()
-        self._acknowledged: list[tuple[int, int]] = []
+        self._v5 = v5
+        self._topics: dict[str, bytes] = {}
+        self._identifier = _FIRST_IDENTIFIER
+        self._owed: set[int] = set()  # identifiers that the broker is to acknowledge
         self._messages: list[paho.MQTTMessage] = []
         self._flushing = self._writing = False
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
-        client.on_publish, client.on_message = self._on_publish, self._on_message
+        client.on_message = self._on_message
         client.on_socket_close = self._on_socket_close
 
     @classmethod
     async def open(cls, opening: Opening, events: Events) -> Connection:
         """Connect and wait for the broker's answer. Raises ConnectError."""
-        loop = asyncio.get_running_loop()
         try:
             client = await _in_thread(lambda: _connect(opening), lambda late: late.wire.close())
         except (OSError, ValueError) as error:
             raise ConnectError(_in_words(error, opening)) from error
-        connection = cls(client, events, loop)
+        connection = cls(client, events, v5=opening.settings.version == "5")
         try:
             _tune(connection._descriptor, opening.settings.keepalive_s)
-            loop.add_reader(connection._descriptor, connection._on_readable)
+            connection._loop.add_reader(connection._descriptor, connection._on_readable)
             connection._flush()
             async with asyncio.timeout(CONNECT_S):
                 await connection._connack
@@ -120,13 +125,17 @@ class Connection:
 
     def publish(self, topic: str, payload: bytes, *, retain: bool) -> int | None:
         """Hand over a message of QoS 1; return its identifier, None when none can be taken now."""
-        if self.closed.done():
+        identifier = self._identifier
+        if self.closed.done() or identifier in self._owed:
             return None
-        info = self._client.publish(topic, payload, 1, retain)
-        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
-            return None
+        self._identifier = identifier + 1 if identifier < 0xFFFF else _FIRST_IDENTIFIER
+        field = self._topics.get(topic)
+        if field is None:
+            field = self._topics[topic] = topic_field(topic)
+        self._client.wire.send(publish_packet(field, payload, identifier, retain=retain, v5=self._v5))
+        self._owed.add(identifier)
         self._flush_soon()
-        return info.mid
+        return identifier
 
     def subscribe(self, filters: Sequence[str]) -> None:
         self._client.subscribe([(each, 1) for each in filters])
@@ -168,12 +177,20 @@ class Connection:
 
     def _on_readable(self) -> None:
         wire = self._client.wire
-        self._guarded(self._client.loop_read)
-        while not self.closed.done() and wire.unread:
+        try:
+            wire.fill()
+            while wire.pending:
+                wire.fill()
+        except OSError as error:
+            self._lost(_in_words(error, None))
+            return
+        while wire.unread and not self.closed.done():
             self._guarded(self._client.loop_read)
-        acknowledged, self._acknowledged = self._acknowledged, []
+        acknowledged, wire.acknowledged = wire.acknowledged, []
         for identifier, code in acknowledged:
-            self._events.acknowledged(identifier, code)
+            if identifier in self._owed:
+                self._owed.remove(identifier)
+                self._events.acknowledged(identifier, code)
         messages, self._messages = self._messages, []
         for message in messages:
             self._events.message(*_unpacked(message))
@@ -197,7 +214,7 @@ class Connection:
             return
         if done == self._writing:
             self._writing = not done
-            if self._writing:
+            if not done:
                 self._loop.add_writer(self._descriptor, self._on_writable)
             else:
                 self._loop.remove_writer(self._descriptor)
@@ -256,9 +273,6 @@ class Connection:
             words = "the connection broke"
         self._loop.call_soon(self._lost, words)
 
-    def _on_publish(self, _: object, __: object, mid: int, reason: ReasonCode, properties: object) -> None:
-        self._acknowledged.append((mid, reason.value))
-
     def _on_message(self, _: object, __: object, message: paho.MQTTMessage) -> None:
         self._messages.append(message)
 
@@ -280,7 +294,6 @@ def _connect(opening: Opening) -> _Client:
     )
     client.max_packet_bytes = opening.max_packet_bytes
     client.connect_timeout = CONNECT_S
-    client.max_inflight_messages_set(0)  # the window is the sender's affair
     client.on_socket_register_write = lambda *_: None  # we flush ourselves: nothing may write at once
     client.will_set(opening.will_topic, opening.will_payload, qos=1, retain=True)
     if settings.username is not None or opening.password is not None:

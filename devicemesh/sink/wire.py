@@ -1,4 +1,4 @@
-"""A socket between the MQTT client and the network: reads ahead, writes packets together, skips giants."""
+"""A socket between the MQTT client and the network: reads ahead, writes together, skips giants."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import ssl
 import struct
 from typing import Protocol
 
+from devicemesh.sink.packets import PUBACK, parse_puback, short_pubacks
+
 _READ_BYTES = 1 << 16
 _WRITE_BYTES = 1 << 18
-_PUBLISH = 3  # packet type (MQTT 5, section 2.1.2)
+_PUBLISH_TYPE = 3  # MQTT 5, section 2.1.2
+_HEAD_BYTES = 1 << 17  # of a skipped packet: more than the longest topic
 _AGAIN = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -30,41 +33,61 @@ class Stream(Protocol):
 class PacketSocket:
     """Buffers both ways: one system call serves many packets.
 
-    `send` always takes the whole packet; `flush` brings it to the network. A packet beyond
-    `max_packet_bytes` never reaches the client, so it costs no memory; a publish among them is acknowledged,
+    `send` always takes the whole packet; `flush` brings it to the network. Acknowledgements of publishes end
+    up in `acknowledged` and never reach the client, which knows nothing of these publishes. A packet beyond
+    `max_packet_bytes` does not reach it either, so it costs no memory; a publish among them is acknowledged,
     lest the peer wait for it for ever.
     """
 
     def __init__(self, stream: Stream, max_packet_bytes: int) -> None:
         self.skipped = 0  # packets
-        self.received = 0  # bytes
+        self.acknowledged: list[tuple[int, int]] = []  # identifier, reason code
         self._stream, self._max = stream, max_packet_bytes
-        self._in, self._at = b"", 0
+        self._in, self._at, self._ended = b"", 0, False
         self._out = bytearray()
-        self._header = b""  # an incomplete one, withheld
+        self._withheld = b""  # the beginning of a packet of which more must come
         self._left = 0  # bytes of a packet that are to come
         self._head: bytearray | None = None  # the start of a packet that is being skipped
 
     @property
     def unread(self) -> bool:
-        """Whether bytes are at hand that no selector will report."""
-        pending = getattr(self._stream, "pending", None)  # TLS keeps what it has decrypted
-        return self._at < len(self._in) or bool(pending is not None and pending())
+        """Whether the client has something to read without waiting, be it the end."""
+        return self._at < len(self._in) or self._ended
+
+    @property
+    def pending(self) -> bool:
+        """Whether bytes wait of which no selector knows: TLS keeps what it has decrypted."""
+        pending = getattr(self._stream, "pending", None)
+        return bool(pending is not None and pending())
 
     @property
     def unsent(self) -> int:
         """Bytes that the network did not take yet."""
         return len(self._out)
 
+    def fill(self) -> None:
+        """Read what the network has, once. Raises OSError when the connection is lost."""
+        try:
+            data = self._stream.recv(_READ_BYTES)
+        except _AGAIN:
+            return
+        self._ended = not data
+        if self._at >= len(self._in):
+            self._in, self._at = b"", 0
+        identifiers = None if self._left or self._withheld else short_pubacks(data)
+        if identifiers is not None:
+            self.acknowledged += [(each, 0) for each in identifiers]
+        else:
+            self._in += self._admit(data)
+
     def recv(self, size: int) -> bytes:
         """As a socket's; raises BlockingIOError when nothing is there."""
         if self._at >= len(self._in):
-            data = self._stream.recv(_READ_BYTES)
-            if not data:
-                return b""
-            self.received += len(data)
-            self._in, self._at = self._admit(data), 0
-            if not self._in:
+            if not self._ended:
+                self.fill()
+            if self._at >= len(self._in):
+                if self._ended:
+                    return b""
                 raise BlockingIOError
         chunk = self._in[self._at : self._at + size]
         self._at += len(chunk)
@@ -77,9 +100,9 @@ class PacketSocket:
     def flush(self) -> bool:
         """Write what waits; True when nothing is left. Raises OSError when the connection is lost."""
         while self._out:
-            with memoryview(self._out) as view:
+            with memoryview(self._out) as view, view[:_WRITE_BYTES] as piece:
                 try:
-                    sent = self._stream.send(view[:_WRITE_BYTES])
+                    sent = self._stream.send(piece)
                 except _AGAIN:
                     return False
             if not sent:
@@ -100,41 +123,43 @@ class PacketSocket:
         self._stream.setblocking(flag)
 
     def _admit(self, data: bytes) -> bytes:
-        """Walk over the packets in `data`; return the bytes of those that are not skipped."""
-        data, self._header = self._header + data, b""
-        end, start, position = len(data), 0, 0
+        """Walk over the packets in `data`; return the bytes of those that are the client's."""
+        data, self._withheld = self._withheld + data, b""
+        end, position = len(data), 0
         kept = []
         while position < end:
-            if self._left:
+            if self._left:  # of a packet whose beginning was seen
                 step = min(self._left, end - position)
-                if self._head is not None:
-                    self._skip(data[position : position + step])
+                piece = data[position : position + step]
                 self._left -= step
                 position += step
-                if self._head is not None:
-                    start = position
-                    if not self._left:
-                        self._head = None
+                if self._head is None:
+                    kept.append(piece)
+                    continue
+                self._skip(piece)
+                if not self._left:
+                    self._head = None
                 continue
             size = _packet_size(data, position)
-            if size is None:  # the header is incomplete
-                kept.append(data[start:position])
-                self._header = data[position:]
-                return b"".join(kept)
+            if size is None or (data[position] == PUBACK and position + size > end and size <= 127):
+                self._withheld = data[position:]
+                break
+            if data[position] == PUBACK and position + size <= end:
+                self.acknowledged.append(parse_puback(data[position : position + size]))
+                position += size
+                continue
             self._left = size
             if size > self._max:
-                kept.append(data[start:position])
-                start, self._head = position, bytearray()
+                self._head = bytearray()
                 self.skipped += 1
-        kept.append(data[start:])
         return b"".join(kept)
 
     def _skip(self, piece: bytes) -> None:
         """Look for the identifier in the first bytes of a publish, to acknowledge it."""
         head = self._head
-        if head is None or len(head) > (1 << 17):
+        if head is None or len(head) > _HEAD_BYTES:
             return
-        head += piece[: 1 << 17]
+        head += piece[:_HEAD_BYTES]
         body = 1
         while body < len(head) and head[body] & 0x80:
             body += 1
@@ -142,11 +167,11 @@ class PacketSocket:
         if len(head) < body + 2:
             return
         at = body + 2 + int.from_bytes(head[body : body + 2], "big")
-        if head[0] >> 4 != _PUBLISH or not head[0] & 0x06:
-            head += bytes(1 << 18)  # nothing to answer: look no further
+        if head[0] >> 4 != _PUBLISH_TYPE or not head[0] & 0x06:
+            head += bytes(_HEAD_BYTES)  # nothing to answer: look no further
         elif len(head) >= at + 2:
-            self._out += struct.pack("!BB", 0x40, 2) + head[at : at + 2]
-            head += bytes(1 << 18)
+            self._out += struct.pack("!BB", PUBACK, 2) + head[at : at + 2]
+            head += bytes(_HEAD_BYTES)
 
 
 def _packet_size(data: bytes, position: int) -> int | None:
