@@ -40,7 +40,7 @@ fields = st.builds(
 ).filter(lambda field: problem(field) is None)
 
 
-@examples
+@settings(examples, max_examples=200)
 @given(st.lists(fields, min_size=1, max_size=12), st.binary(max_size=32))
 def test_decoding(declared, record):
     rows = {}
@@ -191,7 +191,7 @@ class Pair:
 DEFINED = [("define", slot, slot % 2, (slot, 3, 63, 0.0, 0.0, 0, SECOND, SECOND, [])) for slot in range(4)]
 
 
-@examples
+@settings(examples, max_examples=800)
 @given(operations, st.sampled_from([0, 300, 2000, 1 << 20]), st.booleans())
 @example([("push", array("I", [0, 2]), NOW, array("d", [1.0, 2.0]), 0), ("flush",)], 0, True)
 def test_aggregation(steps, max_pending_bytes, defined):
@@ -309,7 +309,7 @@ pieces = st.lists(
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=3000)
+@settings(derandomize=True, deadline=None, max_examples=1500)
 @given(pieces.map(b"".join))
 def test_garbage_is_json_or_a_value_error(rest):
     got = outcome(_native.encode_json, HEADER + rest)
