@@ -69,7 +69,7 @@ def bench(folder: Path, devices: int) -> Iterator[tuple[int, int, Callable[[], d
         raise SystemExit("mosquitto is needed. Try: apt install mosquitto")
     (folder / "broker.conf").write_text(
         f"listener {mqtt_port} 127.0.0.1\nallow_anonymous true\npersistence false\n"
-        "max_queued_messages 100000\nset_tcp_nodelay true\nlog_type error\n"
+        "max_queued_messages 100000\nmax_inflight_messages 1000\nset_tcp_nodelay true\nlog_type error\n"
     )
     served, counted = folder / "server.log", folder / "count.jsonl"
     with contextlib.ExitStack() as stack:
