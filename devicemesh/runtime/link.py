@@ -74,6 +74,7 @@ class Link:
         self._stale = True  # the plan does not fit the devices any more
         self._reopen = False
         self._tries = 0
+        self._said: str | None = ""  # why it is down, as it was logged; None: up
         self._bug = ""  # the last unexpected error: its traceback is logged once
         self._wake: asyncio.Future[None] | None = None
 
@@ -132,18 +133,18 @@ class Link:
         self.stats.reconnects += 1
         self.stats.backoff_s = 0.0
         self._stale = True
-        log.info("link %s is up", self.label)
         for device in self._devices.values():
             device.back()
         self.writeback.resume()
 
     def _down(self, error: Exception, reason: str, backoff_s: float | None) -> None:
-        was_up, self.stats.up = self.stats.up, False
+        self.stats.up = False
         self.stats.backoff_s = backoff_s or 0.0
         self.stats.failures += 1
         next_ = f"next in {backoff_s:.0f} s" if backoff_s else "waits for a change of the declaration"
         tries = f", {self._tries} tries" if self._tries > 1 else ""
-        if was_up or self._tries <= 1:
+        if str(error) != self._said:
+            self._said = str(error)
             log.warning("link %s is down: %s, %s", self.label, error, next_)
         message = f"{error}{tries}, {next_}"
         self.writeback.fail(reason, message)
@@ -208,6 +209,9 @@ class Link:
             self.stats.answers += 1
             if self._sick:
                 self._recovered(batch)
+            if self._said is not None:
+                self._said = None
+                log.info("link %s is up", self.label)
             self._tries = 0
             self.stats.last_success_s = time.time()
             return

@@ -50,7 +50,7 @@ def test_apply_get_describe_delete(dm: Invoke) -> None:
         "line": "a"
     }
     assert "modelRef" in dm("get", "device", "pump-1", "-o", "yaml").stdout
-    assert "shares 10.0.0.5:502 with pump-2" in dm("describe", "pump-1").stdout
+    assert "shares 192.0.2.5:502 with pump-2" in dm("describe", "pump-1").stdout
     refused = dm("delete", "model", "oven")
     assert (refused.exit_code, "is used by oven-1" in refused.stderr) == (1, True)
     assert dm("delete", "device", "oven-1").stdout == "device/oven-1 deleted\n"
@@ -78,10 +78,10 @@ def test_a_wrong_manifest_changes_nothing_and_shows_everything(dm: Invoke, tmp_p
         assert found.exit_code == 1
         lines = found.stdout.splitlines()
         assert re.match(
-            rf"{re.escape(str(tmp_path))}/x/devices\.yaml:17:50: unknown-field `unti` is not a field",
+            rf"{re.escape(str(tmp_path))}/x/devices\.yaml:18:50: unknown-field `unti` is not a field",
             lines[0],
         )
-        assert lines[1] == "17 │   endpoint: {modbus: {host: 10.0.0.5, port: 502, unti: 2}}"
+        assert lines[1] == "18 │   endpoint: {modbus: {host: 192.0.2.5, port: 502, unti: 2}}"
         assert lines[2] == "   │ " + " " * 49 + "^^^^  did you mean `unit`?"
         assert "out-of-range 9500 is above speed's maximum of 3000 rpm" in found.stdout
         assert "2 problems in" in found.stderr
