@@ -1,6 +1,5 @@
 /* The last values: one by one for Python, or many at once as JSON for the twin. */
-#include "aggregate.h"
-#include "glue.h"
+#include "glue_columns.h"
 #include "json.h"
 #include "quality.h"
 
@@ -8,7 +7,7 @@ PyObject *glue_rows(PyObject *self, PyObject *argument)
 {
     uint32_t slot;
     struct aggregator *core = glue_core(self);
-    if (!core || glue_u32(argument, "slot", &slot))
+    if (!core || as_u32(argument, "slot", &slot))
         return NULL;
     return PyLong_FromUnsignedLongLong(aggregator_rows(core, slot));
 }
@@ -17,7 +16,7 @@ PyObject *glue_latest(PyObject *self, PyObject *argument)
 {
     uint32_t slot;
     struct aggregator *core = glue_core(self);
-    if (!core || glue_u32(argument, "slot", &slot))
+    if (!core || as_u32(argument, "slot", &slot))
         return NULL;
     const struct latest *found = aggregator_latest(core, slot);
     if (!found) {
@@ -75,7 +74,7 @@ PyObject *glue_snapshot(PyObject *self, PyObject *argument)
 {
     Py_buffer slots;
     struct aggregator *core = glue_core(self);
-    if (!core || glue_column(argument, &slots, "slot", "IL", 4, -1))
+    if (!core || get_column(argument, &slots, "slot", "IL", 4, -1))
         return NULL;
     Py_ssize_t count = slots.len / 4;
     PyObject *list = PyList_New(count), *qualities = PyBytes_FromStringAndSize(NULL, count), *result = NULL;
