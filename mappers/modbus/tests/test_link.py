@@ -130,12 +130,11 @@ def test_each_request_has_a_time_of_its_own() -> None:
         link.connection_made(Sent())
         times = {"slow": 0.05, "quick": 0.01, "middle": 0.03}
         done: list[str] = []
+        futures = []
         for name, timeout_s in times.items():
-            link.send(ask(TCP, 1, timeout_s=timeout_s)).add_done_callback(
-                lambda _, name=name: done.append(name)
-            )
-        while len(done) < 3:
-            await asyncio.sleep(0.002)
+            futures.append(link.send(ask(TCP, 1, timeout_s=timeout_s)))
+            futures[-1].add_done_callback(lambda _, name=name: done.append(name))
+        await asyncio.gather(*futures)
         assert done == ["quick", "middle", "slow"]
         link.close()
 

@@ -210,14 +210,20 @@ def test_a_line_is_never_given_a_late_answer_for_a_new_one(
     """A cancelled request, then another of the same unit, function and size."""
 
     async def work() -> None:
-        device = hostile(transport="rtuovertcp", faults=[fault(start=111, delay_s=0.12, times=1)])
+        asked = asyncio.Event()
+
+        class Watched(hostile):  # type: ignore[misc]
+            def honest(self, unit: int, pdu: bytes, more: int = 0) -> bytes:
+                asked.set()
+                return bytes(super().honest(unit, pdu, more))
+
+        device = Watched(transport="rtuovertcp", faults=[fault(start=111, delay_s=0.12, times=1)])
         async with serving(device):
             endpoint = endpoint_of(device)
             one, two = points(endpoint, "holding:111", "holding:222")
             async with open_session(endpoint) as session:
                 first = asyncio.ensure_future(session.trace(one))
-                while not device.requests:
-                    await asyncio.sleep(0.001)
+                await asked.wait()
                 first.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await first
