@@ -260,6 +260,7 @@ class MapperContract:
                             await asyncio.sleep(0)
 
                 task = asyncio.ensure_future(poll_for_ever())
+                task.add_done_callback(lambda _: reading.set())
                 await reading.wait()
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):

@@ -19,7 +19,20 @@ from devicemesh_modbus.session import open_session
 from devicemesh.mapper import LinkError, Quality, Write
 
 CASES = sorted(p for p in (Path(__file__).parent / "cases").iterdir() if p.is_dir())
-KNOWN = {"about", "transport", "endpoint", "points", "faults", "missing", "polls", "expect", "says", "link", "write", "max_registers"}
+KNOWN = {
+    "about",
+    "transport",
+    "endpoint",
+    "points",
+    "faults",
+    "missing",
+    "polls",
+    "expect",
+    "says",
+    "link",
+    "write",
+    "max_registers",
+}
 
 
 @pytest.mark.parametrize("folder", CASES, ids=lambda p: p.name)
@@ -32,7 +45,9 @@ def test_case(
 
 
 class _Run:
-    def __init__(self, case: dict[str, Any], hostile: Any, fault: Any, serving: Any, points: Any, collect: Any) -> None:
+    def __init__(
+        self, case: dict[str, Any], hostile: Any, fault: Any, serving: Any, points: Any, collect: Any
+    ) -> None:
         self.case, self.serving, self.make, self.collect = case, serving, points, collect
         faults = [fault(**f) for f in case.get("faults", [])]
         missing = {(m.get("unit", 1), m["table"], m["offset"]) for m in case.get("missing", [])}

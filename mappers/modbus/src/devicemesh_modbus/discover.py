@@ -18,7 +18,7 @@ SCAN_TIMEOUT_S = 0.25
 UNITS = (*range(1, 248), 255, 0)
 BUDGET = 1500
 """Requests a table, at most."""
-PROBES = (*range(16), *range(16, 256, 8), *range(256, 2048, 32), *range(2048, 65536, 128))
+PROBES = (*range(16), *range(16, 256, 8), *range(256, 2000, 32), *range(2000, 65536, 100))
 """Addresses that are asked for one by one."""
 SAMPLES = 8
 """Registers or bits that are shown of a run."""
@@ -70,7 +70,7 @@ async def _identity(shared: Shared, unit: int, timeout_s: float) -> dict[str, st
                 (objects, first), _ = await exchange(shared, ask, 1, lambda a: _objects(shared, a))
             except PointError:
                 return found
-            for number, text in objects.items():
+            for number, text in ((n, t) for n, t in objects.items() if t):
                 found[IDENTITY.get(number, f"object {number}")] = text.decode("utf-8", "replace").strip("\0 ")
     return found
 
@@ -106,7 +106,9 @@ async def _readable(shared: Shared, endpoint: ModbusEndpoint, table: Table) -> l
             continue
         if await scan.has(probe, probe + 1):
             first = await scan.widen(probe, runs[-1][1] if runs else 0)
-            runs.append((first, await scan.widen(probe + 1, 65536)))
+            end = await scan.widen(probe + 1, 65536)
+            runs.append((first, end))
+            await scan.has(first, min(end, first + SAMPLES))  # for the sample
         if scan.left == 0:
             break
     return [(start, end, scan.samples[start]) for start, end in runs]

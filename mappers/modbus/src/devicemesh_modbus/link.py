@@ -110,6 +110,8 @@ class Link(asyncio.Protocol, ABC):
 
     def connection_lost(self, exc: Exception | None) -> None:
         why = f"{self.name} closed the connection" + (f": {_words(exc)}" if exc else "")
+        if not self.heard and self._transport.get_extra_info("ssl_object") is not None:
+            why += " before its first answer: does it accept our certificate?"
         self._fail(why, exc)
         self.closed.set_result(None)
 

@@ -83,10 +83,14 @@ class Read:
     def extent(self) -> Extent:
         return self.start, self.end
 
+    @property
+    def slots(self) -> tuple[int, ...]:
+        return tuple(p.slot for p in self.points)
+
     def layout(self) -> Layout:
         """How to decode the data of the answer."""
         fields = [p.address.field(p.type, self.start) for p in self.points]
-        return Layout(fields, [p.slot for p in self.points])
+        return Layout(fields, self.slots)
 
     def text(self) -> str:
         """`holding 100..149`, for people."""

@@ -81,11 +81,6 @@ def _is_odd(request: _Request) -> bool:
     return bool(request.unit.silences or request.suspect or request.breaker.silences or request.refusal)
 
 
-def _identity(read: Read) -> tuple[object, ...]:
-    """What makes two reads of one poller the same."""
-    return read.unit, read.table, tuple(point.slot for point in read.points)
-
-
 class Poller:
     """Called once per poll; see `Readable.reader`."""
 
@@ -105,8 +100,8 @@ class Poller:
         self._generation = shared.generation
         self._plan_until = shared.forget_at()
         planned = plan(self._points, shared.opened, shared.learned)
-        known = {_identity(request.read): request for request in self._requests}
-        self._requests = [known.get(_identity(read)) or _Request(read, shared) for read in planned.reads]
+        known = {request.read.slots: request for request in self._requests}
+        self._requests = [known.get(read.slots) or _Request(read, shared) for read in planned.reads]
         for request in self._requests:
             learned = shared.learned.get((request.read.unit, request.read.table), Learned())
             request.refusal = learned.refused.get(request.read.extent)

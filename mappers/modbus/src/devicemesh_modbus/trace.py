@@ -26,14 +26,20 @@ def steps(point: ModbusPoint, data: memoryview) -> Iterator[str]:
     if address.is_bit:
         return
     wire = address.wire(point.type)
-    raw = _read(replace(field, type=wire, bit=None, bits=None, scale=1.0, add=0.0, enum=None), wire, data)
+    if wire == ValueType.BOOL:
+        wire = ValueType.UINT16
+    length = field.length if wire in (ValueType.STRING, ValueType.BYTES) else None
+    plain = replace(field, type=wire, bit=None, bits=None, length=length, scale=1.0, add=0.0, enum=None)
+    raw = _read(plain, wire, data)
     many = address.span(point.type) > 1 and wire.is_number
     order = _ORDERS[address.byte_order, address.word_order if many else address.byte_order]
     yield f"{wire} {order} {raw}" if wire.is_number else f"{wire} {raw!r}"
     if field.bit is not None:
         last = field.bit + (field.bits or 1) - 1
         place = f"bit {field.bit}" if last == field.bit else f"bits {field.bit}..{last}"
-        yield f"{place} = {_read(replace(field, scale=1.0, add=0.0, enum=None), point.type, data)}"
+        yield f"{place} = {_read(replace(field, scale=1.0, add=0.0, enum=None), field.type, data)}"
+    elif point.type == ValueType.BOOL:
+        yield f"not 0 = {raw != 0}"
     if field.scale != 1.0:
         yield f"x {field.scale:g}"
     if field.add != 0.0:

@@ -1,0 +1,100 @@
+"""What a scan finds."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from devicemesh_modbus import discover as scanning
+from devicemesh_modbus.mapper import ModbusMapper
+from pymodbus import ModbusDeviceIdentification
+from pymodbus.server import ModbusTcpServer
+from pymodbus.simulator import DataType, SimData, SimDevice
+
+from devicemesh.mapper import ConfigError, Found, LinkError
+
+
+async def found(uri: str) -> list[Found]:
+    return [one async for one in ModbusMapper().discover(uri)]
+
+
+def test_units_say_who_they_are() -> None:
+    async def work() -> None:
+        blocks = [SimData(0, values=[7], datatype=DataType.REGISTERS)]
+        names = {"VendorName": "Mesh", "ProductCode": "P1", "MajorMinorRevision": "1.2", "ModelName": "pump"}
+        identity = ModbusDeviceIdentification(info_name=names)
+        server = ModbusTcpServer(SimDevice(id=0, simdata=blocks), identity=identity, address=("127.0.0.1", 0))
+        await server.serve_forever(background=True)
+        try:
+            port = server.transport.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+            seen = await found(f"modbus://127.0.0.1:{port}")
+        finally:
+            await server.shutdown()
+        assert [one.uri for one in seen] == [f"modbus://127.0.0.1:{port}/{unit}" for unit in scanning.UNITS]
+        expected = {"vendor": "Mesh", "product": "P1", "revision": "1.2", "model": "pump"}
+        assert {k: v for k, v in seen[0].identity.items() if v} == expected
+
+    asyncio.run(work())
+
+
+def test_silent_units_are_passed_by(
+    hostile: Any, fault: Any, serving: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        device = hostile(faults=[fault(unit=unit, silent=True) for unit in range(256) if unit not in (5, 0)])
+        async with serving(device):
+            seen = await found(f"modbus://127.0.0.1:{device.port}")
+        assert [(one.uri.rsplit("/")[-1], dict(one.identity)) for one in seen] == [
+            ("5", {"vendor": "Mesh"}),
+            ("0", {"vendor": "Mesh"}),
+        ]
+
+    monkeypatch.setattr(scanning, "SCAN_TIMEOUT_S", 0.005)
+    asyncio.run(work())
+
+
+def test_what_is_inside_a_unit(hostile: Any, fault: Any, serving: Any) -> None:
+    async def work() -> None:
+        there = {*range(10), *range(100, 400), 3050, *range(40000, 40010)}
+        device = hostile(
+            missing={(1, "holding", n) for n in range(65536) if n not in there}
+            | {(1, "coil", n) for n in range(65536) if not 16 <= n < 40}
+            | {(1, "discrete", n) for n in range(65536)},
+            faults=[fault(function=4, exception=1)],
+        )
+        async with serving(device):
+            (one,) = await found(f"modbus://127.0.0.1:{device.port}/1")
+        places = {address: sample.partition(":")[0] for address, sample in one.points}
+        assert places == {
+            "coil:16": "coil 16..39",
+            "holding:0": "holding 0..9",
+            "holding:100": "holding 100..399",
+            "holding:40000": "holding 40000..40009",
+        }, "3050 is an island that no probe meets"
+        sample = dict(one.points)["holding:0"].partition(": ")[2].split()
+        assert [int(word, 16) for word in sample] == [device.value(1, "holding", n) for n in range(8)]
+        bits = dict(one.points)["coil:16"].partition(": ")[2].split()
+        assert [int(bit) for bit in bits] == [device.value(1, "coil", n) for n in range(16, 24)]
+        assert len(device.requests) < 4 * scanning.BUDGET
+        assert len([r for r in device.requests if r[1] == 4]) == 1, "an unknown function is asked for once"
+
+    asyncio.run(work())
+
+
+def test_a_scan_never_exceeds_its_budget(hostile: Any, serving: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        device = hostile()
+        async with serving(device):
+            (one,) = await found(f"modbus://127.0.0.1:{device.port}/1")
+        assert len(one.points) == 4 and len(device.requests) <= 4 * 40 + 2
+
+    monkeypatch.setattr(scanning, "BUDGET", 40)
+    asyncio.run(work())
+
+
+def test_a_scan_of_nothing() -> None:
+    with pytest.raises(ConfigError):
+        asyncio.run(found("modbus://"))
+    with pytest.raises(LinkError):
+        asyncio.run(found("modbus://no-such-host.invalid"))
