@@ -19,13 +19,6 @@ struct aggregator;
 /* The core, or NULL with an exception when a finalizer calls in while its content is lent. */
 struct aggregator *glue_core(PyObject *self);
 
-/* Arguments; -1 with an exception when they are not what is wanted. */
-int glue_u32(PyObject *object, const char *what, uint32_t *out);
-
-/* A buffer of `count` items (any number if negative) whose format is one of `formats`. */
-int glue_column(PyObject *object, Py_buffer *view, const char *what, const char *formats, Py_ssize_t itemsize,
-                Py_ssize_t count);
-
 /* Methods of Aggregator: the last values. */
 PyObject *glue_latest(PyObject *self, PyObject *argument);
 PyObject *glue_snapshot(PyObject *self, PyObject *argument);

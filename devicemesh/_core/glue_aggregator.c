@@ -1,6 +1,5 @@
 /* Aggregator: the aggregator as `devicemesh.aggregate` sees it. The GIL is its lock. */
-#include "aggregate.h"
-#include "glue.h"
+#include "glue_columns.h"
 
 typedef struct {
     PyObject_HEAD
@@ -14,48 +13,6 @@ struct aggregator *glue_core(PyObject *self)
         return ((Aggregator *)self)->core;
     PyErr_SetString(PyExc_RuntimeError, "the aggregator was called from inside itself");
     return NULL;
-}
-
-/* ---- arguments ---- */
-
-int glue_u32(PyObject *object, const char *what, uint32_t *out)
-{
-    long long value = PyLong_AsLongLong(object);
-    if (value == -1 && PyErr_Occurred())
-        return -1;
-    if (value < 0 || value > UINT32_MAX) {
-        PyErr_Format(PyExc_ValueError, "%s %lld is out of range", what, value);
-        return -1;
-    }
-    *out = (uint32_t)value;
-    return 0;
-}
-
-static int as_i64(PyObject *object, int64_t *out)
-{
-    *out = PyLong_AsLongLong(object);
-    return *out == -1 && PyErr_Occurred() ? -1 : 0;
-}
-
-static int as_quality(PyObject *object, uint8_t *out)
-{
-    long value = PyLong_AsLong(object);
-    if (value == -1 && PyErr_Occurred())
-        return -1;
-    if (value < 0 || value > 255) {
-        PyErr_Format(PyExc_ValueError, "quality %ld is not a byte", value);
-        return -1;
-    }
-    *out = (uint8_t)value;
-    return 0;
-}
-
-static int check_count(Py_ssize_t count, Py_ssize_t wanted)
-{
-    if (count == wanted)
-        return 0;
-    PyErr_Format(PyExc_TypeError, "%zd arguments, not %zd", wanted, count);
-    return -1;
 }
 
 /* ---- life ---- */
@@ -174,61 +131,12 @@ static PyObject *remove_slot(PyObject *self, PyObject *argument)
 
 /* ---- rows ---- */
 
-int glue_column(PyObject *object, Py_buffer *view, const char *what, const char *formats, Py_ssize_t itemsize,
-                Py_ssize_t count)
+static int check_count(Py_ssize_t count, Py_ssize_t wanted)
 {
-    if (PyObject_GetBuffer(object, view, PyBUF_FORMAT | PyBUF_ND))
-        return -1;
-    const char *format = view->format ? view->format : "B";
-    if (format[0] == '@' || format[0] == '=')
-        format++;
-    if (view->itemsize != itemsize || !format[0] || format[1] || !strchr(formats, format[0]))
-        PyErr_Format(PyExc_TypeError, "%s: a column of '%s' where one of %s is wanted", what, format, formats);
-    else if (count >= 0 && view->len != count * itemsize)
-        PyErr_Format(PyExc_ValueError, "%s: %zd rows where there are %zd slots", what, view->len / itemsize, count);
-    else
+    if (count == wanted)
         return 0;
-    PyBuffer_Release(view);
+    PyErr_Format(PyExc_TypeError, "%zd arguments, not %zd", wanted, count);
     return -1;
-}
-
-/* One batch's buffers, held while it is read. `held` of them, in this order. */
-struct held {
-    Py_buffer views[4];
-    int count;
-};
-
-static const uint8_t *hold(struct held *held, PyObject *object, const char *what, const char *formats,
-                           Py_ssize_t itemsize, Py_ssize_t count)
-{
-    Py_buffer *view = &held->views[held->count];
-    if (glue_column(object, view, what, formats, itemsize, count))
-        return NULL;
-    held->count++;
-    return view->buf ? view->buf : (const uint8_t *)"";
-}
-
-static int fill_columns(struct held *held, PyObject *const *args, struct columns *columns)
-{
-    if (!(columns->slots = hold(held, args[0], "slot", "IL", 4, -1)))
-        return -1;
-    Py_ssize_t count = held->views[0].len / 4;
-    columns->count = (size_t)count;
-    if (PyLong_Check(args[1]) ? as_i64(args[1], &columns->time)
-                              : !(columns->times = hold(held, args[1], "time_ns", "ql", 8, count)))
-        return -1;
-    const uint8_t *values = hold(held, args[2], "value", "dql", 8, count);
-    if (!values)
-        return -1;
-    const char *format = held->views[held->count - 1].format;
-    if (format[strlen(format) - 1] == 'd')
-        columns->floats = values;
-    else
-        columns->integers = values;
-    if (PyLong_Check(args[3]) ? as_quality(args[3], &columns->quality)
-                              : !(columns->qualities = hold(held, args[3], "quality", "B", 1, count)))
-        return -1;
-    return 0;
 }
 
 static PyObject *push(PyObject *self, PyObject *const *args, Py_ssize_t count)
@@ -241,8 +149,7 @@ static PyObject *push(PyObject *self, PyObject *const *args, Py_ssize_t count)
     struct aggregator *core = failed ? NULL : glue_core(self);
     if (core)
         aggregator_push(core, &columns);
-    while (held.count)
-        PyBuffer_Release(&held.views[--held.count]);
+    release_columns(&held);
     return core ? Py_NewRef(Py_None) : NULL;
 }
 
@@ -258,7 +165,7 @@ static int parse_value(long tag, PyObject *object, struct value *value, struct t
         return value->number == -1 && PyErr_Occurred() ? -1 : 0;
     }
     if (value->tag == VALUE_INTEGER || value->tag == VALUE_BOOLEAN)
-        return as_i64(object, &value->integer);
+        return glue_i64(object, &value->integer);
     if (!value_is_text(value))
         return 0;
     if (PyObject_GetBuffer(object, view, PyBUF_SIMPLE))
@@ -276,8 +183,8 @@ static PyObject *row(PyObject *self, PyObject *const *args, Py_ssize_t count)
     struct value value;
     struct text text;
     Py_buffer view;
-    if (check_count(count, 6) || glue_u32(args[0], "slot", &slot) || as_i64(args[1], &time) ||
-        as_quality(args[2], &quality))
+    if (check_count(count, 6) || glue_u32(args[0], "slot", &slot) || glue_i64(args[1], &time) ||
+        glue_quality(args[2], &quality))
         return NULL;
     long tag = PyLong_AsLong(args[3]);
     double number = PyFloat_AsDouble(args[5]);
@@ -302,7 +209,7 @@ static PyObject *advance(PyObject *self, PyObject *argument)
 {
     int64_t now;
     struct aggregator *core = glue_core(self);
-    if (!core || as_i64(argument, &now))
+    if (!core || glue_i64(argument, &now))
         return NULL;
     aggregator_advance(core, now);
     return Py_NewRef(Py_None);

@@ -1,6 +1,5 @@
 /* The last values: one by one for Python, or many at once as JSON for the twin. */
-#include "aggregate.h"
-#include "glue.h"
+#include "glue_columns.h"
 #include "json.h"
 #include "quality.h"
 

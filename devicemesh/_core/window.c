@@ -38,10 +38,7 @@ double window_mean(const struct window *window)
 {
     if (window->count == 0 || !isfinite(window->sum))
         return (double)NAN;
-    double mean = window->shift + window->sum / (double)window->count;
-    if (mean < window->min) /* by rounding */
-        return window->min;
-    return mean > window->max ? window->max : mean;
+    return window->shift + window->sum / (double)window->count;
 }
 
 double window_stddev(const struct window *window)

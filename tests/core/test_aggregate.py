@@ -115,6 +115,17 @@ def test_a_property_comes_once_in_a_row():
     assert [value for _, value, _ in readings(core)] == [1.0, 2.0, 3.0]
 
 
+def test_a_row_after_a_window_is_a_row_of_its_own():
+    core = windowed()
+    core.define(Series(1, 0, "y"))
+    core.push(rows((0, NOW, 1.0), (1, NOW, 2.0)))
+    core.flush()
+    core.push(rows((1, NOW, 3.0)))
+    (payload,) = taken(core)
+    assert [row["values"]["y"] for row in payload["rows"]] == [2.0, 3.0]
+    assert len(payload["windows"]) == 1
+
+
 def test_a_large_backlog_is_several_records():
     core = one(Report.EVERY)
     for n in range(5000):
@@ -125,6 +136,16 @@ def test_a_large_backlog_is_several_records():
     assert sum(record.samples for record in records) == 5000
     assert max(len(record.body) for record in records) < 10_000
     assert core.pending_bytes == 0
+
+
+def test_a_record_that_starts_inside_a_row_repeats_its_time():
+    core = Aggregator(0)
+    for slot in range(4):
+        core.define(Series(slot, 0, str(slot), Kind.OBJECT))
+    core.push(objects(*((slot, NOW, "x" * 5000) for slot in range(4))))
+    payloads = taken(core)
+    assert [list(payload["rows"][0]["values"]) for payload in payloads] == [["0", "1"], ["2", "3"]]
+    assert len({payload["rows"][0]["time"] for payload in payloads}) == 1
 
 
 def test_kinds_decide_how_a_value_is_printed():
@@ -317,15 +338,15 @@ def test_bad_rows_count_in_their_window_and_are_dropped():
     core.push(rows((0, NOW, NAN), (0, NOW, 2.0)))
     core.push(rows((0, NOW, (1 << 53) + 1), (0, NOW, 1 << 53)))
     core.define(Series(1, 0, "y", Kind.INTEGER, Report.WINDOW, window_ns=10 * SECOND))
-    core.push(rows((1, NOW, (1 << 53) + 1), (1, NOW, 1 << 53)))
+    core.push(rows((1, NOW, (1 << 53) + 1), (1, NOW, 1 << 53), (1, NOW, -(1 << 53) - 1)))
     core.push(objects((0, NOW, "on")))
     core.push(bad(0, NOW + 10 * SECOND))
     core.flush()
     first, second, whole = windows(core)
     assert (first["count"], first["bad"]) == (3, 3)
     assert (second["count"], second["bad"], second["mean"], second["last"]) == (0, 1, None, None)
-    assert (whole["count"], whole["bad"], whole["last"]) == (1, 1, 1 << 53)
-    assert dropped(core) == {"bad": 2, "nonfinite": 1, "inexact": 2}
+    assert (whole["count"], whole["bad"], whole["last"]) == (1, 2, 1 << 53)
+    assert dropped(core) == {"bad": 2, "nonfinite": 1, "inexact": 3}
 
 
 def test_a_late_row_enters_an_open_window_and_is_dropped_from_a_closed_one():
@@ -392,11 +413,12 @@ def test_windows_before_the_first_contact_are_not_published_again():
     assert [(window["count"], window["bad"]) for window in windows(core)] == [(0, 1)] * 3
     core.push(rows((0, NOW - HOUR, 1.0)))  # there it is, an hour behind
     core.push(rows((0, NOW - 5, 2.0)))
-    core.push(rows((0, NOW + 29 * SECOND, 3.0)))  # in the last of the windows that are out
+    core.push(rows((0, NOW, 2.5)))  # in the first of the windows that are out,
+    core.push(rows((0, NOW + 29 * SECOND, 3.0)))  # and in the last
     core.push(rows((0, NOW + 30 * SECOND, 4.0)))
     core.flush()
     assert [window["mean"] for window in windows(core)] == [1.0, 2.0, 4.0]
-    assert dropped(core) == {"bad": 3, "late": 1}
+    assert dropped(core) == {"bad": 3, "late": 2}
 
 
 def test_a_bad_row_does_not_move_the_clock_of_its_stream():

@@ -73,7 +73,11 @@ times = (
     | st.sampled_from([-(1 << 63), (1 << 63) - 1])
 )
 qualities = st.sampled_from([0] * 6 + [0x01, 0x40, 0x41, 0x80, 0x80, 0x82, 0x85, 0xC1, 0xFF])
-floats = st.floats() | st.integers(-3, 3).map(float) | st.sampled_from([0.1, 2.0**53, 2.0**63, 1e300, 5e-324])
+floats = (
+    st.floats()
+    | st.integers(-3, 3).map(float)
+    | st.sampled_from([0.1, 2.0**53, 1e17, 2.0**63, 1e300, 5e-324])
+)
 integers = (
     st.integers(-3, 3)
     | st.integers(-(1 << 63), (1 << 63) - 1)
