@@ -118,11 +118,12 @@ def test_a_property_comes_once_in_a_row():
 def test_a_row_after_a_window_is_a_row_of_its_own():
     core = windowed()
     core.define(Series(1, 0, "y"))
+    core.define(Series(2, 0, "z"))
     core.push(rows((0, NOW, 1.0), (1, NOW, 2.0)))
     core.flush()
-    core.push(rows((1, NOW, 3.0)))
+    core.push(rows((2, NOW, 3.0)))
     (payload,) = taken(core)
-    assert [row["values"]["y"] for row in payload["rows"]] == [2.0, 3.0]
+    assert [row["values"] for row in payload["rows"]] == [{"y": 2.0}, {"z": 3.0}]
     assert len(payload["windows"]) == 1
 
 
