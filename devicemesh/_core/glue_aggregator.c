@@ -24,7 +24,7 @@ static PyObject *aggregator_new_object(PyTypeObject *type, PyObject *args, PyObj
     Py_ssize_t max_pending_bytes;
     uint32_t epoch;
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "On", names, &epoch_object, &max_pending_bytes) ||
-        as_u32(epoch_object, "epoch", &epoch))
+        glue_u32(epoch_object, "epoch", &epoch))
         return NULL;
     if (max_pending_bytes < 0) {
         PyErr_SetString(PyExc_ValueError, "max_pending_bytes is negative");
@@ -111,8 +111,8 @@ static PyObject *define(PyObject *self, PyObject *args)
                           &rules.report, &rules.mask, &rules.deadband.absolute, &rules.deadband.fraction, &silence_ns,
                           &window_ns, &lateness_ns, &limits))
         return NULL;
-    if (as_u32(slot_object, "slot", &slot) || as_u32(stream_object, "stream", &rules.stream) ||
-        as_u32(property_object, "property", &rules.property))
+    if (glue_u32(slot_object, "slot", &slot) || glue_u32(stream_object, "stream", &rules.stream) ||
+        glue_u32(property_object, "property", &rules.property))
         return NULL;
     rules.deadband.silence_ns = silence_ns;
     rules.window_ns = window_ns;
@@ -124,7 +124,7 @@ static PyObject *remove_slot(PyObject *self, PyObject *argument)
 {
     uint32_t slot;
     struct aggregator *core = glue_core(self);
-    if (!core || as_u32(argument, "slot", &slot))
+    if (!core || glue_u32(argument, "slot", &slot))
         return NULL;
     return PyBool_FromLong(aggregator_remove(core, slot));
 }
@@ -165,7 +165,7 @@ static int parse_value(long tag, PyObject *object, struct value *value, struct t
         return value->number == -1 && PyErr_Occurred() ? -1 : 0;
     }
     if (value->tag == VALUE_INTEGER || value->tag == VALUE_BOOLEAN)
-        return as_i64(object, &value->integer);
+        return glue_i64(object, &value->integer);
     if (!value_is_text(value))
         return 0;
     if (PyObject_GetBuffer(object, view, PyBUF_SIMPLE))
@@ -183,8 +183,8 @@ static PyObject *row(PyObject *self, PyObject *const *args, Py_ssize_t count)
     struct value value;
     struct text text;
     Py_buffer view;
-    if (check_count(count, 6) || as_u32(args[0], "slot", &slot) || as_i64(args[1], &time) ||
-        as_quality(args[2], &quality))
+    if (check_count(count, 6) || glue_u32(args[0], "slot", &slot) || glue_i64(args[1], &time) ||
+        glue_quality(args[2], &quality))
         return NULL;
     long tag = PyLong_AsLong(args[3]);
     double number = PyFloat_AsDouble(args[5]);
@@ -209,7 +209,7 @@ static PyObject *advance(PyObject *self, PyObject *argument)
 {
     int64_t now;
     struct aggregator *core = glue_core(self);
-    if (!core || as_i64(argument, &now))
+    if (!core || glue_i64(argument, &now))
         return NULL;
     aggregator_advance(core, now);
     return Py_NewRef(Py_None);

@@ -1,6 +1,6 @@
 #include "glue_columns.h"
 
-int as_u32(PyObject *object, const char *what, uint32_t *out)
+int glue_u32(PyObject *object, const char *what, uint32_t *out)
 {
     long long value = PyLong_AsLongLong(object);
     if (value == -1 && PyErr_Occurred())
@@ -13,13 +13,13 @@ int as_u32(PyObject *object, const char *what, uint32_t *out)
     return 0;
 }
 
-int as_i64(PyObject *object, int64_t *out)
+int glue_i64(PyObject *object, int64_t *out)
 {
     *out = PyLong_AsLongLong(object);
     return *out == -1 && PyErr_Occurred() ? -1 : 0;
 }
 
-int as_quality(PyObject *object, uint8_t *out)
+int glue_quality(PyObject *object, uint8_t *out)
 {
     long value = PyLong_AsLong(object);
     if (value == -1 && PyErr_Occurred())
@@ -32,8 +32,8 @@ int as_quality(PyObject *object, uint8_t *out)
     return 0;
 }
 
-int get_column(PyObject *object, Py_buffer *view, const char *what, const char *formats, Py_ssize_t itemsize,
-               Py_ssize_t count)
+int glue_column(PyObject *object, Py_buffer *view, const char *what, const char *formats, Py_ssize_t itemsize,
+                      Py_ssize_t count)
 {
     if (PyObject_GetBuffer(object, view, PyBUF_FORMAT | PyBUF_ND))
         return -1;
@@ -54,7 +54,7 @@ static const uint8_t *hold(struct held *held, PyObject *object, const char *what
                            Py_ssize_t itemsize, Py_ssize_t count)
 {
     Py_buffer *view = &held->views[held->count];
-    if (get_column(object, view, what, formats, itemsize, count))
+    if (glue_column(object, view, what, formats, itemsize, count))
         return NULL;
     held->count++;
     return view->buf ? view->buf : (const uint8_t *)"";
@@ -66,7 +66,7 @@ int fill_columns(struct held *held, PyObject *const *args, struct columns *colum
         return -1;
     Py_ssize_t count = held->views[0].len / 4;
     columns->count = (size_t)count;
-    if (PyLong_Check(args[1]) ? as_i64(args[1], &columns->time)
+    if (PyLong_Check(args[1]) ? glue_i64(args[1], &columns->time)
                               : !(columns->times = hold(held, args[1], "time_ns", "ql", 8, count)))
         return -1;
     const uint8_t *values = hold(held, args[2], "value", "dql", 8, count);
@@ -77,7 +77,7 @@ int fill_columns(struct held *held, PyObject *const *args, struct columns *colum
         columns->floats = values;
     else
         columns->integers = values;
-    if (PyLong_Check(args[3]) ? as_quality(args[3], &columns->quality)
+    if (PyLong_Check(args[3]) ? glue_quality(args[3], &columns->quality)
                               : !(columns->qualities = hold(held, args[3], "quality", "B", 1, count)))
         return -1;
     return 0;

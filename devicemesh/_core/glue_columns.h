@@ -5,14 +5,14 @@
 #include "aggregate.h"
 #include "glue.h"
 
-/* 0, or -1 with an exception set. */
-int as_u32(PyObject *object, const char *what, uint32_t *out);
-int as_i64(PyObject *object, int64_t *out);
-int as_quality(PyObject *object, uint8_t *out);
+/* Arguments; -1 with an exception when they are not what is wanted. */
+int glue_u32(PyObject *object, const char *what, uint32_t *out);
+int glue_i64(PyObject *object, int64_t *out);
+int glue_quality(PyObject *object, uint8_t *out);
 
 /* A buffer of `count` items (any number if negative) whose format is one of `formats`. */
-int get_column(PyObject *object, Py_buffer *view, const char *what, const char *formats, Py_ssize_t itemsize,
-               Py_ssize_t count);
+int glue_column(PyObject *object, Py_buffer *view, const char *what, const char *formats, Py_ssize_t itemsize,
+                Py_ssize_t count);
 
 /* One batch's buffers, held while it is read. */
 struct held {

@@ -7,7 +7,7 @@ PyObject *glue_rows(PyObject *self, PyObject *argument)
 {
     uint32_t slot;
     struct aggregator *core = glue_core(self);
-    if (!core || as_u32(argument, "slot", &slot))
+    if (!core || glue_u32(argument, "slot", &slot))
         return NULL;
     return PyLong_FromUnsignedLongLong(aggregator_rows(core, slot));
 }
@@ -16,7 +16,7 @@ PyObject *glue_latest(PyObject *self, PyObject *argument)
 {
     uint32_t slot;
     struct aggregator *core = glue_core(self);
-    if (!core || as_u32(argument, "slot", &slot))
+    if (!core || glue_u32(argument, "slot", &slot))
         return NULL;
     const struct latest *found = aggregator_latest(core, slot);
     if (!found) {
@@ -74,7 +74,7 @@ PyObject *glue_snapshot(PyObject *self, PyObject *argument)
 {
     Py_buffer slots;
     struct aggregator *core = glue_core(self);
-    if (!core || get_column(argument, &slots, "slot", "IL", 4, -1))
+    if (!core || glue_column(argument, &slots, "slot", "IL", 4, -1))
         return NULL;
     Py_ssize_t count = slots.len / 4;
     PyObject *list = PyList_New(count), *qualities = PyBytes_FromStringAndSize(NULL, count), *result = NULL;
