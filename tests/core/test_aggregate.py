@@ -751,9 +751,10 @@ def test_buffers_are_free_again_after_a_push():
     core = one(Report.EVERY)
     batch = Batch(array("I", [0]), array("q", [NOW]), array("d", [1.0]), array("B", [0]))
     core.push(batch)
+    refused = array("B")
     with pytest.raises(ValueError, match="rows"):
-        core.push(Batch(batch.slot, batch.time_ns, batch.value, array("B")))
-    for column in (batch.slot, batch.time_ns, batch.value, batch.quality):
+        core.push(Batch(batch.slot, batch.time_ns, batch.value, refused))
+    for column in (batch.slot, batch.time_ns, batch.value, batch.quality, refused):
         column.append(0)  # a held buffer could not grow
     assert core.read == 1
 
