@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import enum
 import json
-import math
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from devicemesh._core import _native
+from devicemesh._core.tagged import NO_VALUE, Tag, finite, tagged
 from devicemesh.mapper import Batch, Quality
 from devicemesh.spec.device import STATISTICS
 
@@ -61,21 +61,6 @@ class Kind(enum.IntEnum):
     FLOAT32 = (
         4  # a float64 that came from a float32: as short as a float32 allows, 0.1 and not 0.10000000149011612
     )
-
-
-class Tag(enum.IntEnum):
-    """What a row of an object batch is (value.h)."""
-
-    NULL = 0
-    FLOAT = 1
-    INTEGER = 3
-    BOOLEAN = 4
-    STRING = 5
-    BYTES = 6
-    JSON = 7
-
-
-_NO_VALUE = (Tag.NULL, None, math.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,9 +229,9 @@ class Aggregator:
             raise ValueError(f"value: {len(batch.value)} rows where there are {rows} slots")
         times, qualities = _column(batch.time_ns, rows), _column(batch.quality, rows)
         for slot, time_ns, quality, value in zip(batch.slot, times, qualities, batch.value, strict=True):
-            row = _NO_VALUE if quality >= Quality.BAD else _tagged(value)
+            row = NO_VALUE if quality >= Quality.BAD else tagged(value)
             if row is None:
-                self._core.row(slot, time_ns, Quality.UNDECODABLE, *_NO_VALUE)
+                self._core.row(slot, time_ns, Quality.UNDECODABLE, *NO_VALUE)
             elif self._core.row(slot, time_ns, quality, *row) and row[0] >= Tag.STRING:
                 self._objects[slot] = bytes(value) if row[0] == Tag.BYTES else value
         self._core.settle()
@@ -288,14 +273,9 @@ class Aggregator:
     def _text(self, slot: int) -> bytes:
         time_ns, _, quality, _ = self._core.latest(slot) or (0, None, Quality.PENDING, True)
         value = self._objects[slot]
-        shown = base64.b64encode(value).decode() if isinstance(value, bytes) else value
-        at = (
-            datetime.fromtimestamp(time_ns / 1e9, UTC)
-            .isoformat(timespec="milliseconds")
-            .replace("+00:00", "Z")
-        )
-        reading = {"value": shown, "time": at, "quality": _quality(quality).word}
-        return json.dumps(reading, ensure_ascii=False, separators=(",", ":"), default=str).encode()
+        shown = base64.b64encode(value).decode() if isinstance(value, bytes) else finite(value)
+        reading = {"value": shown, "time": _milliseconds(time_ns), "quality": _quality(quality).word}
+        return json.dumps(reading, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
     def alarms(self) -> list[AlarmEvent]:
         """Alarms raised or cleared since the last call."""
@@ -339,9 +319,6 @@ class Aggregator:
         return self._core.pending_bytes
 
 
-_Tagged = tuple[int, Any, float]  # tag, value, the number for alarms
-
-
 def _column(column: int | Sequence[int], rows: int) -> Sequence[int]:
     if isinstance(column, int):
         return [column] * rows
@@ -350,53 +327,16 @@ def _column(column: int | Sequence[int], rows: int) -> Sequence[int]:
     return column
 
 
+def _milliseconds(time_ns: int) -> str:
+    """RFC 3339 to the millisecond, as the core writes it: without trailing zeros."""
+    second, rest = divmod(time_ns, 10**9)
+    fraction = f".{rest // 10**6:03}".rstrip("0.")
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}{fraction}Z"
+
+
 def _quality(code: int) -> Quality:
     """The quality of a code; of one that we have no word for, its severity."""
     try:
         return Quality(code)
     except ValueError:
         return (Quality.GOOD, Quality.UNCERTAIN, Quality.BAD, Quality.BAD)[code >> 6]
-
-
-def _tagged(value: Any) -> _Tagged | None:
-    """A value as the core takes it, or None where JSON can't say it."""
-    if isinstance(value, bool):
-        return Tag.BOOLEAN, int(value), float(value)
-    if isinstance(value, int):
-        return _tagged_integer(value)
-    if isinstance(value, float):
-        return Tag.FLOAT, value, value
-    if isinstance(value, str):
-        return Tag.STRING, value.encode(errors="replace"), math.nan
-    if isinstance(value, bytes | bytearray | memoryview):
-        return Tag.BYTES, bytes(value), math.nan
-    return _NO_VALUE if value is None else _tagged_structure(value)
-
-
-def _tagged_integer(value: int) -> _Tagged | None:
-    if -(1 << 63) <= value < 1 << 63:
-        return Tag.INTEGER, value, float(value)
-    try:
-        return Tag.JSON, str(value).encode(), float(value)
-    except (OverflowError, ValueError):  # beyond float64, or beyond the digits that Python prints
-        return None
-
-
-def _tagged_structure(value: Any) -> _Tagged | None:
-    try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    except (ValueError, TypeError, RecursionError):
-        try:
-            text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        except (ValueError, TypeError, RecursionError):
-            return None
-    return Tag.JSON, text.encode(errors="replace"), math.nan
-
-
-def _finite(value: Any) -> Any:
-    """The structure with null for NaN and infinities."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value

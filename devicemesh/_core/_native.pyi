@@ -76,7 +76,10 @@ class Aggregator:
 
     def snapshot(self, slots: Buffer, /) -> tuple[bytes, int, list[bytes | None]]:
         """(a byte of quality each, newest good time or 0, JSON of each or None of a text)."""
-    def rows(self, slot: int, /) -> int: ...
+
+    def rows(self, slot: int, /) -> int:
+        """Rows pushed for a slot since it was defined; 0 for an undefined one."""
+
     def latest(self, slot: int, /) -> tuple[int, float | None, int, bool] | None:
         """(time_ns, value, quality, is_text) of a slot, or None before its first row. Raises KeyError."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from devicemesh._core import reference_record as record
-from devicemesh._core.reference_record import Tag, Value
+from devicemesh._core.reference_record import Value
 from devicemesh._core.reference_series import (
     MAX_EXACT,
     Reported,
@@ -21,6 +21,7 @@ from devicemesh._core.reference_series import (
     of_kind,
     text_valid,
 )
+from devicemesh._core.tagged import Tag
 
 UNDECODABLE, BAD, UNCERTAIN = 0x85, 0x80, 0x40
 NONE, EVERY, CHANGE, WINDOW = range(4)  # reports

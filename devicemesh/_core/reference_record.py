@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import enum
 import json
 import math
 import struct
@@ -12,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Any
+
+from devicemesh._core.tagged import Tag
 
 VERSION = 1
 HEADER_BYTES, ROW_BYTES, READING_BYTES = 13, 9, 22  # the most that each can take, but for texts
@@ -29,19 +30,6 @@ WORDS = {
     0x85: "Bad.Undecodable",
     0x86: "Bad.Pending",
 }
-
-
-class Tag(enum.IntEnum):
-    """What a value is (value.h)."""
-
-    NULL = 0
-    FLOAT = 1
-    FLOAT32 = 2
-    INTEGER = 3
-    BOOLEAN = 4
-    STRING = 5
-    BYTES = 6
-    JSON = 7
 
 
 @dataclass(frozen=True)

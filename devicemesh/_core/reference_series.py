@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from devicemesh._core import reference_record as record
-from devicemesh._core.reference_record import Tag, Value
+from devicemesh._core.reference_record import Value
+from devicemesh._core.tagged import Tag
 
 FLOAT, INTEGER, BOOLEAN, OBJECT, FLOAT32 = range(5)  # kinds
 MAX_EXACT = 1 << 53

@@ -233,6 +233,20 @@ static void fuzz_take(struct aggregator *core)
     aggregator_taken(core);
 }
 
+static void fuzz_latest(const struct aggregator *core)
+{
+    for (uint32_t slot = 0; slot < SLOTS + 2; slot++) {
+        const struct latest *row = aggregator_latest(core, slot);
+        if (!row || !row->any || value_is_text(&row->value))
+            continue;
+        char *out = malloc(READING_ROOM);
+        CHECK(out);
+        char *end = json_reading(out, &row->value, row->time, row->quality);
+        CHECK(json_valid((const uint8_t *)out, (size_t)(end - out)));
+        free(out);
+    }
+}
+
 static void check(const struct aggregator *core)
 {
     const struct counts *counts = aggregator_counts(core);
@@ -267,6 +281,7 @@ static void fuzz_aggregate(void)
             aggregator_events_taken(core);
         check(core);
     }
+    fuzz_latest(core);
     aggregator_flush(core);
     fuzz_take(core);
     check(core);

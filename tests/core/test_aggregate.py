@@ -572,6 +572,27 @@ def test_unknown_quality_codes_are_values_not_crashes():
     assert len(set(words)) == 256
 
 
+def test_a_snapshot_is_the_latest_of_many_as_json():
+    core = Aggregator(0)
+    for slot, kind in enumerate([Kind.FLOAT32, Kind.INTEGER, Kind.OBJECT, Kind.OBJECT, Kind.FLOAT]):
+        core.define(Series(slot, 0, str(slot), kind, Report.NONE))
+    core.push(rows((0, NOW + 1_999_999, 0.10000000149011612), (1, NOW, 7.0)))
+    core.push(objects((2, NOW + 50_999_999, {"a": NAN, "\ud800": 1}), (3, NOW, b"\xff")))
+    core.push(bad(1, NOW + SECOND))
+    snapshot = core.snapshot(array("I", [1, 0, 2, 3, 4, 99]))
+    assert [json.loads(reading, parse_constant=pytest.fail) for reading in snapshot.readings] == [
+        {"value": None, "time": "2026-11-21T04:28:01Z", "quality": "Bad.NoAnswer"},
+        {"value": 0.1, "time": "2026-11-21T04:28:00.001Z", "quality": "Good"},
+        {"value": {"a": None, "?": 1}, "time": "2026-11-21T04:28:00.05Z", "quality": "Good"},
+        {"value": "/w==", "time": "2026-11-21T04:28:00Z", "quality": "Good"},
+        {"value": None, "time": None, "quality": "Bad.Pending"},
+        {"value": None, "time": None, "quality": "Bad.Pending"},
+    ]
+    assert list(snapshot.qualities) == [Quality.NO_ANSWER, 0, 0, 0, Quality.PENDING, Quality.PENDING]
+    assert snapshot.newest_ns == NOW + 50_999_999
+    assert [core.count(slot) for slot in (0, 1, 4, 99)] == [1, 2, 0, 0]
+
+
 # ---- objects ----
 
 
@@ -730,9 +751,10 @@ def test_buffers_are_free_again_after_a_push():
     core = one(Report.EVERY)
     batch = Batch(array("I", [0]), array("q", [NOW]), array("d", [1.0]), array("B", [0]))
     core.push(batch)
+    refused = array("B")
     with pytest.raises(ValueError, match="rows"):
-        core.push(Batch(batch.slot, batch.time_ns, batch.value, array("B")))
-    for column in (batch.slot, batch.time_ns, batch.value, batch.quality):
+        core.push(Batch(batch.slot, batch.time_ns, batch.value, refused))
+    for column in (batch.slot, batch.time_ns, batch.value, batch.quality, refused):
         column.append(0)  # a held buffer could not grow
     assert core.read == 1
 
