@@ -109,13 +109,12 @@ def explain_command(topic: str | None) -> None:
 
 def _schema(head: str) -> dict[str, Any] | None:
     from devicemesh import plugins
-    from devicemesh.spec.crd import definitions
+    from devicemesh.spec.crd import definitions, structural
 
     if head == "settings":
         from devicemesh.settings import Settings
-        from devicemesh.spec import crd
 
-        return crd.structural(Settings)
+        return structural(Settings)
     for definition in definitions(plugins.load().protocols()):
         if definition["spec"]["names"]["singular"] == head:
             schema: dict[str, Any] = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]

@@ -191,7 +191,7 @@ def _rows(runtime: Runtime, rates: Rates) -> Iterator[tuple[str, ...]]:
     for device in sorted(runtime.supervisor.devices.values(), key=lambda d: d.name):
         for name, reading in device.reported(runtime.aggregator).items():
             spec = device.specs[name]
-            rate = rates.update(f"{device.name} {name}", runtime.aggregator.count(device.slots[name]), now)
+            rate = rates.update(f"{device.name} {name}", runtime.aggregator.count(device.slot(name)), now)
             yield (
                 device.name.partition("/")[2],
                 name,

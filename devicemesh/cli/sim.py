@@ -53,7 +53,7 @@ def simulated(files: Sequence[Path]) -> dict[str, list[Any]]:
                 key.device,
                 bound.endpoint,
                 points,
-                {n: b.spec for n, b in bound.properties.items()},
+                bound.shape.specs,
                 folders[key],
             )
         )

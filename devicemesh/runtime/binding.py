@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,23 +25,42 @@ class BoundProperty:
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """The properties of a device, in order; one object for all devices of a model that override none."""
+
+    properties: Mapping[str, BoundProperty]
+    specs: Mapping[str, Property]
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, properties: Mapping[str, BoundProperty]) -> Shape:
+        return cls(properties, {n: b.spec for n, b in properties.items()}, tuple(properties))
+
+
+@dataclass(frozen=True, slots=True)
 class BoundDevice:
     """A device that can run."""
 
     key: Key
+    name: str  # "namespace/name"
     generation: int
     labels: Mapping[str, str]
     mapper: Mapper[Any, Any]
     endpoint: Endpoint
-    properties: Mapping[str, BoundProperty]
+    link: tuple[str, str]  # (protocol, link name): what it shares a session by
+    shape: Shape
     desired: Mapping[str, Any]
     commands: Mapping[str, Command]
     paused: bool
 
     @property
-    def link(self) -> tuple[str, str]:
-        """(protocol, link name): what it shares a session by."""
-        return self.mapper.protocol, self.endpoint.link()
+    def properties(self) -> Mapping[str, BoundProperty]:
+        return self.shape.properties
+
+    def redirected(self, address: str) -> BoundDevice:
+        """The same device at another address."""
+        endpoint = self.endpoint.redirect(address)
+        return dataclasses.replace(self, endpoint=endpoint, link=(self.mapper.protocol, endpoint.link()))
 
     def same_wire(self, other: BoundDevice) -> bool:
         """Whether nothing has changed that the link would have to plan anew."""
@@ -66,7 +86,7 @@ class Binder:
 
     def __init__(self, mappers: Mapping[str, Mapper[Any, Any]]) -> None:
         self._mappers = mappers
-        self._models: dict[tuple[Key, str, int, str], tuple[DeviceModel, dict[str, BoundProperty]]] = {}
+        self._models: dict[tuple[Key, str, int, str], tuple[DeviceModel, Shape]] = {}
 
     def bind(self, device: Object, models: Mapping[Key, Object]) -> BoundDevice | Unbound:
         """Resolve one device. Never raises for what a person may have written."""
@@ -88,26 +108,29 @@ class Binder:
             return unbound("NoMapper", message)
         try:
             endpoint = mapper.endpoint_type.model_validate(raw)
-            declared, placed = self._model(model, mapper)
-            properties = _overridden(declared, placed, spec, mapper) if spec.properties else placed
+            declared, shape = self._model(model, mapper)
+            if spec.properties:
+                shape = Shape.of(_overridden(declared, shape.properties, spec, mapper))
         except ValidationError as error:
             return unbound("InvalidModel", _first(error))
-        homeless = [p.name for p in declared.spec.properties if p.name not in properties]
+        homeless = [p.name for p in declared.spec.properties if p.name not in shape.specs]
         if homeless:
             return unbound("NoAddress", f"{homeless[0]} has no {protocol} address")
         return BoundDevice(
             key=device.key,
+            name=device.key.device,
             generation=device.generation,
             labels=device.labels,
             mapper=mapper,
             endpoint=endpoint,
-            properties=properties,
+            link=(protocol, endpoint.link()),
+            shape=shape,
             desired={entry.name: entry.value for entry in spec.desired},
             commands={command.name: command for command in declared.spec.commands},
             paused=spec.paused,
         )
 
-    def _model(self, model: Object, mapper: Mapper[Any, Any]) -> tuple[DeviceModel, dict[str, BoundProperty]]:
+    def _model(self, model: Object, mapper: Mapper[Any, Any]) -> tuple[DeviceModel, Shape]:
         """The model, and those of its properties that it gives an address for the protocol."""
         key = (model.key, model.uid, model.version, mapper.protocol)
         if key not in self._models:
@@ -121,7 +144,7 @@ class Binder:
                 for prop in declared.spec.properties
                 if mapper.protocol in prop.address
             }
-            self._models[key] = (declared, placed)
+            self._models[key] = (declared, Shape.of(placed))
         return self._models[key]
 
 
@@ -150,7 +173,7 @@ def _first(error: ValidationError) -> str:
 def point(device: BoundDevice, name: str, slot: int) -> Point[Any, Any]:
     """What the mapper is told of one property."""
     bound = device.properties[name]
-    return Point(slot, device.key.device, name, bound.spec.type, device.endpoint, bound.address)
+    return Point(slot, device.name, name, bound.spec.type, device.endpoint, bound.address)
 
 
 def kind(type_: ValueType) -> Kind:

@@ -16,10 +16,11 @@ from devicemesh.twin import Attempt, Delta, Reported, delta
 class RunningDevice:
     """Mutable; owned by the event loop."""
 
-    def __init__(self, bound: BoundDevice, stream: int, slots: Mapping[str, int]) -> None:
+    def __init__(self, bound: BoundDevice, stream: int) -> None:
         self.bound = bound
         self.stream = stream
-        self.slots = dict(slots)  # property -> slot
+        self.names: tuple[str, ...] = ()  # its properties, in order
+        self.column = array("I")  # their slots
         self.attempts: dict[str, Attempt] = {}
         self.edited: frozenset[str] = frozenset()  # desired values that a person has just set
         self.link_up = False
@@ -27,13 +28,23 @@ class RunningDevice:
         self.point_trouble: dict[str, str] = {}  # property -> why it is bad
         self.desired_ids: dict[str, str] = {}  # property -> id of the message that set it
         self.dirty = True  # its status may have to be written at once
-        self.column = array("I")  # the slots, in the order of the properties
         self.on_settled: Callable[[RunningDevice, str, Attempt], None] | None = None
-        self.specs: Mapping[str, Property] = {n: b.spec for n, b in bound.properties.items()}
 
     @property
     def name(self) -> str:
-        return self.bound.key.device
+        return self.bound.name
+
+    @property
+    def specs(self) -> Mapping[str, Property]:
+        return self.bound.shape.specs
+
+    def slot(self, name: str) -> int:
+        """The slot of a property."""
+        return self.column[self.names.index(name)]
+
+    def property_of(self, slot: int) -> str:
+        """The property that has a slot of this device."""
+        return self.names[self.column.index(slot)]
 
     def rebind(self, bound: BoundDevice) -> None:
         """Take a new declaration. Desired values that changed are written unasked."""
@@ -42,13 +53,7 @@ class RunningDevice:
         self.edited = frozenset(changed | (self.edited & bound.desired.keys()))
         self.attempts = {n: a for n, a in self.attempts.items() if n in bound.desired and n not in changed}
         self.bound = bound
-        self.specs = {n: b.spec for n, b in bound.properties.items()}
         self.dirty = True
-
-    def settle_slots(self) -> None:
-        """The slots have changed."""
-        self.slots = {name: self.slots[name] for name in self.bound.properties}
-        self.column = array("I", self.slots.values())
 
     def points(self) -> list[Point[Any, Any]]:
         """What can be read, for the link's plan."""
@@ -56,18 +61,16 @@ class RunningDevice:
             return []
         return [
             point(self.bound, name, slot)
-            for name, slot in self.slots.items()
+            for name, slot in zip(self.names, self.column, strict=True)
             if self.specs[name].access != "WriteOnly"
         ]
 
     def reported(self, aggregator: Aggregator, names: Iterable[str] | None = None) -> dict[str, Reported]:
         """The last reading of these properties, or of all."""
-        out: dict[str, Reported] = {}
-        for name in self.slots if names is None else names:
-            if name in self.slots:
-                reading = aggregator.latest(self.slots[name])
-                out[name] = Reported(reading.value, reading.time_ns, reading.quality)
-        return out
+        wanted = self.names if names is None else [name for name in names if name in self.specs]
+        slots = self.column if names is None else [self.slot(name) for name in wanted]
+        readings = zip(wanted, map(aggregator.latest, slots), strict=True)
+        return {name: Reported(r.value, r.time_ns, r.quality) for name, r in readings}
 
     def plan_writes(self, aggregator: Aggregator, now_ns: int) -> Delta:
         """What to write now; what is settled without a write is noted."""

@@ -7,7 +7,7 @@ import logging
 import random
 import time
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,8 @@ from devicemesh.spec.values import duration_ns
 log = logging.getLogger("devicemesh.link")
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
+Owner = Callable[[int], tuple[RunningDevice, str] | None]
+"""Whose slot it is: (device, property)."""
 LAG_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
 
 
@@ -60,16 +62,21 @@ class Link:
     """All devices that share a peer. `run` is its one task."""
 
     def __init__(
-        self, name: tuple[str, str], mapper: Mapper[Any, Any], pipeline: Pipeline, rng: random.Random
+        self,
+        name: tuple[str, str],
+        mapper: Mapper[Any, Any],
+        pipeline: Pipeline,
+        owner: Owner,
+        rng: random.Random,
     ) -> None:
         self.name = name
         self.stats = LinkStats()
         self.writeback = Writeback(pipeline, self.wake)
         self._mapper = mapper
         self._pipeline = pipeline
+        self._owner = owner
         self._rng = rng
         self._devices: dict[str, RunningDevice] = {}
-        self._owner: dict[int, tuple[RunningDevice, str]] = {}  # slot -> device, property
         self._sick: set[str] = set()
         self._stale = True  # the plan does not fit the devices any more
         self._reopen = False
@@ -86,7 +93,6 @@ class Link:
         """Take the devices as they are declared now; the session stays unless the link itself changed."""
         before = self._endpoint() if self._devices else None
         self._devices = {device.name: device for device in sorted(devices, key=lambda d: d.name)}
-        self._owner = {s: (d, n) for d in devices for n, s in d.slots.items()}
         self._sick &= self._devices.keys()
         self._reopen = before is not None and bool(devices) and self._endpoint() != before
         self._stale = True
@@ -150,7 +156,8 @@ class Link:
         self.writeback.fail(reason, message)
         for device in self._devices.values():
             device.lost(reason, message)
-        slots = [s for s in self._owner if self._pipeline.aggregator.latest(s).quality != Quality.NO_LINK]
+        latest = self._pipeline.aggregator.latest
+        slots = [s for d in self._devices.values() for s in d.column if latest(s).quality != Quality.NO_LINK]
         cause = error if isinstance(error, MapperError) else LinkError(str(error), reason=reason)
         self._pipeline.bad(slots, Quality.NO_LINK, cause)
 
@@ -217,7 +224,7 @@ class Link:
             return
         self.stats.failures += 1
         for slot in batch.slot:
-            if owned := self._owner.get(slot):
+            if owned := self._owner(slot):
                 device, name = owned
                 message = str(batch.error)
                 if device.point_trouble.get(name) != message:
@@ -228,7 +235,7 @@ class Link:
 
     def _recovered(self, batch: Batch) -> None:
         for slot in batch.slot:
-            if (owned := self._owner.get(slot)) and owned[0].name in self._sick:
+            if (owned := self._owner(slot)) and owned[0].name in self._sick:
                 device, name = owned
                 if device.point_trouble.pop(name, None) is not None:
                     device.dirty = True

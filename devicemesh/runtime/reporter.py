@@ -68,7 +68,7 @@ def properties(device: RunningDevice, snapshot: Snapshot) -> tuple[bytes, bytes]
     """A twin as JSON: `status.properties` (a list), and the payload of `twin/reported` (a map)."""
     entries: list[bytes] = []
     members: list[bytes] = []
-    for name, reading in zip(device.slots, snapshot.readings, strict=True):
+    for name, reading in zip(device.names, snapshot.readings, strict=True):
         entry, member = _head(name, device.specs[name].unit)
         tail = reading + b"}"
         if name in device.bound.desired:
@@ -101,7 +101,7 @@ class _Memory:
 
     def __init__(self) -> None:
         self.conditions: list[dict[str, Any]] = []
-        self.properties = b""
+        self.properties = 0  # a hash: the values are in the store
         self.next_s = 0.0
 
 
@@ -150,9 +150,9 @@ class Reporter:
         snapshot = self._aggregator.snapshot(device.column)
         changed = self._transition(key, memory, conditions(device, self._aggregator, snapshot))
         values, reported = properties(device, snapshot)
-        if not changed and values == memory.properties:
+        if not changed and hash(values) == memory.properties:
             return
-        memory.properties = values
+        memory.properties = hash(values)
         patches[key] = {
             "observedGeneration": device.bound.generation,
             "conditions": memory.conditions,
@@ -203,7 +203,7 @@ class Reporter:
             self.writes["failed"] += len(patches)
             log.warning("status not written: %s", error)
             for key in patches:  # say it again at the next turn
-                self._memory[key].properties = b""
+                self._memory[key].properties = 0
 
     def forget(self, key: Key) -> None:
         """The device is gone: so are its retained topics."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import random
+from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
@@ -47,9 +47,8 @@ class Supervisor:
         self._objects: dict[Key, Object] = {}
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._streams: dict[int, RunningDevice] = {}
-        self._owners: dict[int, tuple[RunningDevice, str]] = {}
+        self._owners: list[RunningDevice | None] = []  # by slot
         self._free_slots: list[int] = []
-        self._slots = 0
         self._next_stream = 0
 
     def describe(self, stream: int) -> tuple[str, Sequence[str]]:
@@ -58,7 +57,8 @@ class Supervisor:
 
     def owner(self, slot: int) -> tuple[RunningDevice, str] | None:
         """Whose slot it is: (device, property)."""
-        return self._owners.get(slot)
+        device = self._owners[slot] if slot < len(self._owners) else None
+        return (device, device.property_of(slot)) if device is not None else None
 
     def link_of(self, device: RunningDevice) -> Link:
         """The link that a device is on."""
@@ -121,14 +121,16 @@ class Supervisor:
                 reporter.forget(key)
             else:
                 self.unbound[key] = bound
-        for name in touched:
-            self._settle_link(name, pipeline)
+        sharing: dict[tuple[str, str], list[RunningDevice]] = {name: [] for name in touched}
+        for device in self.devices.values():
+            if device.bound.link in sharing:
+                sharing[device.bound.link].append(device)
+        for name, devices in sharing.items():
+            self._settle_link(name, devices, pipeline)
 
     def _redirected(self, bound: BoundDevice) -> BoundDevice:
-        address = self._redirects.get(bound.endpoint.link())
-        if address is None:
-            return bound
-        return dataclasses.replace(bound, endpoint=bound.endpoint.redirect(address))
+        address = self._redirects.get(bound.link[1])
+        return bound if address is None else bound.redirected(address)
 
     def _run_device(self, bound: BoundDevice) -> set[tuple[str, str]]:
         """Take a device's declaration; returns the links that have to look at it."""
@@ -138,7 +140,7 @@ class Supervisor:
             return {bound.link}
         touched = {bound.link}
         if running is None:
-            running = RunningDevice(bound, self._next_stream, {})
+            running = RunningDevice(bound, self._next_stream)
             running.on_settled = self.on_settled
             self._streams[running.stream] = running
             self._next_stream += 1
@@ -146,40 +148,44 @@ class Supervisor:
         else:
             touched.add(running.bound.link)
             running.rebind(bound)
-        for name in [n for n in running.slots if n not in bound.properties]:
-            self._free(running.slots.pop(name))
-        for name, prop in bound.properties.items():
-            if name not in running.slots:
-                running.slots[name] = slot = self._slot()
-                self._owners[slot] = (running, name)
-            self._aggregator.define(series(prop.spec, running.slots[name], running.stream))
-        running.settle_slots()
+        before = dict(zip(running.names, running.column, strict=True))
+        for name in before.keys() - bound.properties.keys():
+            self._free(before[name])
+        running.names = bound.shape.names
+        running.column = array(
+            "I", [before[n] if n in before else self._slot(running) for n in running.names]
+        )
+        for name, slot in zip(running.names, running.column, strict=True):
+            self._aggregator.define(series(running.specs[name], slot, running.stream))
         return touched
 
     def _drop_device(self, key: Key, pipeline: Pipeline) -> set[tuple[str, str]]:
         running = self.devices.pop(key, None)
         if running is None:
             return set()
-        for slot in running.slots.values():
+        for slot in running.column:
             self._free(slot)
         pipeline.flush()  # its last records still need its name
         self._aggregator.forget(running.stream)
         del self._streams[running.stream]
         return {running.bound.link}
 
-    def _slot(self) -> int:
+    def _slot(self, owner: RunningDevice) -> int:
         if self._free_slots:
-            return self._free_slots.pop()
-        self._slots += 1
-        return self._slots - 1
+            slot = self._free_slots.pop()
+            self._owners[slot] = owner
+            return slot
+        self._owners.append(owner)
+        return len(self._owners) - 1
 
     def _free(self, slot: int) -> None:
         self._aggregator.remove(slot)
-        self._owners.pop(slot, None)
+        self._owners[slot] = None
         self._free_slots.append(slot)
 
-    def _settle_link(self, name: tuple[str, str], pipeline: Pipeline) -> None:
-        devices = [d for d in self.devices.values() if d.bound.link == name]
+    def _settle_link(
+        self, name: tuple[str, str], devices: Sequence[RunningDevice], pipeline: Pipeline
+    ) -> None:
         link = self.links.get(name)
         if not devices:
             if link is not None:
@@ -187,7 +193,7 @@ class Supervisor:
                 del self.links[name]
             return
         if link is None:
-            link = self.links[name] = Link(name, devices[0].bound.mapper, pipeline, self._rng)
+            link = self.links[name] = Link(name, devices[0].bound.mapper, pipeline, self.owner, self._rng)
             link.configure(devices)
             self._tasks[name] = asyncio.create_task(link.run(), name=f"link {name[0]} {name[1]}")
         else:

@@ -90,7 +90,7 @@ class Writeback:
         if device is None or not isinstance(session, Writable):
             why = "the device is gone" if device is None else "this protocol can't write"
             return {n: Attempt(v, "refused", time.time_ns(), "NotWritable", why) for n, v in writes}
-        wanted = [Write(point(device.bound, n, device.slots[n]), v) for n, v in writes]
+        wanted = [Write(point(device.bound, n, device.slot(n)), v) for n, v in writes]
         started = time.monotonic()
         outcomes = await session.write(wanted)
         done: dict[str, Attempt] = {}
@@ -109,7 +109,7 @@ class Writeback:
         now_ns = time.time_ns()
         spec = device.specs[prop]
         if outcome.value is not None:
-            self._pipeline.value(device.slots[prop], kind(spec.type), outcome.value)
+            self._pipeline.value(device.slot(prop), kind(spec.type), outcome.value)
         if outcome.error is not None:
             silent = outcome.error.reason == "NoAnswer"
             state, retry = ("failed", now_ns + RETRY_NS) if silent else ("refused", 0)

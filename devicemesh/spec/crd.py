@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from devicemesh.spec.base import Strict
 from devicemesh.spec.device import GROUP, Device, DeviceModel
 from devicemesh.spec.manifest import Protocol
@@ -78,7 +80,7 @@ def _per_protocol(models: Mapping[str, type[Strict]], text: str) -> dict[str, An
     return {"type": "object", "description": text, "properties": blocks}
 
 
-def structural(model: type[Strict]) -> dict[str, Any]:
+def structural(model: type[BaseModel]) -> dict[str, Any]:
     """A model's schema in structural form."""
     schema = model.model_json_schema(by_alias=True)
     return _plain(schema, schema.get("$defs", {}), "")

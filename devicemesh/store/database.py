@@ -62,7 +62,7 @@ def _shown(spec: Mapping[str, Any]) -> tuple[str | None, str | None]:
 def _parts(status: Mapping[str, Any]) -> tuple[str | None, ...]:
     """A status as columns: all but the values, the values, and what a listing shows."""
     rest = {name: value for name, value in status.items() if name != "properties"}
-    ready = next((c for c in status.get("conditions", ()) if c["type"] == "Ready"), {})
+    ready: Mapping[str, Any] = next((c for c in status.get("conditions", ()) if c["type"] == "Ready"), {})
     shown = (ready.get("status"), ready.get("reason"), status.get("desired"), status.get("lastSeen"))
     properties = status.get("properties")
     return _dumps(rest), properties.decode() if isinstance(properties, bytes) else _dumps(properties), *shown
@@ -85,6 +85,7 @@ class Database:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._db = sqlite3.connect(path, isolation_level=None, timeout=5, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA cache_size=-512")  # KiB: the page cache of the system serves as well
             self._db.execute("PRAGMA synchronous=FULL")
             with self._transaction():
                 (found,) = self._db.execute("PRAGMA user_version").fetchone()
@@ -141,7 +142,7 @@ class Database:
             rows = self._rows(where, (kind, namespace))
         return [found for found, _ in rows]
 
-    def device_rows(self, namespace: str | None = None) -> list[tuple[str | None, ...]]:
+    def device_rows(self, namespace: str | None = None) -> Sequence[tuple[str | None, ...]]:
         """What a listing of devices shows: (name, model, protocol, ready, reason, desired, last seen)."""
         where, parameters = ("", []) if namespace is None else ("AND o.namespace=?", [namespace])
         query = (

@@ -78,11 +78,11 @@ def test_a_wrong_manifest_changes_nothing_and_shows_everything(dm: Invoke, tmp_p
         assert found.exit_code == 1
         lines = found.stdout.splitlines()
         assert re.match(
-            rf"{re.escape(str(tmp_path))}/x/devices\.yaml:18:50: unknown-field `unti` is not a field",
+            rf"{re.escape(str(tmp_path))}/x/devices\.yaml:18:51: unknown-field `unti` is not a field",
             lines[0],
         )
         assert lines[1] == "18 │   endpoint: {modbus: {host: 192.0.2.5, port: 502, unti: 2}}"
-        assert lines[2] == "   │ " + " " * 49 + "^^^^  did you mean `unit`?"
+        assert lines[2] == "   │ " + " " * 50 + "^^^^  did you mean `unit`?"
         assert "out-of-range 9500 is above speed's maximum of 3000 rpm" in found.stdout
         assert "2 problems in" in found.stderr
     assert "No Devices" in dm("get").stderr

@@ -44,7 +44,13 @@ class Faults:
             return replace(self, exception=code)
         if fault in ("drop", "garbage", "noise"):
             percent = _number(argument or "30", 100)
-            return replace(self, **{fault: percent / 100})
+            share = percent / 100
+            return replace(
+                self,
+                drop=share if fault == "drop" else self.drop,
+                garbage=share if fault == "garbage" else self.garbage,
+                noise=share if fault == "noise" else self.noise,
+            )
         raise ValueError(f"`{fault}` is no fault: {', '.join(FAULTS)}, heal")
 
     def words(self) -> str:

@@ -199,7 +199,11 @@ def _pty(peer: _Peer) -> Any:
         def readable() -> None:
             with contextlib.suppress(OSError):
                 buffer.extend(os.read(ours, 4096))
-            peer.received(buffer, lambda frame: os.write(ours, frame) and None, buffer.clear)
+            peer.received(buffer, send, buffer.clear)
+
+        def send(frame: bytes) -> None:
+            with contextlib.suppress(OSError):
+                os.write(ours, frame)
 
         loop.add_reader(ours, readable)
         try:
