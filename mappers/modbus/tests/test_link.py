@@ -141,6 +141,13 @@ def test_each_request_has_a_time_of_its_own() -> None:
     asyncio.run(work())
 
 
+def test_a_slow_line_gets_the_time_that_the_bytes_need() -> None:
+    slow = ModbusEndpoint.model_validate({"serial": {"port": "/dev/ttyS0", "baudrate": 1200}})
+    request = ModbusRequests(slow).read(1, "holding", 0, 125, timeout_s=1.0, pause_s=0.0)
+    assert request.timeout_s == pytest.approx(1.0 + (8 + 255) * 11 / 1200)
+    assert ask(TCP, 0, timeout_s=1.0).timeout_s == 1.0
+
+
 def test_a_closed_link_answers_all_and_takes_no_more() -> None:
     async def work() -> None:
         for link, requests in (

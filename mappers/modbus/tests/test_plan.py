@@ -184,6 +184,9 @@ def test_splitting_ends() -> None:
     halves = split(whole)
     assert halves is not None and [h.slots for h in halves] == [(0,), (1, 2)]
     assert [split(h) for h in halves] == [None, None]
+    learned = Learned()
+    keep_apart(learned, *halves, 1.0)
+    assert not learned.apart, "half of it asks for all of it: nothing to keep apart"
 
 
 def test_thousands_of_points_are_planned_soon() -> None:

@@ -164,6 +164,42 @@ def test_a_dead_unit_costs_its_neighbours_one_timeout_a_pause(
     asyncio.run(work())
 
 
+def test_a_silent_range_of_a_living_unit_is_left_alone(
+    hostile: Any, fault: Any, serving: Any, points: Any, collect: Any
+) -> None:
+    async def work() -> None:
+        device = hostile(faults=[fault(start=500, silent=True)])
+        async with serving(device):
+            endpoint, clock = endpoint_of(device, timeout="20ms"), Clock()
+            async with open_session(endpoint, clock=clock) as session:
+                reader = session.reader(points(endpoint, "holding:0", "holding:500", "holding:1000"))
+                for _ in range(3):
+                    await collect(reader)
+                device.requests.clear()
+                for _ in range(5):
+                    seen = await collect(reader)
+                    assert [seen[s][1] for s in (0, 1, 2)] == [GOOD, Quality.NO_ANSWER, GOOD]
+                assert {r[2] for r in device.requests} == {0, 1000}
+                device.faults.clear()
+                clock.ahead_s += 2
+                assert all(row[1] == GOOD for row in (await collect(reader)).values())
+
+    asyncio.run(work())
+
+
+def test_a_function_that_a_unit_lacks_is_not_tried_again(hostile: Any, fault: Any, serving: Any) -> None:
+    async def work() -> None:
+        device = hostile(faults=[fault(function=22, exception=1)])
+        async with serving(device):
+            endpoint = endpoint_of(device)
+            bit = point(endpoint, V.BOOL, table="holding", offset=0, bit=3)
+            async with open_session(endpoint) as session:
+                await session.write([Write(bit, True), Write(bit, False)])
+            assert [r[1] for r in device.requests] == [22, 3, 6, 3, 3, 6, 3]
+
+    asyncio.run(work())
+
+
 def test_a_connection_on_which_nothing_comes_for_long_is_given_up(
     hostile: Any, fault: Any, serving: Any, points: Any, collect: Any
 ) -> None:
@@ -217,7 +253,7 @@ def test_a_line_is_never_given_a_late_answer_for_a_new_one(
                 asked.set()
                 return bytes(super().honest(unit, pdu, more))
 
-        device = Watched(transport="rtuovertcp", faults=[fault(start=111, delay_s=0.12, times=1)])
+        device = Watched(transport="rtuovertcp", faults=[fault(delay_s=0.05)])
         async with serving(device):
             endpoint = endpoint_of(device)
             one, two = points(endpoint, "holding:111", "holding:222")
