@@ -36,7 +36,7 @@ class SinkStats:
     outbox_capacity_bytes: int
     outbox_oldest_s: float  # Unix time of the oldest waiting message; 0 when empty
     reconnects: int
-    last_error: str | None  # why there is no connection, in words; None while there is one
+    last_error: str | None  # why nothing, or not everything, is accepted, in words
     samples_taken: int = 0  # == samples_published + sum(samples_dropped) + samples_spooled, always
     recovered_published: int = 0  # samples that earlier runs had left in the outbox
     recovered_dropped: Mapping[str, int] = field(default_factory=dict)

@@ -31,6 +31,7 @@ from devicemesh.sink.wire import PacketSocket, Stream
 
 CONNECT_S = 10.0
 """Patience for TCP, for TLS, and for the broker's answer, each."""
+BROKE = "the connection broke"
 _CONGESTED_BYTES = 1 << 20
 _RECEIVE_MAXIMUM = 64  # messages to us that the broker may have under way
 _CODE_TAKEN_OVER = 0x8E
@@ -77,6 +78,19 @@ class _Client(paho.Client):
         self.wire = PacketSocket(cast(Stream, super()._create_socket()), self.max_packet_bytes)
         return self.wire
 
+    def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
+        assert self._ssl_context is not None
+        tls = self._ssl_context.wrap_socket(
+            tcp_sock, server_hostname=self.host, do_handshake_on_connect=False
+        )
+        try:
+            tls.settimeout(CONNECT_S)
+            tls.do_handshake()
+        except BaseException:  # the library's own leaves the socket open
+            tls.close()
+            raise
+        return tls
+
 
 class Connection:
     """From CONNACK to the end. `closed` is done when it is over, with the reason in words."""
@@ -95,6 +109,7 @@ class Connection:
         self._owed: set[int] = set()  # identifiers that the broker is to acknowledge
         self._messages: list[paho.MQTTMessage] = []
         self._flushing = self._writing = False
+        self._ended: str | None = None  # why, once the client gave the connection up
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
         client.on_message = self._on_message
         client.on_socket_close = self._on_socket_close
@@ -176,26 +191,33 @@ class Connection:
     # -- the socket
 
     def _on_readable(self) -> None:
-        wire = self._client.wire
+        error = self._serve()
+        if error is not None:
+            self._lost(_in_words(error, None))
+            return
+        self._events.readable()
+        self._flush_soon()
+
+    def _serve(self) -> OSError | None:
+        """Take in what the network has; a connection's last words count, whatever ended it."""
+        wire, problem = self._client.wire, None
         try:
             wire.fill()
             while wire.pending:
                 wire.fill()
         except OSError as error:
-            self._lost(_in_words(error, None))
-            return
-        while wire.unread and not self.closed.done():
-            self._guarded(self._client.loop_read)
+            problem = error
         acknowledged, wire.acknowledged = wire.acknowledged, []
         for identifier, code in acknowledged:
             if identifier in self._owed:
                 self._owed.remove(identifier)
                 self._events.acknowledged(identifier, code)
+        while wire.unread and not self.closed.done():
+            self._guarded(self._client.loop_read)
         messages, self._messages = self._messages, []
         for message in messages:
             self._events.message(*_unpacked(message))
-        self._events.readable()
-        self._flush_soon()
+        return problem
 
     def _flush_soon(self) -> None:
         if not self._flushing:
@@ -210,6 +232,7 @@ class Connection:
         try:
             done = self._client.wire.flush()
         except OSError as error:
+            self._serve()
             self._lost(_in_words(error, None))
             return
         if done == self._writing:
@@ -230,7 +253,9 @@ class Connection:
         try:
             serve()
         except Exception as error:  # the client's decoders raise what they like
-            self._lost(f"the broker sent what is no MQTT ({type(error).__name__}: {error})")
+            self._ended = f"the broker sent what is no MQTT ({type(error).__name__}: {error})"
+        if self._ended is not None:
+            self._lost(self._ended)
 
     def _lost(self, reason: str) -> None:
         if not self._connack.done():
@@ -270,8 +295,8 @@ class Connection:
         elif str(reason) == "Keep alive timeout":
             words = "the broker does not answer pings"
         else:
-            words = "the connection broke"
-        self._loop.call_soon(self._lost, words)
+            words = BROKE
+        self._ended = words
 
     def _on_message(self, _: object, __: object, message: paho.MQTTMessage) -> None:
         self._messages.append(message)
@@ -374,6 +399,8 @@ def _in_words(error: Exception, opening: Opening | None) -> str:
             return f"no answer from {where} within {CONNECT_S:g} s"
         case FileNotFoundError():
             return f"{error.filename or 'a file of the TLS settings'} is missing"
+        case ConnectionResetError() | BrokenPipeError() if opening is None:
+            return BROKE
         case OSError():
             return f"no connection to {where}: {error.strerror or error}"
     return f"no connection to {where}: {error}"

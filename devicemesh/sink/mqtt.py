@@ -15,7 +15,7 @@ from devicemesh.settings import MqttSettings, OutboxSettings
 from devicemesh.sink.base import Command, Sink, SinkStats
 from devicemesh.sink.broker_url import parse_url
 from devicemesh.sink.clock import Clock, SystemClock
-from devicemesh.sink.connection import ConnectError, Connection, Events, Opening
+from devicemesh.sink.connection import BROKE, ConnectError, Connection, Events, Opening
 from devicemesh.sink.folder import Folder
 from devicemesh.sink.inbox import Inbox
 from devicemesh.sink.outbox import Outbox
@@ -170,7 +170,7 @@ class MqttSink(Sink):
             outbox_capacity_bytes=outbox.capacity_bytes,
             outbox_oldest_s=outbox.oldest_s,
             reconnects=self._reconnects,
-            last_error=self._last_error,
+            last_error=self._last_error or self._sender.refusals.words,
             samples_taken=outbox.taken,
             recovered_published=outbox.recovered.published,
             recovered_dropped=dict(outbox.recovered.dropped),
@@ -191,10 +191,14 @@ class MqttSink(Sink):
                 self._trouble(str(error))
             else:
                 started, before = self._loop.time(), self._sender.messages
-                self._trouble(await asyncio.shield(connection.closed))
+                reason = await asyncio.shield(connection.closed)
                 self._connection = None
                 self._sender.disconnected()
-                if self._loop.time() - started > _GOOD_SESSION_S or self._sender.messages > before + 1:
+                short = self._loop.time() - started < _GOOD_SESSION_S
+                if short and reason == BROKE:
+                    reason += f" at once; does another client use our id, {self._client_id}?"
+                self._trouble(reason)
+                if not short or self._sender.messages > before + 1:
                     backoff.reset()
             await asyncio.sleep(backoff.next())
 

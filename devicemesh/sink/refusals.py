@@ -29,6 +29,12 @@ class Refusals:
         self.rewind_to: int | None = None  # once nothing is under way, go on from here
         self._pause_s = _FIRST_S
         self._blocked: dict[str, _Blocked] = {}
+        self._words: str | None = None
+
+    @property
+    def words(self) -> str | None:
+        """What is refused and why, for people; None while nothing is."""
+        return self._words
 
     @property
     def blocked(self) -> bool:
@@ -40,6 +46,7 @@ class Refusals:
     def refused(self, topic: str, position: int, code: int, now: float) -> None:
         """A record was refused: its topic, or for a broker in trouble everything, waits."""
         self.count += 1
+        self._words = f"the broker refuses {topic}: {_WORDS.get(code, hex(code))}"
         if code not in _TOPIC_CODES:
             if now >= self.paused_until:  # the others of the same burst do not count again
                 self.paused_until = now + self._pause_s
@@ -61,6 +68,8 @@ class Refusals:
         known = self._blocked.pop(topic, None)
         if known is not None:
             self._rewind(known.position)
+        if not self._blocked:
+            self._words = None
 
     def skipped(self, topic: str, position: int) -> None:
         """A record of a blocked topic was passed over."""
@@ -78,14 +87,11 @@ class Refusals:
         """Note that a record is under way to see whether its topic is accepted again."""
         self._blocked[topic].probe = position
 
-    def forget(self, topic: str) -> None:
-        """Nothing waits for this topic any more."""
-        self._blocked.pop(topic, None)
-
-    def clear(self) -> None:
-        """A new connection, a new chance."""
-        self._blocked.clear()
+    def reconnected(self) -> None:
+        """Everything begins anew, but for blocked topics: some brokers hang up on who uses one."""
         self.rewind_to, self.paused_until = None, 0.0
+        for each in self._blocked.values():
+            each.probe = None
 
     def _rewind(self, position: int) -> None:
         self.rewind_to = position if self.rewind_to is None else min(self.rewind_to, position)

@@ -77,7 +77,9 @@ class Sender:
         self.refusals = Refusals()
         self.on_more: Callable[[], None] = lambda: None  # there is more to pump: call again soon
         self._outbox, self._topics, self._encode, self._clock = outbox, topics, encode, clock
-        self._window, self._max_packet_bytes = 1, 1 << 28
+        self._full_window, self._max_packet_bytes = 1, 1 << 28
+        self._window = 1  # now: one while caution is due
+        self._accepted = True  # a record, since the connection was made
         self._ready: deque[Entry] = deque()  # consecutive records, the next to be sent first
         self._ready_bytes = 0
         self._ready_end = 0  # the position that `_ready` goes on with
@@ -175,11 +177,16 @@ class Sender:
     # -- what goes out
 
     def connected(self, link: Link, window: int, max_packet_bytes: int) -> None:
-        """Begin to send: what is not acknowledged goes first, in order."""
-        self.link, self._window, self._max_packet_bytes = link, window, max_packet_bytes
+        """Begin to send: what is not acknowledged goes first, in order.
+
+        After a connection on which nothing was accepted, one by one until something is: brokers that hang up
+        on a publish are only understood when nothing else is under way.
+        """
+        self.link, self._full_window, self._max_packet_bytes = link, window, max_packet_bytes
+        self._window, self._accepted = window if self._accepted else 1, False
         self._ready_end = self._outbox.acked
         self._dirty = dict.fromkeys(self._retained)
-        self.refusals.clear()
+        self.refusals.reconnected()
         self.pump()
 
     def disconnected(self) -> None:
@@ -214,6 +221,7 @@ class Sender:
         self._records_under_way -= 1
         if code < 0x80:
             self.messages += 1
+            self._accepted, self._window = True, self._full_window
             self._outbox.ack(entry.position, entry.sample, entry.samples)
             self.refusals.accepted(entry.route.topic)
         elif entry.stored:
@@ -237,8 +245,11 @@ class Sender:
         self._pump_retained(link)
         if self._clock() < self.refusals.paused_until or not self._rewound():
             return
-        if self.refusals.blocked:
+        self._pump_records(link)
+        if self.refusals.blocked and (self._accepted or not self._under_way):
             self._probe(link)
+
+    def _pump_records(self, link: Link) -> None:
         for _ in range(BURST):
             if len(self._under_way) >= self._window or link.congested:
                 return
