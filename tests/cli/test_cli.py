@@ -67,7 +67,7 @@ def test_a_wrong_manifest_changes_nothing_and_shows_everything(dm: Invoke, tmp_p
     text = (
         (FACTORY / "devices.yaml")
         .read_text()
-        .replace("unit: 2", "unti: 2")
+        .replace("unit: 2}", "unti: 2}")
         .replace("value: 1500", "value: 9500")
     )
     (tmp_path / "x").mkdir()
