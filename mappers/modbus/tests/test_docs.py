@@ -72,7 +72,7 @@ def generated(text: str) -> str:
 
 def test_the_tables_are_those_of_the_models() -> None:
     text = README.read_text("utf-8")
-    assert generated(text) == text, f"run: python {Path(__file__).relative_to(Path.cwd())}"
+    assert generated(text) == text, "run: python mappers/modbus/tests/test_docs.py"
 
 
 def test_the_sections_are_those_of_every_mapper() -> None:

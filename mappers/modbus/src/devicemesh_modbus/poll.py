@@ -116,12 +116,13 @@ class Poller:
         shared = self._shared
         if self._generation != shared.generation or shared.clock() >= self._plan_until:
             self._plan()
-        requests, now = self._requests, _Round()
+        requests, now = self._requests, None
         if self._calm and not shared.quiet:  # the usual case, kept lean
-            for done, request in enumerate(requests):
+            for request in requests:
                 answer = await self._ask(request.ask)
                 if answer is None or answer[0][:2] != request.head or len(answer[0]) != request.length:
-                    now.alive.update(before.ask.unit for before in requests[:done])
+                    done = requests.index(request)
+                    now = _Round({before.ask.unit for before in requests[:done]})
                     async for batch in self._settle(request, answer, now):
                         yield batch
                     requests = requests[done + 1 :]
@@ -130,7 +131,7 @@ class Poller:
                     yield batch
             else:
                 return
-        async for batch in self._carefully(requests, now):
+        async for batch in self._carefully(requests, now or _Round()):
             yield batch
 
     async def _carefully(self, requests: Sequence[_Request], now: _Round) -> AsyncIterator[Batch]:
