@@ -42,6 +42,9 @@ MASK = (
 )  # bits of a window's statistics; count is always there
 
 
+_NOBODY = -1
+
+
 class Report(enum.IntEnum):
     """What leaves of a series."""
 
@@ -154,9 +157,10 @@ class Aggregator:
         dropped{policy="overflow"}: a change is then reported as soon as there is room.
         """
         self._core = _native.Aggregator(epoch, max_pending_bytes)
-        self._series: dict[int, Series] = {}
         self._names: dict[int, list[str]] = {}
-        self._owners: dict[tuple[int, str], int] = {}
+        self._slots: dict[int, array[int]] = {}  # of a stream's properties; _NOBODY where removed
+        self._places: dict[int, array[int]] = {}  # slot -> the slots of its stream
+        self._limits: dict[int, Sequence[Limit]] = {}
         self._objects: dict[int, Any] = {}
         self._events: list[AlarmEvent] = []
 
@@ -165,22 +169,20 @@ class Aggregator:
 
         An alarm goes on under its name; one that is gone is cleared, its value NaN. Raises ValueError.
         """
-        key = (series.stream, series.name)
-        if self._owners.get(key, series.slot) != series.slot:
-            raise ValueError(
-                f"{series.name!r} of stream {series.stream} already has slot {self._owners[key]}"
-            )
+        names = self._names.setdefault(series.stream, [])
+        slots = self._slots.setdefault(series.stream, array("q"))
+        index = names.index(series.name) if series.name in names else len(names)
+        if index < len(slots) and slots[index] not in (_NOBODY, series.slot):
+            raise ValueError(f"{series.name!r} of stream {series.stream} already has slot {slots[index]}")
         unknown = set(series.statistics) - {"count", *MASK}
         if unknown:
             raise ValueError(f"unknown statistics: {', '.join(sorted(unknown))}")
-        names = self._names.setdefault(series.stream, [])
-        old = self._series.get(series.slot)
-        carried = {limit.name: index for index, limit in enumerate(old.limits)} if old else {}
+        carried = {limit.name: at for at, limit in enumerate(self._limits.get(series.slot, ()))}
         self._drain()
         self._core.define(
             series.slot,
             series.stream,
-            names.index(series.name) if series.name in names else len(names),
+            index,
             series.kind,
             series.report,
             sum(1 << bit for bit, name in enumerate(MASK) if name in series.statistics),
@@ -192,25 +194,34 @@ class Aggregator:
             [(limit.above, limit.limit, limit.clear, carried.get(limit.name, -1)) for limit in series.limits],
         )
         self._drain()
-        if old:
-            del self._owners[old.stream, old.name]
-        if series.name not in names:
+        self._vacate(series.slot)
+        if index == len(names):
             names.append(series.name)
-        self._series[series.slot] = series
-        self._owners[key] = series.slot
+            slots.append(_NOBODY)
+        slots[index] = series.slot
+        self._places[series.slot] = slots
+        if series.limits:
+            self._limits[series.slot] = series.limits
+
+    def _vacate(self, slot: int) -> None:
+        """Nothing is known of the slot any more."""
+        slots = self._places.pop(slot, None)
+        if slots is not None:
+            slots[slots.index(slot)] = _NOBODY
+        self._limits.pop(slot, None)
 
     def remove(self, slot: int) -> None:
         """Close the series' windows into its stream's record and forget it; its active alarms are cleared."""
         self._drain()
         if self._core.remove(slot):
             self._drain()
-            series = self._series.pop(slot)
-            del self._owners[series.stream, series.name]
+            self._vacate(slot)
             self._objects.pop(slot, None)
 
     def forget(self, stream: int) -> None:
         """The stream is gone: its series are removed, its records taken. Its number is not used again."""
         self._names.pop(stream, None)
+        self._slots.pop(stream, None)
 
     def names(self, stream: int) -> Sequence[str]:
         """The property names that the stream's record bodies refer to by index. Only ever appended to."""
@@ -285,7 +296,7 @@ class Aggregator:
 
     def _drain(self) -> None:
         for slot, limit, active, time_ns, number in self._core.alarms():
-            alarm = self._series[slot].limits[limit]
+            alarm = self._limits[slot][limit]
             self._events.append(AlarmEvent(slot, alarm.name, active, alarm.severity, time_ns, number))
 
     @property

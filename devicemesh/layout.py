@@ -7,6 +7,7 @@ into at most three batches (floats, 64-bit integers, objects) with no Python per
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import struct
@@ -141,13 +142,19 @@ def _is_wide(field: Field) -> bool:
     return field.type.is_integer and not field.scaled and bits > 32
 
 
+@functools.lru_cache(1024)
+def _plan(ops: tuple[tuple[int, int, int, int, int, int, bool, float, float], ...], integers: bool) -> Plan:
+    """A compiled plan; devices of one model share it, a plan holds no state."""
+    return Plan(ops, integers)
+
+
 class _Columns:
     """Fields whose values share one typed column."""
 
     def __init__(self, fields: Sequence[Field], slots: Sequence[int], *, integers: bool) -> None:
         self.fields = fields
         self.slots = array("I", slots)
-        self.plan = Plan([_op(field) for field in fields], integers)
+        self.plan = _plan(tuple(_op(field) for field in fields), integers)
         self.unsigned = [row for row, field in enumerate(fields) if field.type == ValueType.UINT64]
 
 

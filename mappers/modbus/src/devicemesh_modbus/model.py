@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+import functools
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -207,6 +208,12 @@ class ModbusEndpoint(Endpoint):
         return part
 
 
+@functools.lru_cache(8192)
+def _shared(enum: tuple[tuple[int, str], ...] | None, **place: Any) -> layout.Field:
+    """A field; devices of one model share it."""
+    return layout.Field(**place, enum=dict(enum) if enum is not None else None)
+
+
 class ModbusAddress(Address):
     """Where a property lives. Offsets are those of the wire, from 0: Modicon's 40101 is holding 100."""
 
@@ -297,10 +304,20 @@ class ModbusAddress(Address):
             wire, length = ValueType.BOOL, 2 * self.span(type_)
         elif wire.size == 1:
             offset += self.byte_order == "big"
-        return layout.Field(
-            offset, wire, self.byte_order, self.word_order, self.bit, self.bits, length,
-            self.encoding, self.scale, self.add, self.enum,
-        )  # fmt: skip
+        enum = tuple(self.enum.items()) if self.enum is not None else None
+        return _shared(
+            enum,
+            offset=offset,
+            type=wire,
+            byte_order=self.byte_order,
+            word_order=self.word_order,
+            bit=self.bit,
+            bits=self.bits,
+            length=length,
+            encoding=self.encoding,
+            scale=self.scale,
+            add=self.add,
+        )
 
     def refusal(self, type_: ValueType, access: str) -> str | None:
         if access != "ReadOnly" and self.table not in WRITABLE_TABLES:
