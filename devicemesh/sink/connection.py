@@ -292,8 +292,10 @@ class Connection:
             words = "another client connected with our client id: every runtime needs its own `instance`"
         elif flags.is_disconnect_packet_from_server:
             words = f"the broker ended the connection: {reason}"
-        elif str(reason) == "Keep alive timeout":
+        elif reason.getName() == "Keep alive timeout":
             words = "the broker does not answer pings"
+        elif reason.getName() == "Protocol error":
+            words = "the broker sent what is no MQTT"
         else:
             words = BROKE
         self._ended = words

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_TOPIC_CODES = (
-    0x87,
-    0x90,
-    0x99,
-)  # not authorised, topic name invalid, payload format invalid (MQTT 5, 3.4.2.1)
+_WORDS = {  # MQTT 5, section 3.4.2.1
+    0x80: "unspecified error",
+    0x83: "implementation specific error",
+    0x87: "not authorized",
+    0x90: "topic name invalid",
+    0x91: "packet identifier in use",
+    0x97: "quota exceeded",
+    0x99: "payload format invalid",
+}
+_TOPIC_CODES = (0x87, 0x90, 0x99)  # of one topic; the others are of everything
 _FIRST_S, _PAUSE_S, _BLOCK_S = 0.5, 30.0, 600.0
 
 
