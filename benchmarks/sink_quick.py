@@ -48,7 +48,7 @@ async def measure(arguments: argparse.Namespace, url: str, home: Path) -> dict[s
     records = make_records(arguments.batch, arguments.bytes)
     sink = MqttSink(MqttSettings(url=url), OutboxSettings(), home, "bench")
     async with sink:
-        while not sink.stats().up:
+        while not sink.stats().up:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         tick = arguments.batch / arguments.rate
         idle = await pace(lambda: None, tick, 1.0)

@@ -31,8 +31,14 @@ def write(
         }
         for n in range(devices)
     ]  # fmt: skip
-    limits = ("rateLimits", "dpRateLimits", "messagesRateLimits", "deviceMessagesRateLimits", "deviceRateLimits",
-              "deviceDpRateLimits")  # fmt: skip
+    limits = (
+        "rateLimits",
+        "dpRateLimits",
+        "messagesRateLimits",
+        "deviceMessagesRateLimits",
+        "deviceRateLimits",
+        "deviceDpRateLimits",
+    )
     broker: dict[str, Any] = {
         "host": "127.0.0.1", "port": mqtt_port, "remoteShell": False, "remoteConfiguration": False,
         "latencyDebugMode": False, "statistics": {"enable": False}, "maxPayloadSizeBytes": 65536,

@@ -1,119 +1,22 @@
-"""The HTTP server: health, metrics and twins of the running devices, beside the data path."""
+"""The HTTP server's door: it listens at once, and is built when somebody knocks.
+
+A gateway that nobody scrapes pays nothing for it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import ipaddress
-import json
 import socket
 from collections.abc import AsyncIterator
-from typing import Any
 
-import uvicorn
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
-
-from devicemesh.api.metrics import RuntimeCollector
-from devicemesh.runtime.device import RunningDevice
-from devicemesh.runtime.reporter import conditions, properties
 from devicemesh.runtime.runtime import Runtime
 from devicemesh.settings import ApiSettings
-from devicemesh.store.base import Key
 
 
 class ExposedError(Exception):
     """The server would be reachable from other machines without a token."""
-
-
-class _Token:
-    """Lets in only requests that carry the bearer token; /healthz is open to all."""
-
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app = app
-        self._expected = f"Bearer {token}".encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        given = dict(scope.get("headers", [])).get(b"authorization", b"")
-        if (
-            scope["type"] != "http"
-            or scope["path"] == "/healthz"
-            or hmac.compare_digest(given, self._expected)
-        ):
-            await self._app(scope, receive, send)
-        else:
-            await JSONResponse({"error": "a bearer token is needed"}, 401)(scope, receive, send)
-
-
-def application(runtime: Runtime, token: str | None = None) -> Starlette:
-    """The ASGI application."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(RuntimeCollector(runtime))
-
-    async def healthz(_: Request) -> Response:
-        broken = runtime.errors
-        return JSONResponse(
-            {"status": "failed" if broken else "ok", "errors": broken}, 503 if broken else 200
-        )
-
-    async def readyz(_: Request) -> Response:
-        ready = runtime.supervisor.synced.is_set()
-        body = {"ready": ready, "broker": runtime.sink.stats().up, "devices": runtime.states()}
-        return JSONResponse(body, 200 if ready else 503)
-
-    async def metrics(request: Request) -> Response:
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), headers={"content-type": content_type})
-
-    async def devices(_: Request) -> Response:
-        return JSONResponse([twin(runtime, d) for d in runtime.supervisor.devices.values()])
-
-    async def device(request: Request) -> Response:
-        key = Key("Device", request.path_params["namespace"], request.path_params["name"])
-        found = runtime.supervisor.devices.get(key)
-        if found is None:
-            return JSONResponse({"error": f"no device {key.device} runs here"}, 404)
-        return JSONResponse(twin(runtime, found))
-
-    async def samples(_: Request) -> Response:
-        return JSONResponse(runtime.samples())
-
-    return Starlette(
-        routes=[
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
-            Route("/metrics", metrics),
-            Route("/api/v1/devices", devices),
-            Route("/api/v1/devices/{namespace}/{name}", device),
-            Route("/api/v1/samples", samples),
-        ],
-        middleware=[Middleware(_Token, token=token)] if token else [],
-    )
-
-
-def twin(runtime: Runtime, device: RunningDevice) -> dict[str, Any]:
-    """A device as it is this moment, fresher than its status in the store."""
-    snapshot = runtime.aggregator.snapshot(device.column)
-    link = runtime.supervisor.link_of(device)
-    found = conditions(device, runtime.aggregator, snapshot)
-    return {
-        "namespace": device.bound.key.namespace,
-        "name": device.bound.key.name,
-        "labels": dict(device.bound.labels),
-        "protocol": link.name[0],
-        "link": link.name[1],
-        "conditions": [
-            {"type": c.type, "status": c.status, "reason": c.reason, "message": c.message} for c in found
-        ],
-        "properties": json.loads(properties(device, snapshot)[0]),
-    }
 
 
 @contextlib.asynccontextmanager
@@ -127,29 +30,45 @@ async def serve(runtime: Runtime, settings: ApiSettings, token: str | None) -> A
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((settings.host, settings.port))
-        config = uvicorn.Config(
-            application(runtime, token),
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=1,
-        )
-        server = _Server(config)
-        task = asyncio.create_task(server.serve([listener]), name="http")
+        listener.listen(64)
+        listener.setblocking(False)
+        closing = asyncio.Event()
+        task = asyncio.create_task(_serve(runtime, listener, token, closing), name="http")
         host = f"[{settings.host}]" if family == socket.AF_INET6 else settings.host
         try:
             yield f"http://{host}:{listener.getsockname()[1]}"
         finally:
-            server.should_exit = True
+            closing.set()
             await task
 
 
-class _Server(uvicorn.Server):
-    """Uvicorn without its signal handlers: stopping is the runtime's business."""
+async def _serve(
+    runtime: Runtime, listener: socket.socket, token: str | None, closing: asyncio.Event
+) -> None:
+    if not await _knock(listener, closing):
+        return
+    from devicemesh.api.application import server
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Any:
-        yield
+    serving = server(runtime, token)
+    running = asyncio.create_task(serving.serve([listener]), name="uvicorn")
+    await closing.wait()
+    serving.should_exit = True
+    await running
+
+
+async def _knock(listener: socket.socket, closing: asyncio.Event) -> bool:
+    """Wait for the first connection, which is left waiting; False when we are closing first."""
+    loop = asyncio.get_running_loop()
+    knocked = asyncio.Event()
+    loop.add_reader(listener, knocked.set)
+    waits = {asyncio.create_task(knocked.wait()), asyncio.create_task(closing.wait())}
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        return knocked.is_set()
+    finally:
+        loop.remove_reader(listener)
+        for wait in waits:
+            wait.cancel()
 
 
 def _loopback(host: str) -> bool:

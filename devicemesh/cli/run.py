@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -150,7 +151,26 @@ def run_command(
 
 
 def apply_files(home: Path, files: tuple[Path, ...]) -> None:
-    """Check and apply; exits with the problems."""
+    """Check and apply; exits with the problems. In a child, whose memory goes when it ends."""
+    child = os.fork()
+    if child:
+        _, status = os.waitpid(child, 0)
+        if code := os.waitstatus_to_exitcode(status):
+            sys.exit(code)
+        return
+    code = PROBLEMS
+    try:
+        _apply(home, files)
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else PROBLEMS
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _apply(home: Path, files: tuple[Path, ...]) -> None:
     from devicemesh.store.database import Database
 
     store = Database(home / STORE)
@@ -164,7 +184,11 @@ def apply_files(home: Path, files: tuple[Path, ...]) -> None:
 
 def run_guarded(main: Any, settings: Settings) -> None:
     """Run a coroutine with the home held; what can go wrong at a start becomes a sentence."""
+    from devicemesh.api.server import ExposedError
+    from devicemesh.runtime.memory import one_arena
     from devicemesh.sink.broker import BrokerError
+
+    one_arena()
 
     try:
         with exclusive(settings):
@@ -173,6 +197,8 @@ def run_guarded(main: Any, settings: Settings) -> None:
         fail(str(error), WRONG_USE, "devicemesh --home DIR run")
     except (StoreUnavailableError, BrokerError) as error:
         fail(str(error), NOT_REACHABLE, "devicemesh doctor")
+    except ExposedError as error:
+        fail(str(error), WRONG_USE, "devicemesh explain settings.api")
     except OSError as error:
         fail(f"{error}", NOT_REACHABLE, "devicemesh run --api-port 0")
     finally:

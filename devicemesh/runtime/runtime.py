@@ -15,6 +15,7 @@ from typing import IO, Any, Self
 from devicemesh.aggregate import Aggregator, AlarmEvent
 from devicemesh.mapper import Mapper
 from devicemesh.runtime.commands import Commands
+from devicemesh.runtime.memory import give_back, settle
 from devicemesh.runtime.pipeline import Pipeline
 from devicemesh.runtime.reporter import Reporter, stamp
 from devicemesh.runtime.supervisor import Supervisor
@@ -25,6 +26,8 @@ from devicemesh.store.base import Store
 log = logging.getLogger("devicemesh.runtime")
 DRAIN_S = 5.0
 LAG_S = 0.5
+SETTLED_S = 5.0
+TRIM_S = 10.0
 
 
 class AlreadyRunningError(Exception):
@@ -69,6 +72,7 @@ class Runtime:
             "pipeline": self.pipeline.run(),
             "reporter": self.reporter.run(self.supervisor.devices, self.supervisor.unbound),
             "loop lag": self._watch_loop(),
+            "memory": _settle_memory(),
         }
         for name, job in jobs.items():
             task = asyncio.create_task(job, name=name)
@@ -138,6 +142,15 @@ class Runtime:
             state, _ = self.reporter.states.get(key, ("Starting", ""))
             counts[state] += 1
         return counts
+
+
+async def _settle_memory() -> None:
+    """Give back what start-up has left, once the first polls are through; then now and again."""
+    await asyncio.sleep(SETTLED_S)
+    settle()
+    while True:
+        await asyncio.sleep(TRIM_S)
+        give_back()
 
 
 @contextlib.contextmanager
