@@ -486,6 +486,9 @@ def test_why_a_connect_failed_is_said_in_words(hostile: Any, serving: Any) -> No
             await why(ModbusEndpoint(host="no-such-host.invalid"))
             == "UnknownHost: no such host: no-such-host.invalid"
         )
+        assert await why(ModbusEndpoint(host="localhost", port=port)) == (
+            f"ConnectionRefused: localhost:{port} refused the connection"
+        )
         serial = ModbusEndpoint.model_validate({"serial": {"port": "/dev/no-such-port"}})
         assert await why(serial) == "NoSuchPort: no serial port /dev/no-such-port: is it plugged in?"
 

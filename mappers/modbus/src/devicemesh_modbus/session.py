@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import random
 import socket
 import ssl
@@ -152,11 +153,12 @@ async def open_session(
 ) -> AsyncIterator[ModbusSession]:
     """Connect. Raises `LinkError`, `AuthError`, `ConfigError`. `clock` is the loop's by default."""
     loop = asyncio.get_running_loop()
+    patience_s = max(CONNECT_S, endpoint.timeout_s)
     try:
-        async with asyncio.timeout(max(CONNECT_S, endpoint.timeout_s)):
+        async with asyncio.timeout(patience_s):
             link = await _connect(endpoint, loop)
     except TimeoutError as error:
-        raise LinkError(f"no answer from {endpoint.link()} to a connect within {CONNECT_S:g} s") from error
+        raise LinkError(f"no answer from {endpoint.link()} to a connect within {patience_s:g} s") from error
     except OSError as error:
         raise _explained(endpoint, error) from error
     try:
@@ -250,7 +252,8 @@ def _explained(endpoint: ModbusEndpoint, error: OSError) -> LinkError:
         )
     if isinstance(error, socket.gaierror):
         return LinkError(f"no such host: {endpoint.host}", reason="UnknownHost")
-    if isinstance(error, ConnectionRefusedError):
+    # asyncio folds the errors of a name with several addresses into one text
+    if isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(error):
         return LinkError(f"{name} refused the connection", reason="ConnectionRefused")
     if error.errno == errno.ENOENT:
         return LinkError(f"no serial port {name}: is it plugged in?", reason="NoSuchPort")
@@ -258,4 +261,4 @@ def _explained(endpoint: ModbusEndpoint, error: OSError) -> LinkError:
         return LinkError(f"no right to use {name}: add this user to the port's group", reason="NotPermitted")
     if error.errno in (errno.EAGAIN, errno.EBUSY):
         return LinkError(f"{name} is used by another program", reason="PortInUse")
-    return LinkError(f"{name}: {error.strerror or error}")
+    return LinkError(f"{name}: {os.strerror(error.errno) if error.errno else error}")
