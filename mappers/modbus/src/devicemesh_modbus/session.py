@@ -37,7 +37,17 @@ from pymodbus.pdu.register_message import (
 )
 from pymodbus.transport.serialtransport import create_serial_connection
 
-from devicemesh.mapper import ConfigError, LinkError, Outcome, Readable, Reader, Trace, Traceable, Writable
+from devicemesh.mapper import (
+    ConfigError,
+    LinkError,
+    Outcome,
+    PointError,
+    Readable,
+    Reader,
+    Trace,
+    Traceable,
+    Writable,
+)
 from devicemesh_modbus.exchange import Shared, exchange
 from devicemesh_modbus.image import value_of
 from devicemesh_modbus.link import Ask, Link, MbapLink, RtuLink
@@ -138,7 +148,7 @@ class ModbusSession(
 
     async def trace(self, point: ModbusPoint) -> Trace:
         if wrong := rejection(point, self.shared.opened):
-            raise ConfigError(wrong)
+            raise PointError(wrong, reason=ConfigError.default_reason)
         ask = self._writer.ask(point)
         (response, data), _ = await exchange(
             self.shared, ask, point.endpoint.tries, lambda answer: (answer, self._writer.judge(point, answer))
