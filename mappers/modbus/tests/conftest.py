@@ -34,6 +34,11 @@ def crc(frame: bytes) -> bytes:
     return frame + FramerRTU.compute_CRC(frame).to_bytes(2)
 
 
+def lie(answer: bytes) -> bytes:
+    """The same answer with other values."""
+    return answer[:2] + bytes(b ^ 0x55 for b in answer[2:])
+
+
 @dataclass
 class Fault:
     """What to do instead of the honest answer, for the requests that match."""
@@ -62,6 +67,12 @@ class Fault:
     echo: bool = False  # the line gives back what was sent
     cut: int | None = None  # close after so many bytes
     close: bool = False  # close at once
+
+    def shows(self, function: int) -> bool:
+        """Whether the answer can be seen to be a wrong one; then its values are wrong too."""
+        header = self.tid is not None or self.tid_plus or self.unit_plus or self.protocol
+        length = self.byte_count is not None or (self.registers and function in (3, 4))
+        return bool(header or length or self.spoil)
 
     def matches(self, unit: int, pdu: bytes) -> bool:
         asked = {"unit": unit, "function": pdu[0], "start": int.from_bytes(pdu[1:3])}
@@ -138,6 +149,8 @@ class Hostile:
         if fault.deaf:
             return b"", fault
         answer = self.honest(unit, pdu, fault.registers)
+        if fault.shows(pdu[0]):
+            answer = lie(answer)
         if fault.byte_count is not None:
             answer = answer[:1] + bytes((fault.byte_count,)) + answer[2:]
         if fault.exception is not None:
@@ -146,7 +159,7 @@ class Hostile:
             answer = bytes.fromhex(fault.pdu)
         sent = self.frame(tid, unit, answer, fault)
         if fault.twice:
-            sent += self.frame(tid, unit, answer[:2] + bytes(b ^ 0x55 for b in answer[2:]), fault)
+            sent += self.frame(tid, unit, lie(answer), fault)
         if fault.echo:
             sent = crc(bytes((unit,)) + pdu) + sent
         return bytes.fromhex(fault.before) + sent + bytes.fromhex(fault.after), fault

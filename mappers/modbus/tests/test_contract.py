@@ -61,7 +61,7 @@ async def serve_pymodbus() -> AsyncIterator[Peer]:
     try:
         yield Peer(good, bad, (good[5][0], -2.25), Write(unwritable, 1), server.shutdown)
     finally:
-        await server.shutdown()
+        await server.shutdown()  # type: ignore[no-untyped-call]
 
 
 class TestContract(MapperContract):

@@ -23,14 +23,14 @@ def test_units_say_who_they_are() -> None:
     async def work() -> None:
         blocks = [SimData(0, values=[7], datatype=DataType.REGISTERS)]
         names = {"VendorName": "Mesh", "ProductCode": "P1", "MajorMinorRevision": "1.2", "ModelName": "pump"}
-        identity = ModbusDeviceIdentification(info_name=names)
+        identity = ModbusDeviceIdentification(info_name=names)  # type: ignore[no-untyped-call]
         server = ModbusTcpServer(SimDevice(id=0, simdata=blocks), identity=identity, address=("127.0.0.1", 0))
         await server.serve_forever(background=True)
         try:
             port = server.transport.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
             seen = await found(f"modbus://127.0.0.1:{port}")
         finally:
-            await server.shutdown()
+            await server.shutdown()  # type: ignore[no-untyped-call]
         assert [one.uri for one in seen] == [f"modbus://127.0.0.1:{port}/{unit}" for unit in scanning.UNITS]
         expected = {"vendor": "Mesh", "product": "P1", "revision": "1.2", "model": "pump"}
         assert {k: v for k, v in seen[0].identity.items() if v} == expected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -130,10 +131,14 @@ def test_each_request_has_a_time_of_its_own() -> None:
         link.connection_made(Sent())
         times = {"slow": 0.05, "quick": 0.01, "middle": 0.03}
         done: list[str] = []
+
+        def note(name: str, _: object) -> None:
+            done.append(name)
+
         futures = []
         for name, timeout_s in times.items():
             futures.append(link.send(ask(TCP, 1, timeout_s=timeout_s)))
-            futures[-1].add_done_callback(lambda _, name=name: done.append(name))
+            futures[-1].add_done_callback(partial(note, name))
         await asyncio.gather(*futures)
         assert done == ["quick", "middle", "slow"]
         link.close()
@@ -159,7 +164,7 @@ def test_a_closed_link_answers_all_and_takes_no_more() -> None:
             future = link.send(ask(requests, 1))
             link.connection_lost(ConnectionResetError(104, "Connection reset by peer"))
             assert await future is None
-            with pytest.raises(LinkError, match="plc:502 closed the connection: Connection reset by peer"):
+            with pytest.raises(LinkError, match="the connection to plc:502 broke: Connection reset by peer"):
                 link.send(ask(requests, 1))
 
     asyncio.run(work())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import socket
 import ssl
@@ -106,6 +107,22 @@ def test_pymodbus_on_a_serial_line(wire: tuple[str, str], collect: Any) -> None:
                 with pytest.raises(LinkError, match="used by another program"):
                     async with open_session(ModbusEndpoint.model_validate({"serial": line})):
                         pytest.fail("opened a port twice")
+
+    asyncio.run(work())
+
+
+def test_a_serial_port_that_is_unplugged(points: Any, collect: Any) -> None:
+    async def work() -> None:
+        master, end = os.openpty()
+        line = {"port": os.ttyname(end), "parity": "none"}
+        endpoint = ModbusEndpoint.model_validate({"serial": line, "timeout": "5s"})
+        async with open_session(endpoint) as session:
+            reading = asyncio.ensure_future(collect(session.reader(points(endpoint, "holding:0"))))
+            await asyncio.to_thread(os.read, master, 8)  # the request is out
+            os.close(end)
+            os.close(master)
+            with pytest.raises(LinkError, match=f"the connection to {line['port']} broke"):
+                await reading
 
     asyncio.run(work())
 

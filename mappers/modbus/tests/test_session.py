@@ -137,8 +137,10 @@ def test_a_dead_unit_costs_its_neighbours_one_timeout_a_pause(
         async with serving(device):
             endpoint, clock = endpoint_of(device, timeout="50ms"), Clock()
             texts = ("1/holding:0", "1/holding:500", "1/coil:0", "2/holding:0", "3/holding:0")
+            many = points(endpoint, *texts)
+            one_of_unit_1 = many[0]
             async with open_session(endpoint, clock=clock) as session:
-                reader = session.reader(points(endpoint, *texts))
+                reader = session.reader(many)
                 for _ in range(3):
                     await collect(reader)
                 asked = [r for r in device.requests if r[0] == 1]
@@ -152,6 +154,12 @@ def test_a_dead_unit_costs_its_neighbours_one_timeout_a_pause(
                 assert str(seen[0][2]).startswith(
                     f"no answer from {endpoint.link()} unit 1 within 0.05 s, 3 tries, next in "
                 )
+                (outcome,) = await session.write([Write(one_of_unit_1, 5)])
+                assert outcome.error is not None and outcome.error.reason == "NoAnswer"
+                assert [r[1] for r in device.requests if r[0] == 1] == [6], (
+                    "a write costs one timeout, not two"
+                )
+                device.requests.clear()
                 clock.ahead_s += 1.2
                 await collect(reader)
                 await collect(reader)
@@ -319,7 +327,7 @@ def test_a_misdeclared_point_is_bad_alone(hostile: Any, serving: Any, points: An
                 for one in wrong:
                     (outcome,) = await session.write([Write(one, "x")])
                     assert outcome.error is not None and outcome.error.reason == "NotWritable"
-                with pytest.raises(ConfigError):
+                with pytest.raises(PointError, match="a string needs `length`"):
                     await session.trace(wrong[0])
 
     asyncio.run(work())
@@ -485,6 +493,9 @@ def test_why_a_connect_failed_is_said_in_words(hostile: Any, serving: Any) -> No
         assert (
             await why(ModbusEndpoint(host="no-such-host.invalid"))
             == "UnknownHost: no such host: no-such-host.invalid"
+        )
+        assert await why(ModbusEndpoint(host="localhost", port=port)) == (
+            f"ConnectionRefused: localhost:{port} refused the connection"
         )
         serial = ModbusEndpoint.model_validate({"serial": {"port": "/dev/no-such-port"}})
         assert await why(serial) == "NoSuchPort: no serial port /dev/no-such-port: is it plugged in?"

@@ -109,9 +109,13 @@ class Link(asyncio.Protocol, ABC):
         self.made.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        why = f"{self.name} closed the connection" + (f": {_words(exc)}" if exc else "")
+        why = (
+            f"the connection to {self.name} broke: {_words(exc)}"
+            if exc
+            else f"{self.name} closed the connection"
+        )
         if not self.heard and self._transport.get_extra_info("ssl_object") is not None:
-            why += " before its first answer: does it accept our certificate?"
+            why += " before the first answer; does it accept our certificate?"
         self._fail(why, exc)
         self.closed.set_result(None)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import random
 import socket
 import ssl
@@ -36,7 +37,17 @@ from pymodbus.pdu.register_message import (
 )
 from pymodbus.transport.serialtransport import create_serial_connection
 
-from devicemesh.mapper import ConfigError, LinkError, Outcome, Readable, Reader, Trace, Traceable, Writable
+from devicemesh.mapper import (
+    ConfigError,
+    LinkError,
+    Outcome,
+    PointError,
+    Readable,
+    Reader,
+    Trace,
+    Traceable,
+    Writable,
+)
 from devicemesh_modbus.exchange import Shared, exchange
 from devicemesh_modbus.image import value_of
 from devicemesh_modbus.link import Ask, Link, MbapLink, RtuLink
@@ -137,7 +148,7 @@ class ModbusSession(
 
     async def trace(self, point: ModbusPoint) -> Trace:
         if wrong := rejection(point, self.shared.opened):
-            raise ConfigError(wrong)
+            raise PointError(wrong, reason=ConfigError.default_reason)
         ask = self._writer.ask(point)
         (response, data), _ = await exchange(
             self.shared, ask, point.endpoint.tries, lambda answer: (answer, self._writer.judge(point, answer))
@@ -152,11 +163,12 @@ async def open_session(
 ) -> AsyncIterator[ModbusSession]:
     """Connect. Raises `LinkError`, `AuthError`, `ConfigError`. `clock` is the loop's by default."""
     loop = asyncio.get_running_loop()
+    patience_s = max(CONNECT_S, endpoint.timeout_s)
     try:
-        async with asyncio.timeout(max(CONNECT_S, endpoint.timeout_s)):
+        async with asyncio.timeout(patience_s):
             link = await _connect(endpoint, loop)
     except TimeoutError as error:
-        raise LinkError(f"no answer from {endpoint.link()} to a connect within {CONNECT_S:g} s") from error
+        raise LinkError(f"no answer from {endpoint.link()} to a connect within {patience_s:g} s") from error
     except OSError as error:
         raise _explained(endpoint, error) from error
     try:
@@ -250,7 +262,8 @@ def _explained(endpoint: ModbusEndpoint, error: OSError) -> LinkError:
         )
     if isinstance(error, socket.gaierror):
         return LinkError(f"no such host: {endpoint.host}", reason="UnknownHost")
-    if isinstance(error, ConnectionRefusedError):
+    # asyncio folds the errors of a name with several addresses into one text
+    if isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(error):
         return LinkError(f"{name} refused the connection", reason="ConnectionRefused")
     if error.errno == errno.ENOENT:
         return LinkError(f"no serial port {name}: is it plugged in?", reason="NoSuchPort")
@@ -258,4 +271,4 @@ def _explained(endpoint: ModbusEndpoint, error: OSError) -> LinkError:
         return LinkError(f"no right to use {name}: add this user to the port's group", reason="NotPermitted")
     if error.errno in (errno.EAGAIN, errno.EBUSY):
         return LinkError(f"{name} is used by another program", reason="PortInUse")
-    return LinkError(f"{name}: {error.strerror or error}")
+    return LinkError(f"{name}: {os.strerror(error.errno) if error.errno else error}")

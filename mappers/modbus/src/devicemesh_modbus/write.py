@@ -36,10 +36,12 @@ class Writer:
             data, mask = self._image(write)
         except ValueError as error:
             return Outcome(error=PointError(f"{point.name}: {error}", reason="OutOfRange"))
-        doubt: PointError | None = None
+        doubt: answers.SilentError | answers.MalformedError | None = None
         try:
             await self._put(point, data, mask)
         except (answers.SilentError, answers.MalformedError) as error:
+            if point.endpoint.unit in self._shared.quiet:
+                return Outcome(error=error)  # it has been silent all along
             doubt = error  # it may have been written: the read-back tells
         except PointError as error:
             return Outcome(error=error)
