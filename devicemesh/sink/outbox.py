@@ -364,6 +364,7 @@ class Outbox:
         samples = sum([each[1] for each in records])
         if not self._store(records, samples, entry.contexts, (entry.position, entry.sample)):
             return False
+        self._durability.update_keep()  # before anything is settled, and with it unlinked
         self._settle((entry.position, entry.end, entry.sample, entry.sample + entry.samples))
         for offset, (old, _) in enumerate(live):
             self._on_moved(old, new + offset)

@@ -100,9 +100,11 @@ def _samples(fs: Readable, segments: Sequence[Segment], starts: Sequence[fmt.Fra
         if first is not None and (first.position == each.position or before is None):
             each.sample = first.sample
         elif before is not None:
-            each.sample = before.sample
+            position, each.sample = before.position, before.sample
             for frame in frames(fs, before):
-                each.sample = max(each.sample, frame.sample + _count(frame))
+                if frame.kind == fmt.DATA and frame.position >= position:
+                    position, each.sample = frame.position + frame.records, frame.sample + _count(frame)
+            each.sample += max(0, each.position - position)  # unknown: a record counts as one
 
 
 def _tail(fs: Readable, found: Recovered) -> int:
