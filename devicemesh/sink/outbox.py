@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from devicemesh.sink import segment as fmt
 from devicemesh.sink.clock import Clock, SystemClock
@@ -27,10 +26,10 @@ from devicemesh.sink.durability import Durability, Record, Unsynced
 from devicemesh.sink.files import Files, SyncJob, TornError
 from devicemesh.sink.folder import FileSystem
 from devicemesh.sink.inspect import dump, verify
-from devicemesh.sink.replay import Reader, Segment, recover
+from devicemesh.sink.replay import Chunk, Reader, Segment, recover
 from devicemesh.sink.settled import Range, Settled
 from devicemesh.sink.tally import OutboxStats, Tally
-from devicemesh.sink.writer import Place, Writer
+from devicemesh.sink.writer import Appended, Place, Writer, batches
 
 __all__ = ["Appended", "Chunk", "Outbox", "OutboxStats", "Record", "SyncJob", "dump", "verify"]
 
@@ -39,24 +38,6 @@ _UNSYNCED_BYTES = 8 << 20  # kept in memory until durable
 _RANGES = 64  # settled ranges in a checkpoint; what is beyond them may be sent twice after a restart
 _RETRY_S = 1.0  # between attempts to write to a failing medium
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-class Appended(NamedTuple):
-    """Where records went: positions from `position` on, of which the first `stored` are on disk.
-
-    The others exist only in the caller's hands, who must settle them (`ack` or `drop`).
-    """
-
-    position: int
-    sample: int
-    stored: int
-
-
-class Chunk(NamedTuple):
-    """Records read, and the position to go on from."""
-
-    items: list[fmt.Item]
-    end: int
 
 
 class Outbox:
@@ -157,7 +138,7 @@ class Outbox:
         """
         (position, sample), stored = self._end, 0
         ok = self._clock.boottime() >= self._rest_until
-        for batch in _batches(records, self._frame_bytes):
+        for batch in batches(records, self._frame_bytes):
             samples = sum([each[1] for each in batch])
             self._tally.own.taken += samples
             ok = ok and self._store(batch, samples, contexts, None)
@@ -423,15 +404,3 @@ class Outbox:
             self.sync()
         finally:
             self._files.release()
-
-
-def _batches(records: Sequence[Record], limit: int) -> Iterator[Sequence[Record]]:
-    """Split what would make a frame of more than `limit` bytes."""
-    start = size = 0
-    for index, (_, _, body) in enumerate(records):
-        if size and size + len(body) > limit:
-            yield records[start:index]
-            start, size = index, 0
-        size += len(body)
-    if start < len(records):
-        yield records[start:] if start else records

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from typing import NamedTuple
 
 from devicemesh.sink import segment as fmt
 from devicemesh.sink.clock import Clock
@@ -146,6 +147,13 @@ def _ages(
         else:
             end_ns = ended.time_ns if ended is not None else last_ns or each.time_ns
             each.newest = now - max(0, wall - end_ns) / 1e9 if end_ns else now
+
+
+class Chunk(NamedTuple):
+    """Records read, and the position to go on from."""
+
+    items: list[fmt.Item]
+    end: int
 
 
 class Reader:

@@ -151,7 +151,7 @@ MUTANTS = [
     Mutant(
         "damaged starts lose their samples",
         "replay.py",
-        "each.sample = max(each.sample, frame.sample + _count(frame))",
+        "position, each.sample = frame.position + frame.records, frame.sample + _count(frame)",
         "pass",
     ),
     Mutant(
