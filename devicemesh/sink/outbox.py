@@ -91,7 +91,7 @@ class Outbox:
             except OSError as error:  # still read and sent, but never claimed
                 self.sync_failures, self.last_error = self.sync_failures + 1, error
                 self._durability.disclaim(each.position, self._files.end(each, self._end)[0])
-        self._start_file()
+        self._persist(lambda: self._writer.start(self._end))
         with contextlib.suppress(OSError):
             self.sync()
             for each in self._files.segments[:-1]:
@@ -263,7 +263,7 @@ class Outbox:
             return
         now, active = self._clock.boottime(), self._files.active
         if active is not None and active.end > active.position and now - active.started > self._max_age_s / 8:
-            self._start_file()
+            self._persist(lambda: self._writer.start(self._end))
         while self._files.segments and now - self._files.segments[0].newest > self._max_age_s:
             if not self._drop_oldest("outbox_age"):
                 return
@@ -272,7 +272,7 @@ class Outbox:
         """With everything settled, begin anew and unlink the old file: it may never reach the medium."""
         active = self._files.active
         if active is not None and self._settled.position == self._next and active.size > above_bytes:
-            self._start_file()
+            self._persist(lambda: self._writer.start(self._end))
             self._reap()
 
     def checkpoint(self) -> None:
@@ -282,9 +282,6 @@ class Outbox:
         except OSError as error:
             self.write_failures, self.last_error = self.write_failures + 1, error
             self._files.retire()
-
-    def _start_file(self) -> bool:
-        return self._persist(lambda: self._writer.start(self._end))
 
     # -- durability
 
@@ -376,12 +373,9 @@ class Outbox:
         if high < end:
             yield high, end, max(first, last - (end - high)), last
 
-    # -- figures
-
     def stats(self) -> OutboxStats:
-        settled, tally = self._settled, self._tally
-        waiting = self.waiting
-        self._tally.close_books(settled.position, self._next)
+        settled, tally, waiting = self._settled, self._tally, self.waiting
+        tally.close_books(settled.position, self._next)
         return OutboxStats(
             taken=tally.own.taken,
             published=tally.own.published,
