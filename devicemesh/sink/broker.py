@@ -27,11 +27,13 @@ _POLL_S = 0.02
 # The child ends when our end of the pipe does, however we end; mosquitto gives up root, and with it the
 # signal that prctl(PR_SET_PDEATHSIG) would send.
 _LEASH = 'exec 3<&0; "$@" & child=$!; (read -r _ <&3; kill "$child" 2>/dev/null) & wait "$child"'
-_RUMQTTD = """
-import sys, threading
+RUMQTTD = """
+import signal, sys
 from iotcore import Broker
-with Broker(config_path=sys.argv[1]):
-    threading.Event().wait()
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+with Broker(config_path=sys.argv[1]):  # a process of its own, which must end with this one
+    while True:
+        signal.pause()
 """
 
 
@@ -52,14 +54,15 @@ async def embedded_broker(folder: Path, port: int | None = None) -> AsyncIterato
     configuration and its log. Raises BrokerError.
     """
     port = _free_port() if port is None else port
-    command = _command(folder, port)
-    child = await _start(command, folder, port)
-    keeper = asyncio.create_task(_keep(command, folder, port, child), name="broker")
+    child = _Child(_command(folder, port), folder / "broker.log", port)
+    await child.start()
+    keeper = asyncio.create_task(child.keep(), name="broker")
     try:
         yield f"mqtt://127.0.0.1:{port}"
     finally:
         keeper.cancel()
         await asyncio.gather(keeper, return_exceptions=True)
+        await child.stop()
 
 
 def _free_port() -> int:
@@ -82,7 +85,7 @@ def _command(folder: Path, port: int) -> Sequence[str]:
     if find_spec("iotcore") is not None:
         path = folder / "rumqttd.toml"
         _write(path, rumqttd_toml(port))
-        return [sys.executable, "-c", _RUMQTTD, str(path)]
+        return [sys.executable, "-c", RUMQTTD, str(path)]
     raise BrokerError(
         "no broker to embed: apt install mosquitto, or pip install 'devicemesh[broker]', or set mqtt.url"
     )
@@ -136,38 +139,71 @@ def _write(path: Path, text: str) -> None:
     path.chmod(0o600)
 
 
-async def _start(command: Sequence[str], folder: Path, port: int) -> asyncio.subprocess.Process:
-    """Run the broker until it takes connections."""
-    path = folder / "broker.log"
-    if path.exists() and path.stat().st_size > _LOG_BYTES:
-        path.replace(folder / "broker.log.1")
-    with path.open("ab") as output:
-        child = await asyncio.create_subprocess_exec(
-            "/bin/sh",
-            "-c",
-            _LEASH,
-            "devicemesh-broker",
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    try:
-        async with asyncio.timeout(START_S):
-            while not await _answers(port):
-                if child.returncode is not None:
-                    raise BrokerError(f"the broker {command[0]} does not start: see {path}")
-                await asyncio.sleep(_POLL_S)
-    except TimeoutError:
-        await _stop(child)
-        raise BrokerError(
-            f"the broker {command[0]} takes no connections on port {port}: see {path}"
-        ) from None
-    except BaseException:
-        await _stop(child)
-        raise
-    return child
+class _Child:
+    """The broker's process, on its leash."""
+
+    def __init__(self, command: Sequence[str], log_path: Path, port: int) -> None:
+        self._command, self._log, self._port = command, log_path, port
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Run it until it takes connections. Raises BrokerError."""
+        if self._log.exists() and self._log.stat().st_size > _LOG_BYTES:
+            self._log.replace(self._log.with_suffix(".log.1"))
+        with self._log.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *("/bin/sh", "-c", _LEASH, "devicemesh-broker", *self._command),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        reason = f"takes no connections on port {self._port}"
+        try:
+            async with asyncio.timeout(START_S):
+                while not await _answers(self._port):
+                    if self._process.returncode is not None:
+                        reason = "does not start"
+                        raise TimeoutError
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            await self.stop()
+            raise BrokerError(f"the broker {self._command[0]} {reason}: see {self._log}") from None
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """End it; its process group, if it does not listen."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.stdin is not None:
+            process.stdin.close()  # the leash
+        try:
+            async with asyncio.timeout(_STOP_S):
+                await process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+
+    async def keep(self) -> None:
+        """Start it again whenever it ends, for ever."""
+        delay_s = 0.2
+        loop = asyncio.get_running_loop()
+        while True:
+            started = loop.time()
+            if self._process is not None:
+                await self._process.wait()
+                log.error("the broker ended: starting it again")
+            delay_s = 0.2 if loop.time() - started > 60 else min(10.0, 2 * delay_s)
+            await self.stop()
+            await asyncio.sleep(delay_s)
+            try:
+                await self.start()
+            except (BrokerError, OSError) as error:
+                log.error("%s; next try in %.1f s", error, min(10.0, 2 * delay_s))
 
 
 async def _answers(port: int) -> bool:
@@ -177,32 +213,3 @@ async def _answers(port: int) -> bool:
         return False
     writer.close()
     return True
-
-
-async def _stop(child: asyncio.subprocess.Process) -> None:
-    if child.stdin is not None:
-        child.stdin.close()  # the leash
-    try:
-        async with asyncio.timeout(_STOP_S):
-            await child.wait()
-    except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        await child.wait()
-
-
-async def _keep(command: Sequence[str], folder: Path, port: int, child: asyncio.subprocess.Process) -> None:
-    """Start the broker again whenever it ends; stop it when cancelled."""
-    delay_s = 0.2
-    loop = asyncio.get_running_loop()
-    try:
-        while True:
-            started = loop.time()
-            await child.wait()
-            delay_s = 0.2 if loop.time() - started > 60 else min(10.0, 2 * delay_s)
-            log.error("the broker ended (%s): starting it again in %.1f s", child.returncode, delay_s)
-            await asyncio.sleep(delay_s)
-            with contextlib.suppress(BrokerError, OSError):
-                child = await _start(command, folder, port)
-    finally:
-        await _stop(child)

@@ -1,13 +1,18 @@
-"""Where the broker is and how to speak to it, read from the settings. Pure but for the files of TLS."""
+"""Where the broker is, how to speak to it, and in words why not."""
 
 from __future__ import annotations
 
+import socket
 import ssl
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
 from devicemesh.settings import MqttSettings
+
+CONNECT_S = 10.0
+"""Patience for TCP, for TLS, and for the broker's answer, each."""
+BROKE = "the connection broke"
 
 _SCHEMES: dict[str, tuple[Literal["tcp", "websockets"], bool, int]] = {
     "mqtt": ("tcp", False, 1883),
@@ -63,3 +68,26 @@ def tls_context(settings: MqttSettings) -> ssl.SSLContext:
     if settings.cert_file is not None:
         context.load_cert_chain(settings.cert_file, settings.key_file)
     return context
+
+
+def in_words(error: Exception, url: BrokerUrl | None) -> str:
+    """Say what an error means for a connection that was being made, or (url: None) that was up."""
+    where = str(url) if url else "the broker"
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"the certificate of {where} is not trusted: {error.verify_message}"
+        case ssl.SSLError():
+            return f"no TLS with {where}: {error.reason or error}"
+        case socket.gaierror():
+            return f"the host of {where} is unknown: {error.strerror}"
+        case ConnectionRefusedError():
+            return f"no broker listens on {where}"
+        case TimeoutError():
+            return f"no answer from {where} within {CONNECT_S:g} s"
+        case FileNotFoundError():
+            return f"{error.filename or 'a file of the TLS settings'} is missing"
+        case ConnectionResetError() | BrokenPipeError() if url is None:
+            return BROKE
+        case OSError():
+            return f"no connection to {where}: {error.strerror or error}"
+    return f"no connection to {where}: {error}"

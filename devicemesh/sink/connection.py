@@ -25,13 +25,10 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from devicemesh.settings import MqttSettings
-from devicemesh.sink.broker_url import BrokerUrl, tls_context
+from devicemesh.sink.broker_url import BROKE, CONNECT_S, BrokerUrl, in_words, tls_context
 from devicemesh.sink.packets import publish_packet, topic_field
 from devicemesh.sink.wire import PacketSocket, Stream
 
-CONNECT_S = 10.0
-"""Patience for TCP, for TLS, and for the broker's answer, each."""
-BROKE = "the connection broke"
 _CONGESTED_BYTES = 1 << 20
 _RECEIVE_MAXIMUM = 64  # messages to us that the broker may have under way
 _CODE_TAKEN_OVER = 0x8E
@@ -120,7 +117,7 @@ class Connection:
         try:
             client = await _in_thread(lambda: _connect(opening), lambda late: late.wire.close())
         except (OSError, ValueError) as error:
-            raise ConnectError(_in_words(error, opening)) from error
+            raise ConnectError(in_words(error, opening.url)) from error
         connection = cls(client, events, v5=opening.settings.version == "5")
         try:
             _tune(connection._descriptor, opening.settings.keepalive_s)
@@ -193,7 +190,7 @@ class Connection:
     def _on_readable(self) -> None:
         error = self._serve()
         if error is not None:
-            self._lost(_in_words(error, None))
+            self._lost(in_words(error, None))
             return
         self._events.readable()
         self._flush_soon()
@@ -233,7 +230,7 @@ class Connection:
             done = self._client.wire.flush()
         except OSError as error:
             self._serve()
-            self._lost(_in_words(error, None))
+            self._lost(in_words(error, None))
             return
         if done == self._writing:
             self._writing = not done
@@ -384,25 +381,3 @@ def _unpacked(message: paho.MQTTMessage) -> tuple[str, bytes, bool, bytes | None
         topic = ""
     correlation = getattr(message.properties, "CorrelationData", None)
     return topic, bytes(message.payload), message.retain, correlation
-
-
-def _in_words(error: Exception, opening: Opening | None) -> str:
-    where = str(opening.url) if opening else "the broker"
-    match error:
-        case ssl.SSLCertVerificationError():
-            return f"the certificate of {where} is not trusted: {error.verify_message}"
-        case ssl.SSLError():
-            return f"no TLS with {where}: {error.reason or error}"
-        case socket.gaierror():
-            return f"the host of {where} is unknown: {error.strerror}"
-        case ConnectionRefusedError():
-            return f"no broker listens on {where}"
-        case TimeoutError():
-            return f"no answer from {where} within {CONNECT_S:g} s"
-        case FileNotFoundError():
-            return f"{error.filename or 'a file of the TLS settings'} is missing"
-        case ConnectionResetError() | BrokenPipeError() if opening is None:
-            return BROKE
-        case OSError():
-            return f"no connection to {where}: {error.strerror or error}"
-    return f"no connection to {where}: {error}"

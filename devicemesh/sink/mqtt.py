@@ -13,9 +13,9 @@ from typing import Any, Self
 from devicemesh.aggregate import Record, encode_json
 from devicemesh.settings import MqttSettings, OutboxSettings
 from devicemesh.sink.base import Command, Sink, SinkStats
-from devicemesh.sink.broker_url import parse_url
+from devicemesh.sink.broker_url import BROKE, parse_url
 from devicemesh.sink.clock import Clock, SystemClock
-from devicemesh.sink.connection import BROKE, ConnectError, Connection, Events, Opening
+from devicemesh.sink.connection import ConnectError, Connection, Events, Opening
 from devicemesh.sink.folder import Folder
 from devicemesh.sink.inbox import Inbox
 from devicemesh.sink.outbox import Outbox

@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from devicemesh.sink import segment as fmt
 from devicemesh.sink.clock import Clock, SystemClock
@@ -27,10 +26,10 @@ from devicemesh.sink.durability import Durability, Record, Unsynced
 from devicemesh.sink.files import Files, SyncJob, TornError
 from devicemesh.sink.folder import FileSystem
 from devicemesh.sink.inspect import dump, verify
-from devicemesh.sink.replay import Reader, Segment, recover
+from devicemesh.sink.replay import Chunk, Reader, Segment, recover
 from devicemesh.sink.settled import Range, Settled
 from devicemesh.sink.tally import OutboxStats, Tally
-from devicemesh.sink.writer import Place, Writer
+from devicemesh.sink.writer import Appended, Place, Writer, batches
 
 __all__ = ["Appended", "Chunk", "Outbox", "OutboxStats", "Record", "SyncJob", "dump", "verify"]
 
@@ -39,24 +38,6 @@ _UNSYNCED_BYTES = 8 << 20  # kept in memory until durable
 _RANGES = 64  # settled ranges in a checkpoint; what is beyond them may be sent twice after a restart
 _RETRY_S = 1.0  # between attempts to write to a failing medium
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-class Appended(NamedTuple):
-    """Where records went: positions from `position` on, of which the first `stored` are on disk.
-
-    The others exist only in the caller's hands, who must settle them (`ack` or `drop`).
-    """
-
-    position: int
-    sample: int
-    stored: int
-
-
-class Chunk(NamedTuple):
-    """Records read, and the position to go on from."""
-
-    items: list[fmt.Item]
-    end: int
 
 
 class Outbox:
@@ -110,7 +91,7 @@ class Outbox:
             except OSError as error:  # still read and sent, but never claimed
                 self.sync_failures, self.last_error = self.sync_failures + 1, error
                 self._durability.disclaim(each.position, self._files.end(each, self._end)[0])
-        self._start_file()
+        self._persist(lambda: self._writer.start(self._end))
         with contextlib.suppress(OSError):
             self.sync()
             for each in self._files.segments[:-1]:
@@ -157,7 +138,7 @@ class Outbox:
         """
         (position, sample), stored = self._end, 0
         ok = self._clock.boottime() >= self._rest_until
-        for batch in _batches(records, self._frame_bytes):
+        for batch in batches(records, self._frame_bytes):
             samples = sum([each[1] for each in batch])
             self._tally.own.taken += samples
             ok = ok and self._store(batch, samples, contexts, None)
@@ -282,7 +263,7 @@ class Outbox:
             return
         now, active = self._clock.boottime(), self._files.active
         if active is not None and active.end > active.position and now - active.started > self._max_age_s / 8:
-            self._start_file()
+            self._persist(lambda: self._writer.start(self._end))
         while self._files.segments and now - self._files.segments[0].newest > self._max_age_s:
             if not self._drop_oldest("outbox_age"):
                 return
@@ -291,7 +272,7 @@ class Outbox:
         """With everything settled, begin anew and unlink the old file: it may never reach the medium."""
         active = self._files.active
         if active is not None and self._settled.position == self._next and active.size > above_bytes:
-            self._start_file()
+            self._persist(lambda: self._writer.start(self._end))
             self._reap()
 
     def checkpoint(self) -> None:
@@ -301,9 +282,6 @@ class Outbox:
         except OSError as error:
             self.write_failures, self.last_error = self.write_failures + 1, error
             self._files.retire()
-
-    def _start_file(self) -> bool:
-        return self._persist(lambda: self._writer.start(self._end))
 
     # -- durability
 
@@ -364,6 +342,7 @@ class Outbox:
         samples = sum([each[1] for each in records])
         if not self._store(records, samples, entry.contexts, (entry.position, entry.sample)):
             return False
+        self._durability.update_keep()  # before anything is settled, and with it unlinked
         self._settle((entry.position, entry.end, entry.sample, entry.sample + entry.samples))
         for offset, (old, _) in enumerate(live):
             self._on_moved(old, new + offset)
@@ -394,12 +373,9 @@ class Outbox:
         if high < end:
             yield high, end, max(first, last - (end - high)), last
 
-    # -- figures
-
     def stats(self) -> OutboxStats:
-        settled, tally = self._settled, self._tally
-        waiting = self.waiting
-        self._tally.close_books(settled.position, self._next)
+        settled, tally, waiting = self._settled, self._tally, self.waiting
+        tally.close_books(settled.position, self._next)
         return OutboxStats(
             taken=tally.own.taken,
             published=tally.own.published,
@@ -422,15 +398,3 @@ class Outbox:
             self.sync()
         finally:
             self._files.release()
-
-
-def _batches(records: Sequence[Record], limit: int) -> Iterator[Sequence[Record]]:
-    """Split what would make a frame of more than `limit` bytes."""
-    start = size = 0
-    for index, (_, _, body) in enumerate(records):
-        if size and size + len(body) > limit:
-            yield records[start:index]
-            start, size = index, 0
-        size += len(body)
-    if start < len(records):
-        yield records[start:] if start else records

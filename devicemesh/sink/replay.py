@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from typing import NamedTuple
 
 from devicemesh.sink import segment as fmt
 from devicemesh.sink.clock import Clock
@@ -100,9 +101,11 @@ def _samples(fs: Readable, segments: Sequence[Segment], starts: Sequence[fmt.Fra
         if first is not None and (first.position == each.position or before is None):
             each.sample = first.sample
         elif before is not None:
-            each.sample = before.sample
+            position, each.sample = before.position, before.sample
             for frame in frames(fs, before):
-                each.sample = max(each.sample, frame.sample + _count(frame))
+                if frame.kind == fmt.DATA and frame.position >= position:
+                    position, each.sample = frame.position + frame.records, frame.sample + _count(frame)
+            each.sample += max(0, each.position - position)  # unknown: a record counts as one
 
 
 def _tail(fs: Readable, found: Recovered) -> int:
@@ -144,6 +147,13 @@ def _ages(
         else:
             end_ns = ended.time_ns if ended is not None else last_ns or each.time_ns
             each.newest = now - max(0, wall - end_ns) / 1e9 if end_ns else now
+
+
+class Chunk(NamedTuple):
+    """Records read, and the position to go on from."""
+
+    items: list[fmt.Item]
+    end: int
 
 
 class Reader:

@@ -323,7 +323,10 @@ class Sender:
         self._tokens = min(RETAINED_PER_S / 5, self._tokens + (now - self._refilled) * RETAINED_PER_S)
         self._refilled = now
         while (
-            self._dirty and self._tokens >= 1 and len(self._under_way) < self._window and not link.congested
+            self._dirty
+            and self._tokens >= 1
+            and len(self._under_way) < self._full_window
+            and not link.congested
         ):
             topic = next(iter(self._dirty))
             payload = self._retained[topic]

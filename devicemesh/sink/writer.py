@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from devicemesh.sink import segment as fmt
 from devicemesh.sink.clock import Clock
@@ -14,6 +15,17 @@ Place = tuple[int, int]
 """Position and sample of the next record."""
 
 _CONTEXT_EVERY = 256 * 1024  # contexts are repeated: damage to one must not cost a whole file
+
+
+class Appended(NamedTuple):
+    """Where records went: positions from `position` on, of which the first `stored` are on disk.
+
+    The others exist only in the caller's hands, who must settle them (`ack` or `drop`).
+    """
+
+    position: int
+    sample: int
+    stored: int
 
 
 class Writer:
@@ -62,3 +74,15 @@ class Writer:
 
     def _pack(self, kind: int, body: bytes, place: Place, time_ns: int, count: int = 0) -> bytes:
         return fmt.pack(kind, body, count=count, position=place[0], sample=place[1], time_ns=time_ns)
+
+
+def batches(records: Sequence[Record], limit: int) -> Iterator[Sequence[Record]]:
+    """Split what would make a frame of more than `limit` bytes."""
+    start = size = 0
+    for index, (_, _, body) in enumerate(records):
+        if size and size + len(body) > limit:
+            yield records[start:index]
+            start, size = index, 0
+        size += len(body)
+    if start < len(records):
+        yield records[start:] if start else records

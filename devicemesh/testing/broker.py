@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
-from devicemesh.sink.broker import _RUMQTTD, find_mosquitto, rumqttd_toml
+from devicemesh.sink.broker import RUMQTTD, find_mosquitto, rumqttd_toml
 
 
 def free_port() -> int:
@@ -66,7 +66,11 @@ class RealBroker:
         """Start it, again if it was killed, and wait until it takes connections."""
         with (Path(self._folder.name) / "log").open("ab") as output:
             self._child = subprocess.Popen(
-                self._command(), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                self._command(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # rumqttd is a child of its child
             )
         deadline = time.monotonic() + timeout_s
         while True:
@@ -79,30 +83,31 @@ class RealBroker:
     def kill(self) -> None:
         """End it as a crash would."""
         if self._child is not None:
-            self._child.kill()
+            self._signal(signal.SIGKILL)
             self._child.wait()
             self._child = None
 
+    def _signal(self, number: int) -> None:
+        assert self._child is not None, "the broker is not running"
+        os.killpg(self._child.pid, number)
+
     def suspend(self) -> None:
         """Stop it without ending it: its port still takes connections, and nothing answers."""
-        assert self._child is not None
-        self._child.send_signal(signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        assert self._child is not None
-        self._child.send_signal(signal.SIGCONT)
+        self._signal(signal.SIGCONT)
 
     def reload(self) -> None:
         """Make mosquitto read its lists of users and rights again."""
-        assert self._child is not None
-        self._child.send_signal(signal.SIGHUP)
+        self._signal(signal.SIGHUP)
 
     def _command(self) -> list[str]:
         folder = Path(self._folder.name)
         if self.kind == "iotcore":
             path = folder / "rumqttd.toml"
             path.write_text(rumqttd_toml(self.port), encoding="utf-8")
-            return [sys.executable, "-c", _RUMQTTD, str(path)]
+            return [sys.executable, "-c", RUMQTTD, str(path)]
         listener = "" if "listener" in self._configuration else f"listener {self.port} 127.0.0.1\n"
         anonymous = "" if "allow_anonymous" in self._configuration else "allow_anonymous true\n"
         user = "user root\n" if os.geteuid() == 0 else ""  # else it could not read what tests prepare

@@ -58,7 +58,8 @@ MUTANTS = [
         "while segments and (segments[1].position if segments[1:] else self._next) <= limit:",
     ),
     Mutant("short write ignored", "files.py", "if written != len(data):", "if False:"),
-    Mutant("drop not counted", "outbox.py", "self._tally.dropped[policy] += fresh", "pass"),
+    Mutant("drop not counted", "tally.py", "        self.dropped[policy] += samples\n", ""),
+    Mutant("publish not counted", "tally.py", "        self.published += samples\n", ""),
     Mutant("missing head not taken as settled", "replay.py", "segments[0].position > found.acked", "False"),
     Mutant(
         "position not beyond an acknowledgement",
@@ -150,7 +151,7 @@ MUTANTS = [
     Mutant(
         "damaged starts lose their samples",
         "replay.py",
-        "each.sample = max(each.sample, frame.sample + _count(frame))",
+        "position, each.sample = frame.position + frame.records, frame.sample + _count(frame)",
         "pass",
     ),
     Mutant(

@@ -156,26 +156,67 @@ def test_records_of_a_failed_sync_are_written_anew(bench: Bench, conserved: Cons
     assert bodies(bench.cut())[-10:] == sent
 
 
-def test_a_copy_that_is_not_durable_does_not_shadow_its_original(bench: Bench) -> None:
-    """The folder's sync fails, the data's does not: the original may be all there is after a cut."""
-    outbox = bench.open()
-    sent = bench.put(10)
-    bench.disk.fail["folder"] = 1.0
-    bench.disk.fail["sync"] = 0.0
-    outbox.recycle(above_bytes=0)
-    outbox._files.retire()
-    bench.put(1)
+def test_a_copy_that_is_not_durable_does_not_shadow_its_original(one: Bench) -> None:
+    """The folder's sync fails, the data's does not: the originals may be all there is after a cut."""
+    outbox = one.open()
+    sent = one.put(10) + one.put(20)  # in two files, of which the folder has one only
+    originals = set(one.disk.names())
+    one.disk.fail["folder"] = 1.0
+    job = outbox.begin_sync()
+    assert job is not None
+    job.run()
+    assert not outbox.end_sync(job)
+    one.disk.fail.clear()
+    job = outbox.begin_sync()  # writes the copies, and never gets to prove them
+    assert job is not None
+    one.put(1)  # with it, what is settled would reach the page cache
+    outbox.checkpoint()
+    assert bodies(outbox)[:30] == sent
+    assert originals <= set(one.disk.names())
+    for name in set(one.disk.names()) - originals:
+        one.disk.damage(name, b"")  # the copies do not survive
+    assert set(sent) <= set(bodies(one.kill()))
+
+
+def test_an_acknowledgement_does_not_outrun_the_copies(one: Bench) -> None:
+    """As above, but of the files with copies only the last acknowledgement survives."""
+    outbox = one.open()
+    sent = one.put(10) + one.put(20)
+    one.disk.fail["folder"] = 1.0
     job = outbox.begin_sync()
     assert job is not None
     job.run()
     outbox.end_sync(job)
-    outbox.begin_sync()  # writes the copies, and never gets to prove them
-    bench.put(1)  # with it, an acknowledgement reaches the page cache
+    one.disk.fail.clear()
+    outbox.begin_sync()
     outbox.checkpoint()
-    assert set(sent) <= set(bodies(bench.kill()))
-    bench.disk._replay(1 << 30)
-    again = bodies(bench.cut())
-    assert set(sent) <= set(again)
+    newest = one.disk.names()[-1]
+    data = one.disk.read(newest, 0, 1 << 20)
+    last = data.rindex(b"DMA\x01")
+    one.disk.damage(newest, bytes(last) + data[last:])
+    assert set(sent) <= set(bodies(one.kill()))
+
+
+def test_originals_go_once_their_copies_are_durable(one: Bench) -> None:
+    outbox = one.open()
+    one.put(30)
+    originals = set(one.disk.names())
+    one.disk.fail["sync"] = 1.0
+    job = outbox.begin_sync()
+    assert job is not None
+    job.run()
+    outbox.end_sync(job)
+    one.disk.fail.clear()
+    outbox.sync()
+    assert not originals & set(one.disk.names())
+
+
+def test_acknowledgements_ride_with_the_next_records(one: Bench, drain: Drain) -> None:
+    one.open()
+    sent = one.put(5)
+    one.acknowledge(3)
+    sent += one.put(1)
+    assert drain(one.kill()) == sent[3:]
 
 
 def test_a_dying_medium_is_not_filled_with_copies(one: Bench, conserved: Conserved) -> None:
@@ -203,6 +244,20 @@ def test_a_sync_claims_only_what_was_there_when_it_began(bench: Bench) -> None:
     outbox.sync()
     assert outbox.durable == 43
     assert bodies(bench.cut()) == sent + more
+
+
+def test_what_is_written_during_a_sync_waits_for_the_next(bench: Bench) -> None:
+    outbox = bench.open()
+    bench.put(1)
+    job = outbox.begin_sync()
+    assert job is not None
+    job.run()
+    more = bench.put(2)  # into the same file
+    outbox.end_sync(job)
+    bench.put(60)  # on to other files: the first one is closed to writing
+    outbox.sync()
+    assert outbox.durable == 63
+    assert bodies(bench.cut())[1:3] == more
 
 
 def test_a_file_unlinked_during_its_sync_is_closed_after_it(one: Bench) -> None:
@@ -527,6 +582,33 @@ def test_damage_is_counted_in_samples(one: Bench, drain: Drain) -> None:
     assert len(drain(outbox)) == 2
     assert outbox.stats().dropped["corrupt"] == 14
     assert outbox.stats().published == 11
+
+
+def test_samples_are_counted_across_files_with_damaged_starts(one: Bench, drain: Drain) -> None:
+    one.open()
+    one.put(120)  # five files
+    one.disk.kill()
+    for name in one.disk.names()[1:3]:
+        one.disk.damage(name, b"")
+    outbox = one.open()
+    assert len(drain(outbox)) == 120 - 56
+    stats = outbox.stats().recovered
+    assert (stats.published, stats.dropped["corrupt"]) == (3 * (120 - 56), 3 * 56)
+
+
+def test_of_a_lost_end_only_the_records_are_known(one: Bench, drain: Drain) -> None:
+    one.open()
+    one.put(80)
+    one.disk.kill()
+    names = one.disk.names()
+    assert [int(name[:16], 16) for name in names] == [0, 28, 56]
+    for name in names[1:]:
+        one.disk.damage(name, b"")
+    outbox = one.open()
+    assert outbox.next == 56
+    drain(outbox)
+    stats = outbox.stats().recovered
+    assert (stats.published, stats.dropped["corrupt"]) == (3 * 28, 28)
 
 
 def test_a_damaged_context_is_found_elsewhere_in_the_file(one: Bench, drain: Drain) -> None:
