@@ -87,12 +87,14 @@ async def running(
 
 
 def read_redirects(home: Path) -> dict[str, str]:
-    """Where `devicemesh sim` serves the declared links."""
+    """Where `devicemesh sim` serves the declared links; exits when none runs."""
     try:
-        found: dict[str, str] = json.loads((home / "sim.json").read_text())["addresses"]
-    except FileNotFoundError:
+        found = json.loads((home / "sim.json").read_text())
+        os.kill(found["pid"], 0)
+    except (FileNotFoundError, ProcessLookupError):
         fail("no simulator runs on this home", NOT_REACHABLE, "devicemesh sim -f DIR")
-    return found
+    addresses: dict[str, str] = found["addresses"]
+    return addresses
 
 
 async def until_stopped() -> None:

@@ -192,6 +192,8 @@ def test_crds_cover_the_installed_mappers(dm: Invoke) -> None:
 
     found = {d["spec"]["names"]["kind"]: d for d in yaml.safe_load_all(dm("crd").stdout)}
     schema = found["Device"]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    kept = Path(__file__).parent.parent.parent / "crds/devicemesh.io.yaml"
+    assert kept.read_text() == dm("crd").stdout, "run: devicemesh crd > crds/devicemesh.io.yaml"
     modbus = schema["spec"]["properties"]["endpoint"]["properties"]["modbus"]
     assert {"host", "unit", "serial"} <= modbus["properties"].keys()
     assert "$ref" not in json.dumps(found)
