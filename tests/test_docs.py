@@ -1,9 +1,15 @@
 """Docs are held against the code."""
 
+import re
 from pathlib import Path
 
+import yaml
+
+from devicemesh import plugins
 from devicemesh.cli.main import COMMANDS
+from devicemesh.settings import Settings
 from devicemesh.spec.codes import CODES
+from devicemesh.spec.manifest import load
 
 ROOT = Path(__file__).parent.parent
 
@@ -24,8 +30,6 @@ def test_the_folders_named_in_the_architecture_exist() -> None:
 
 
 def test_links_of_the_readme_lead_somewhere() -> None:
-    import re
-
     for file in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
             if "://" not in target:
@@ -33,8 +37,28 @@ def test_links_of_the_readme_lead_somewhere() -> None:
 
 
 def test_commands_named_in_the_docs_exist() -> None:
-    import re
-
     for file in (ROOT / "README.md", ROOT / "simulators/README.md", *(ROOT / "docs").glob("*.md")):
         for command in re.findall(r"(?:^|`)devicemesh(?: --home \S+)? ([a-z]+)", file.read_text(), re.M):
             assert command in COMMANDS, f"{file.name}: devicemesh {command}"
+
+
+def test_the_device_of_the_readme_is_a_good_one_in_ten_lines() -> None:
+    text = (ROOT / "README.md").read_text()
+    manifest = text.split("```yaml\n")[1].split("```")[0]
+    assert len(manifest.splitlines()) <= 10
+    found = load({"README.md": manifest}, plugins.load().protocols(), lambda namespace, name: None)
+    assert found.problems == []
+    assert [r.kind for r in found.resources] == ["DeviceModel", "Device"]
+
+
+def test_settings_shown_in_the_docs_are_settings() -> None:
+    text = (ROOT / "docs/operate.md").read_text()
+    shown = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+    settings = Settings.model_validate(shown)
+    assert settings.mqtt.username == "gateway-7"
+
+
+def test_metrics_named_in_the_docs_exist() -> None:
+    code = (ROOT / "devicemesh/api/metrics.py").read_text()
+    for name in re.findall(r"devicemesh_([a-z_]+)", (ROOT / "docs/operate.md").read_text()):
+        assert f"{name.removesuffix('_total')}" in code, name

@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import json
 import logging
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,7 +151,8 @@ async def _show(runtime: Runtime, settings: Any, broker: str, api: str | None, s
     first = next(
         iter(sorted(d.name.partition("/")[2] for d in runtime.supervisor.devices.values())), "pump-1"
     )
-    tail = f"devicemesh --home {settings.home} fault {first} unplug"
+    program = "devicemesh" if shutil.which("devicemesh") else sys.argv[0]
+    tail = f"{program} --home {settings.home} fault {first} unplug"
     stop = asyncio.create_task(until_stopped())
     timer = asyncio.create_task(asyncio.sleep(seconds)) if seconds is not None else None
     ends = {stop, timer} if timer else {stop}
@@ -165,21 +168,16 @@ async def _show(runtime: Runtime, settings: Any, broker: str, api: str | None, s
 
 
 class Rates:
-    """Samples a second of every device, over the last few seconds."""
+    """Samples a second of every property, over the last ten seconds."""
 
     def __init__(self) -> None:
-        self._last: dict[str, tuple[float, int]] = {}
-        self._rates: dict[str, float] = {}
+        self._seen: dict[str, deque[tuple[float, int]]] = {}
 
     def update(self, name: str, count: int, now: float) -> float:
-        before = self._last.get(name)
-        if before is None:
-            self._last[name] = (now, count)
-            return 0.0
-        if now - before[0] >= 1.0:
-            self._rates[name] = (count - before[1]) / (now - before[0])
-            self._last[name] = (now, count)
-        return self._rates.get(name, 0.0)
+        seen = self._seen.setdefault(name, deque(maxlen=20))  # two looks a second
+        seen.append((now, count))
+        (since, before), took = seen[0], now - seen[0][0]
+        return (count - before) / took if took > 0.4 and since < now else 0.0
 
 
 def _rows(runtime: Runtime, rates: Rates) -> Iterator[tuple[str, ...]]:
@@ -256,12 +254,12 @@ def _table(rows: list[tuple[str, ...]], room: int) -> Table:
 
 
 async def _plain(runtime: Runtime, ends: set[Any]) -> None:
-    """No terminal: the table once a few seconds in, then a line of counts each 5 s."""
+    """No terminal: the table once, then a line of counts, each 5 s apart."""
     from devicemesh.cli.common import table
 
     rates = Rates()
     list(_rows(runtime, rates))
-    done, _ = await asyncio.wait(ends, timeout=2.5, return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait(ends, timeout=5.0, return_when=asyncio.FIRST_COMPLETED)
     click.echo(table([(title, 0) for title in TITLES], list(_rows(runtime, rates))), err=True)
     while not done:
         done, _ = await asyncio.wait(ends, timeout=5.0, return_when=asyncio.FIRST_COMPLETED)
