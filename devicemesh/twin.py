@@ -167,13 +167,18 @@ def connected(reported: Sequence[Reported], link_up: bool, why: tuple[str, str] 
 
 
 def degraded(reported: Mapping[str, Reported], why: Mapping[str, str]) -> Condition:
-    """The Degraded condition: it answers, but some of its values are bad."""
+    """The Degraded condition: it answers, but some of its values are bad. Equal reasons are said once."""
     bad = [name for name, r in reported.items() if not r.good and r.quality != Quality.PENDING]
     if not bad:
         return Condition("Degraded", "False", "AllGood", "")
-    details = "; ".join(f"{name}: {why.get(name) or reported[name].quality.word}" for name in bad[:5])
-    more = f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
-    return Condition("Degraded", "True", "BadValues", details + more)
+    reasons: dict[str, list[str]] = {}
+    for name in bad:
+        reasons.setdefault(why.get(name) or reported[name].quality.word, []).append(name)
+    details = [
+        f"{', '.join(names[:5])}{' ...' if len(names) > 5 else ''}: {r}" for r, names in reasons.items()
+    ]
+    more = f"; and {len(details) - 5} more reasons" if len(details) > 5 else ""
+    return Condition("Degraded", "True", "BadValues", "; ".join(details[:5]) + more)
 
 
 def ready(model: Condition, link: Condition, health: Condition) -> Condition:

@@ -49,7 +49,8 @@ def conditions(device: RunningDevice, aggregator: Aggregator, snapshot: Snapshot
         reported = device.reported(aggregator)
         readable = {n: r for n, r in reported.items() if device.specs[n].access != "WriteOnly"}
         link = connected(list(readable.values()), device.link_up, device.trouble)
-        health = degraded(readable, device.point_trouble)
+        silent = Condition("Degraded", "Unknown", "NotConnected", "")
+        health = silent if link.status == "False" else degraded(readable, device.point_trouble)
     applied = desired_applied(
         device.specs, device.bound.desired, reported, device.attempts, connected=link.status == "True"
     )
@@ -97,12 +98,13 @@ def _tally(device: RunningDevice) -> str:
 class _Memory:
     """What was written last for one device."""
 
-    __slots__ = ("conditions", "next_s", "properties")
+    __slots__ = ("conditions", "next_s", "properties", "seen_ns")
 
     def __init__(self) -> None:
         self.conditions: list[dict[str, Any]] = []
         self.properties = 0  # a hash: the values are in the store
         self.next_s = 0.0
+        self.seen_ns = 0  # the newest good reading
 
 
 class Reporter:
@@ -148,6 +150,7 @@ class Reporter:
             now + self._interval_s - (now - phase(device.name, self._interval_s)) % self._interval_s
         )
         snapshot = self._aggregator.snapshot(device.column)
+        memory.seen_ns = max(memory.seen_ns, snapshot.newest_ns)
         changed = self._transition(key, memory, conditions(device, self._aggregator, snapshot))
         values, reported = properties(device, snapshot)
         if not changed and hash(values) == memory.properties:
@@ -156,7 +159,7 @@ class Reporter:
         patches[key] = {
             "observedGeneration": device.bound.generation,
             "conditions": memory.conditions,
-            "lastSeen": stamp(snapshot.newest_ns) if snapshot.newest_ns else None,
+            "lastSeen": stamp(memory.seen_ns) if memory.seen_ns else None,
             "desired": _tally(device),
             "properties": values,
         }

@@ -99,6 +99,8 @@ def test_a_silent_device_marks_only_itself(play: Play) -> None:
             await world.ready(one, "NoAnswer")
             assert (await world.condition(one, "Connected"))["message"] == "no answer from h1 unit 1"
             assert (await world.condition(two, "Ready"))["status"] == "True"
+            assert (await world.condition(one, "Degraded"))["reason"] == "NotConnected"
+            assert (await world.status(one))["lastSeen"] is not None, "when it was last heard of"
             world.mapper.silent.clear()
             await world.ready(one)
 

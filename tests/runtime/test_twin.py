@@ -108,6 +108,8 @@ def test_connected_and_ready_in_words() -> None:
     model = Condition("ModelResolved", "True", "Resolved", "")
     health = degraded({"a": Reported(None, 5, Quality.REFUSED)}, {"a": "exception 4"})
     assert health.message == "a: exception 4"
+    refused = {name: Reported(None, 5, Quality.REFUSED) for name in "abcdefg"}
+    assert degraded(refused, dict.fromkeys("abcdefg", "busy")).message == "a, b, c, d, e ...: busy"
     up = connected(list(GOOD.values()), True, None)
     assert ready(model, up, health).reason == "Degraded"
     assert ready(model, link, health).message == why[1]
