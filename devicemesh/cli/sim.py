@@ -10,7 +10,6 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +67,7 @@ def simulated(files: Sequence[Path]) -> dict[str, list[Any]]:
 def _with_files(bound: Any, declared: Any, folders: Mapping[Any, Path]) -> dict[str, Property]:
     """The properties; a recording lies beside the file that names it, the model's or the device's."""
     overridden = {p["name"] for p in declared.body["spec"].get("properties", ()) if p.get("simulation")}
-    model = replace(bound.key, kind="DeviceModel", name=declared.body["spec"]["modelRef"]["name"])
+    model = bound.key._replace(kind="DeviceModel", name=declared.body["spec"]["modelRef"]["name"])
     out = {}
     for name, prop in bound.shape.specs.items():
         out[name] = prop
