@@ -86,7 +86,7 @@ def room(address: ModbusAddress, type_: ValueType) -> Room:
     if type_.is_integer:
         least, greatest = INTEGER_RANGES[type_]
         low, high = max(least, math.ceil(low)), min(greatest, math.floor(high))
-    return Room(low, high, whole=field.type.is_integer)
+    return Room(low, high, whole=field.type.is_integer, scaled=field.scaled)
 
 
 def _raw_range(field: Field) -> tuple[float, float]:

@@ -25,7 +25,8 @@ class Room:
 
     low: float = -math.inf
     high: float = math.inf
-    whole: bool = False  # an integer on the wire, possibly scaled
+    whole: bool = False  # an integer on the wire
+    scaled: bool = False  # that is multiplied, so that a fraction fits too
     length: int | None = None  # bytes of a text
     words: tuple[str, ...] = ()  # of an enum
 
@@ -263,4 +264,6 @@ def coerced(value: float, type_: ValueType, room: Room) -> float:
     if type_ == ValueType.BOOL:
         return value >= 0.5
     kept = min(room.high, max(room.low, value))
-    return round(kept) if type_.is_integer else float(kept)
+    if type_.is_integer or (room.whole and not room.scaled):
+        kept = round(kept)
+    return kept if type_.is_integer else float(kept)
