@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import json
 import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from devicemesh.cli.common import NOT_REACHABLE, PROBLEMS, WRONG_USE, fail, home_of, table
 from devicemesh.cli.edit import check, files_option, show_problems
+
+if TYPE_CHECKING:
+    from devicemesh.spec.device import Property
 
 SOCKET = "sim.sock"
 FILE = "sim.json"
@@ -37,7 +41,7 @@ def simulated(files: Sequence[Path]) -> dict[str, list[Any]]:
         Key(r.kind, r.namespace, r.name): Object(Key(r.kind, r.namespace, r.name), "", 1, 1, "", r.body, {})
         for r in found.resources
     }
-    folders = {Key(r.kind, r.namespace, r.name): Path(r.path).parent for r in found.resources}
+    folders = {Key(r.kind, r.namespace, r.name): Path(r.path).absolute().parent for r in found.resources}
     devices: dict[str, list[Any]] = {}
     slot = 0
     for key, declared in objects.items():
@@ -53,18 +57,72 @@ def simulated(files: Sequence[Path]) -> dict[str, list[Any]]:
                 key.device,
                 bound.endpoint,
                 points,
-                bound.shape.specs,
+                _with_files(bound, declared, folders),
                 folders[key],
             )
         )
     return devices
 
 
-def _prepare(home: Path) -> tuple[Path, Path]:
-    """The control socket's path, free, and that of the description."""
+def _with_files(bound: Any, declared: Any, folders: Mapping[Any, Path]) -> dict[str, Property]:
+    """The properties; a recording lies beside the file that names it, the model's or the device's."""
+    overridden = {p["name"] for p in declared.body["spec"].get("properties", ()) if p.get("simulation")}
+    model = bound.key._replace(kind="DeviceModel", name=declared.body["spec"]["modelRef"]["name"])
+    out = {}
+    for name, prop in bound.shape.specs.items():
+        out[name] = prop
+        if prop.simulation.file is not None and name not in overridden:
+            file = str(folders[model] / prop.simulation.file)
+            simulation = prop.simulation.model_copy(update={"file": file})
+            out[name] = prop.model_copy(update={"simulation": simulation})
+    return out
+
+
+def living(home: Path) -> dict[str, Any] | None:
+    """The description of the simulator that runs on a home: its `pid` and `addresses`; None: there is none.
+
+    What a killed one left behind does not count: only a living one takes a connection.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX) as control:
+            control.settimeout(5)
+            control.connect(str(home / SOCKET))
+        described: dict[str, Any] = json.loads((home / FILE).read_text())
+    except (OSError, ValueError):
+        return None
+    return described
+
+
+def _prepare(home: Path) -> None:
+    """A home without leftovers; exits where another simulator lives on it."""
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (home / SOCKET).unlink(missing_ok=True)
-    return home / SOCKET, home / FILE
+    if other := living(home):
+        message = f"a simulator (pid {other['pid']}) already runs on {home}"
+        fail(message, WRONG_USE, f"kill {other['pid']}, or devicemesh --home DIR sim -f DIR")
+    for left in (SOCKET, FILE):
+        (home / left).unlink(missing_ok=True)
+
+
+@contextlib.asynccontextmanager
+async def _controlled(
+    home: Path, owners: Mapping[str, Any], addresses: Mapping[str, str]
+) -> AsyncIterator[None]:
+    """Take faults over a socket in the home, and say there what is served; both go at the end."""
+    path, described = home / SOCKET, home / FILE
+    try:
+        server = await asyncio.start_unix_server(lambda r, w: _control(r, w, owners), path)
+    except OSError as error:
+        raise OSError(f"{path}: {error}") from error
+    try:
+        text = json.dumps({"pid": os.getpid(), "addresses": addresses}, indent=2)
+        partial = described.with_suffix(".new")
+        partial.write_text(text)
+        partial.replace(described)  # whoever waits for it reads it whole
+        yield
+    finally:
+        described.unlink(missing_ok=True)
+        server.close()
+        path.unlink(missing_ok=True)
 
 
 @contextlib.asynccontextmanager
@@ -74,6 +132,7 @@ async def serving(
     """Serve every device; yields declared link -> address. Faults are switched over a socket in the home."""
     from devicemesh import plugins
 
+    _prepare(home)
     simulators = plugins.load().simulators
     async with contextlib.AsyncExitStack() as stack:
         running = []
@@ -86,12 +145,7 @@ async def serving(
         owners = {
             d.name: one for one, declared in zip(running, devices.values(), strict=True) for d in declared
         }
-        path, described = _prepare(home)
-        server = await asyncio.start_unix_server(lambda r, w: _control(r, w, owners), path)
-        stack.callback(path.unlink, missing_ok=True)
-        stack.callback(server.close)
-        described.write_text(json.dumps({"pid": os.getpid(), "addresses": addresses}, indent=2))
-        stack.callback(described.unlink, missing_ok=True)
+        await stack.enter_async_context(_controlled(home, owners, addresses))
         yield addresses
 
 
@@ -99,11 +153,14 @@ async def _control(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, owners: Mapping[str, Any]
 ) -> None:
     """One line of JSON in, one out."""
+    from devicemesh.spec.words import suggest
+
     try:
         asked = json.loads(await reader.readline())
         owner = owners.get(asked["device"])
         if owner is None:
-            raise ValueError(f"no simulated device {asked['device']}")
+            near = suggest(asked["device"], owners) or f"there are {', '.join(sorted(owners)[:10])}"
+            raise ValueError(f"no simulated device {asked['device']}: {near}")
         answer = {"state": owner.fault(asked["device"], asked["fault"], asked["arguments"])}
     except (ValueError, KeyError, TypeError) as error:
         answer = {"error": str(error)}
@@ -122,24 +179,44 @@ def sim_command(ctx: click.Context, files: tuple[Path, ...], seed: int, host: st
     """Serve every declared device, simulated; `devicemesh run --simulated` speaks to them."""
     devices = simulated(files)
 
+    if not devices:
+        fail("no device is declared there", PROBLEMS, "devicemesh sim -f examples/factory")
+    if not _is_loopback(host):
+        click.echo(f"Warning: on {host} everybody who reaches this machine can read and write them", err=True)
+
     async def main() -> None:
         from devicemesh.cli.run import until_stopped
 
+        stopped = asyncio.create_task(until_stopped())
+        await asyncio.sleep(0)  # from here on a signal ends it in good order
         async with serving(devices, seed, host, home_of(ctx)) as addresses:
-            names: dict[str, list[str]] = {}
-            for protocol in devices.values():
-                for device in protocol:
-                    names.setdefault(device.endpoint.link(), []).append(device.name.partition("/")[2])
-            rows = [[link, address, ", ".join(names[link])] for link, address in addresses.items()]
-            click.echo(table((("DECLARED", 0), ("SERVED AT", 0), ("DEVICES", 1)), rows))
-            click.echo("Try: devicemesh run -f DIR --simulated · devicemesh fault DEVICE unplug", err=True)
-            sys.stdout.flush()
-            await until_stopped()
+            _show(devices, addresses)
+            await stopped
 
     try:
         asyncio.run(main())
-    except (ValueError, OSError) as error:
-        fail(f"{error}", PROBLEMS, "devicemesh validate -f DIR")
+    except ValueError as error:
+        fail(f"{error}", PROBLEMS, "devicemesh explain DeviceModel.spec.properties.simulation")
+    except OSError as error:
+        fail(f"{error}", NOT_REACHABLE, "ss -ltnup")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _show(devices: Mapping[str, Sequence[Any]], addresses: Mapping[str, str]) -> None:
+    names: dict[str, list[str]] = {}
+    for protocol in devices.values():
+        for device in protocol:
+            names.setdefault(device.endpoint.link(), []).append(device.name.partition("/")[2])
+    rows = [[link, address, ", ".join(names[link])] for link, address in addresses.items()]
+    click.echo(table((("DECLARED", 0), ("SERVED AT", 0), ("DEVICES", 1)), rows))
+    click.echo("Try: devicemesh run -f DIR --simulated · devicemesh fault DEVICE unplug", err=True)
+    sys.stdout.flush()
 
 
 @click.command("fault")

@@ -6,20 +6,17 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-FAULTS = {
-    "delay": "delay=500ms: every answer comes this late",
-    "drop": "drop=30: this percentage of the requests is not answered",
-    "exception": "exception=4: every request is answered with this exception code",
-    "disconnect": "disconnect: the connection is closed instead of an answer",
-    "garbage": "garbage=30: this percentage of the answers is random bytes",
-    "noise": "noise=5: numbers are off by up to this percentage",
-    "unplug": "unplug: silent, as if its cable were pulled",
-}
+from devicemesh.spec.values import duration_ns
+
+PLAIN = ("disconnect", "unplug", "heal")
+"""Those without a value; `heal` ends all faults."""
+VALUES = {"delay": "500ms", "drop": "30", "exception": "4", "garbage": "30", "noise": "5"}
+"""Those with a value, and the one that they have when none is given."""
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """The faults of one device now."""
+    """The faults of one unit now."""
 
     delay_s: float = 0.0
     drop: float = 0.0  # probability
@@ -29,60 +26,65 @@ class Faults:
     noise: float = 0.0  # relative
 
     def switched(self, fault: str, arguments: Mapping[str, str]) -> Faults:
-        """These faults and one more; `heal` ends all. Raises ValueError."""
-        argument = next(iter(arguments.values()), "")
-        if fault == "heal":
-            return Faults()
+        """These faults and one more; `arguments` holds its value, if it has one. Raises ValueError."""
+        given = next(iter(arguments.values()), None)
+        if fault in VALUES:
+            return self._set(fault, given or VALUES[fault])
+        if fault not in PLAIN:
+            raise ValueError(f"`{fault}` is no fault: {', '.join((*VALUES, *PLAIN))}")
+        if given is not None:
+            raise ValueError(f"`{fault}` takes no value")
         if fault == "unplug":
             return replace(self, drop=1.0)
-        if fault == "disconnect":
-            return replace(self, disconnect=True)
+        return Faults() if fault == "heal" else replace(self, disconnect=True)
+
+    def _set(self, fault: str, value: str) -> Faults:
         if fault == "delay":
-            return replace(self, delay_s=_seconds(argument or "500ms"))
+            return replace(self, delay_s=duration_ns(value) / 1e9)
         if fault == "exception":
-            code = int(_number(argument or "4", 255))
-            return replace(self, exception=code)
-        if fault in ("drop", "garbage", "noise"):
-            percent = _number(argument or "30", 100)
-            share = percent / 100
-            return replace(
-                self,
-                drop=share if fault == "drop" else self.drop,
-                garbage=share if fault == "garbage" else self.garbage,
-                noise=share if fault == "noise" else self.noise,
-            )
-        raise ValueError(f"`{fault}` is no fault: {', '.join(FAULTS)}, heal")
+            return replace(self, exception=_code(value))
+        share = _percent(value) / 100
+        if fault == "drop":
+            return replace(self, drop=share)
+        return replace(self, garbage=share) if fault == "garbage" else replace(self, noise=share)
 
     def words(self) -> str:
         """What is wrong now, for people."""
         parts = [
-            f"delay {self.delay_s * 1e3:.0f} ms" if self.delay_s else "",
-            "silent" if self.drop >= 1 else f"drops {self.drop:.0%}" if self.drop else "",
+            f"every answer {self.delay_s * 1e3:g} ms late" if self.delay_s else "",
+            self._dropping(),
             f"exception {self.exception}" if self.exception else "",
             "disconnects" if self.disconnect else "",
-            f"garbage {self.garbage:.0%}" if self.garbage else "",
-            f"noise {self.noise:.0%}" if self.noise else "",
+            f"{self.garbage * 100:g} % garbage" if self.garbage else "",
+            f"numbers off by up to {self.noise * 100:g} %" if self.noise else "",
         ]
-        return ", ".join(p for p in parts if p) or "healthy"
+        return ", ".join(part for part in parts if part) or "healthy"
+
+    def _dropping(self) -> str:
+        if self.drop >= 1:
+            return "silent"
+        return f"{self.drop * 100:g} % unanswered" if self.drop else ""
 
     def drops(self, rng: random.Random) -> bool:
-        return bool(self.drop) and rng.random() < self.drop
+        """Whether to leave this request without an answer."""
+        return self.drop > 0 and rng.random() < self.drop
 
     def garbles(self, rng: random.Random) -> bool:
-        return bool(self.garbage) and rng.random() < self.garbage
+        """Whether to answer this request with random bytes."""
+        return self.garbage > 0 and rng.random() < self.garbage
 
 
-def _seconds(text: str) -> float:
-    from devicemesh.spec.values import duration_ns
-
-    return duration_ns(text) / 1e9
-
-
-def _number(text: str, most: float) -> float:
+def _percent(text: str) -> float:
     try:
-        number = float(text)
+        percent = float(text.removesuffix("%"))
     except ValueError:
-        raise ValueError(f"{text!r} is not a number") from None
-    if not 0 <= number <= most:
-        raise ValueError(f"{text} is out of range: 0 to {most:g}")
-    return number
+        raise ValueError(f"{text!r} is not a percentage: 0 to 100") from None
+    if not 0 <= percent <= 100:
+        raise ValueError(f"{text} is not a percentage: 0 to 100")
+    return percent
+
+
+def _code(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 255:
+        raise ValueError(f"{text!r} is not an exception code: 1 to 255")
+    return int(text)
