@@ -88,10 +88,10 @@ async def running(
 
 def read_redirects(home: Path) -> dict[str, str]:
     """Where `devicemesh sim` serves the declared links; exits when none runs."""
-    try:
-        found = json.loads((home / "sim.json").read_text())
-        os.kill(found["pid"], 0)
-    except (FileNotFoundError, ProcessLookupError):
+    from devicemesh.cli.sim import living
+
+    found = living(home)
+    if found is None:
         fail("no simulator runs on this home", NOT_REACHABLE, "devicemesh sim -f DIR")
     addresses: dict[str, str] = found["addresses"]
     return addresses

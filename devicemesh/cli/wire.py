@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Awaitable
 from typing import Any, NoReturn, TypeVar
@@ -195,12 +194,11 @@ def _redirected(ctx: click.Context, one: Point[Any, Any]) -> Point[Any, Any]:
     import dataclasses
 
     from devicemesh.cli.common import home_of
+    from devicemesh.cli.sim import living
 
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        addresses = json.loads((home_of(ctx) / "sim.json").read_text())["addresses"]
-        if address := addresses.get(one.endpoint.link()):
-            return dataclasses.replace(one, endpoint=one.endpoint.redirect(address))
-    return one
+    found = living(home_of(ctx))
+    address = found["addresses"].get(one.endpoint.link()) if found else None
+    return dataclasses.replace(one, endpoint=one.endpoint.redirect(address)) if address else one
 
 
 @click.command("discover")
