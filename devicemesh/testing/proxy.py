@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from typing import Self
 
 
 class Proxy:
-    """Forwards to a port of 127.0.0.1, as an async context manager."""
+    """Forwards to a port of 127.0.0.1, as an async context manager; takes TLS off where it is given some."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.port = 0
         self.connections = 0  # accepted so far
         self._target_port = target_port
@@ -27,7 +29,7 @@ class Proxy:
         return f"mqtt://127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import shutil
+import ssl
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -409,6 +410,28 @@ def test_websockets(rig: Any, consumer: Any) -> None:
             await until(lambda: seen.bodies() == list(range(100)))
 
     with RealBroker("mosquitto", port=plain, configuration=configuration), consumer(plain, "#") as seen:
+        asyncio.run(scenario())
+
+
+@needs_mosquitto
+@pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
+def test_websockets_over_tls(rig: Any, authority: Path) -> None:
+    port, plain = free_port(), free_port()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority / "server.pem", authority / "server.key")
+
+    async def scenario() -> None:
+        async with Proxy(port, tls=context) as proxy:
+            url = f"wss://127.0.0.1:{proxy.port}"
+            async with rig.sink(url, ca_file=authority / "ca.pem") as sink:
+                await rig.up()
+                for _ in range(10):
+                    rig.put(10, size=5000)
+                    assert await sink.drain(10)
+                assert sink.stats().samples_published == 100
+
+    configuration = f"listener {port} 127.0.0.1\nprotocol websockets\nlistener {plain} 127.0.0.1"
+    with RealBroker("mosquitto", port=plain, configuration=configuration):
         asyncio.run(scenario())
 
 
