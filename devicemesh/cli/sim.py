@@ -153,14 +153,11 @@ async def _control(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, owners: Mapping[str, Any]
 ) -> None:
     """One line of JSON in, one out."""
-    from devicemesh.spec.words import suggest
-
     try:
         asked = json.loads(await reader.readline())
         owner = owners.get(asked["device"])
         if owner is None:
-            near = suggest(asked["device"], owners) or f"there are {', '.join(sorted(owners)[:10])}"
-            raise ValueError(f"no simulated device {asked['device']}: {near}")
+            raise ValueError(_unknown(asked["device"], sorted(owners)))
         answer = {"state": owner.fault(asked["device"], asked["fault"], asked["arguments"])}
     except (ValueError, KeyError, TypeError) as error:
         answer = {"error": str(error)}
@@ -168,6 +165,15 @@ async def _control(
     with contextlib.suppress(OSError):
         await writer.drain()
     writer.close()
+
+
+def _unknown(device: str, known: Sequence[str]) -> str:
+    from devicemesh.spec.words import suggest
+
+    namespace, _, name = device.partition("/")
+    near = suggest(name, [k.partition("/")[2] for k in known if k.startswith(f"{namespace}/")])
+    more = ", ..." if len(known) > 10 else ""
+    return f"no simulated device {device}: {near or 'there are ' + ', '.join(known[:10]) + more}"
 
 
 @click.command("sim")

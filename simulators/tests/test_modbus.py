@@ -102,7 +102,7 @@ def test_every_function_on_every_transport(with_client: Any, transport: str) -> 
         assert (await c.read_coils(3, count=2)).bits[:2] == [False, True]
         assert (await c.write_register(102, 7)).registers == [7]
         assert not (await c.write_registers(100, [0x42F6, 0xE979])).isError()
-        assert not (await c.mask_write_register(102, and_mask=0xFFFE, or_mask=0x0000)).isError()
+        assert not (await c.mask_write_register(address=102, and_mask=0xFFFE, or_mask=0x0000)).isError()
         assert (await c.read_holding_registers(100, count=3)).registers == [0x42F6, 0xE979, 6]
         both = await c.readwrite_registers(read_address=102, read_count=1, write_address=102, values=[9])
         assert both.registers == [9]
@@ -373,9 +373,13 @@ def test_what_can_not_be_served_is_said(declare: Any, serve: Any) -> None:
     assert said == "default/by-tcp and default/by-udp share 192.0.2.1:502, but not: transport tcp and udp"
 
 
+def open_files() -> set[str]:
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
+
+
 def test_leaving_closes_everything(declare: Any, serve: Any) -> None:
     async def main() -> None:
-        before = {path.name for path in Path("/proc/self/fd").iterdir()}
+        before = open_files()
         devices = [
             declare("tcp", PROPERTIES),
             declare("udp", PROPERTIES, host="192.0.2.2", transport="udp"),
@@ -393,7 +397,7 @@ def test_leaving_closes_everything(declare: Any, serve: Any) -> None:
         with contextlib.suppress(ConnectionResetError):
             await writer.wait_closed()
         await asyncio.sleep(0)
-        assert {path.name for path in Path("/proc/self/fd").iterdir()} == before
+        assert open_files() == before
 
     run(main())
 

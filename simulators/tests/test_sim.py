@@ -91,7 +91,7 @@ def test_one_a_home_and_a_killed_one_is_no_hindrance(tmp_path: Path, start: Star
 
 def test_a_wrong_fault_is_answered_with_what_was_meant(tmp_path: Path, start: Start) -> None:
     start(tmp_path, "-f", str(FACTORY))
-    assert "did you mean `default/pump-1`?" in dm(tmp_path, "fault", "pmp-1", "heal").stderr
+    assert "did you mean `pump-1`?" in dm(tmp_path, "fault", "pmp-1", "heal").stderr
     assert "there are default/meter-1" in dm(tmp_path, "fault", "x", "heal").stderr
     wrong = dm(tmp_path, "fault", "pump-1", "drop=lots")
     assert (wrong.returncode, wrong.stdout) == (1, "")
