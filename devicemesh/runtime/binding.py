@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from devicemesh.mapper import Address, Endpoint, Mapper, Point
 from devicemesh.spec.device import Command, Device, DeviceModel, DeviceSpec, Property
 from devicemesh.spec.values import ValueType, duration_ns
 from devicemesh.store.base import Key, Object
+
+log = logging.getLogger("devicemesh.binding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +111,18 @@ class Binder:
             return unbound("NoMapper", message)
         try:
             endpoint = mapper.endpoint_type.model_validate(raw)
+            link = (protocol, endpoint.link())
             declared, shape = self._model(model, mapper)
+            if strange := [p.name for p in spec.properties if p.name not in _names(declared)]:
+                message = f"model `{spec.model_ref.name}` has no property `{strange[0]}`"
+                return unbound("UnknownProperty", message)
             if spec.properties:
                 shape = Shape.of(_overridden(declared, shape.properties, spec, mapper))
         except ValidationError as error:
             return unbound("InvalidModel", _first(error))
+        except Exception as error:  # a bug in a mapper's model must not end the others
+            log.exception("device %s: unexpected error, a bug", device.key.device)
+            return unbound("InternalError", f"{type(error).__name__}: {error}")
         homeless = [p.name for p in declared.spec.properties if p.name not in shape.specs]
         if homeless:
             return unbound("NoAddress", f"{homeless[0]} has no {protocol} address")
@@ -123,7 +133,7 @@ class Binder:
             labels=device.labels,
             mapper=mapper,
             endpoint=endpoint,
-            link=(protocol, endpoint.link()),
+            link=link,
             shape=shape,
             desired={entry.name: entry.value for entry in spec.desired},
             commands={command.name: command for command in declared.spec.commands},
@@ -163,6 +173,10 @@ def _overridden(
         elif override.name in placed:
             out[override.name] = BoundProperty(prop, placed[override.name].address)
     return out
+
+
+def _names(model: DeviceModel) -> set[str]:
+    return {prop.name for prop in model.spec.properties}
 
 
 def _first(error: ValidationError) -> str:

@@ -98,11 +98,12 @@ def _tally(device: RunningDevice) -> str:
 class _Memory:
     """What was written last for one device."""
 
-    __slots__ = ("conditions", "next_s", "properties", "seen_ns")
+    __slots__ = ("conditions", "next_s", "properties", "seen_ns", "written")
 
     def __init__(self) -> None:
         self.conditions: list[dict[str, Any]] = []
         self.properties = 0  # a hash: the values are in the store
+        self.written = True  # whether the store has taken it
         self.next_s = 0.0
         self.seen_ns = 0  # the newest good reading
 
@@ -137,7 +138,9 @@ class Reporter:
             memory = self._memory.setdefault(stuck.key, _Memory())
             model = Condition("ModelResolved", "False", stuck.reason, stuck.message)
             found = [Condition("Ready", "False", stuck.reason, stuck.message), model]
-            if self._transition(stuck.key, memory, found):
+            if self._transition(stuck.key, memory, found) or (not memory.written and now >= memory.next_s):
+                self._due(memory, stuck.key, now)
+                memory.written = True
                 patches[stuck.key] = {"observedGeneration": stuck.generation, "conditions": memory.conditions}
         if patches:
             await self._write(patches)
@@ -146,15 +149,14 @@ class Reporter:
         self, device: RunningDevice, memory: _Memory, now: float, patches: dict[Key, dict[str, Any]]
     ) -> None:
         key = device.bound.key
-        memory.next_s = (
-            now + self._interval_s - (now - phase(device.name, self._interval_s)) % self._interval_s
-        )
+        self._due(memory, key, now)
         snapshot = self._aggregator.snapshot(device.column)
         memory.seen_ns = max(memory.seen_ns, snapshot.newest_ns)
         changed = self._transition(key, memory, conditions(device, self._aggregator, snapshot))
         values, reported = properties(device, snapshot)
-        if not changed and hash(values) == memory.properties:
+        if not changed and memory.written and hash(values) == memory.properties:
             return
+        memory.written = True
         memory.properties = hash(values)
         patches[key] = {
             "observedGeneration": device.bound.generation,
@@ -164,6 +166,11 @@ class Reporter:
             "properties": values,
         }
         self._sink.retain(device.name, "twin/reported", reported)
+
+    def _due(self, memory: _Memory, key: Key, now: float) -> None:
+        """When to look again: devices are spread over the interval."""
+        turn = (now - phase(key.device, self._interval_s)) % self._interval_s
+        memory.next_s = now + self._interval_s - turn
 
     def _transition(self, key: Key, memory: _Memory, found: list[Condition]) -> bool:
         """Bring the conditions up to date; True when one has changed."""
@@ -205,8 +212,8 @@ class Reporter:
         except StoreUnavailableError as error:
             self.writes["failed"] += len(patches)
             log.warning("status not written: %s", error)
-            for key in patches:  # say it again at the next turn
-                self._memory[key].properties = 0
+            for key in patches.keys() & self._memory.keys():  # say it again at the next turn
+                self._memory[key].written = False
 
     def forget(self, key: Key) -> None:
         """The device is gone: so are its retained topics."""

@@ -78,9 +78,14 @@ class Supervisor:
 
     async def _follow(self, store: Store, pipeline: Pipeline, reporter: Reporter) -> None:
         changed: set[Key] = set()
+        listed: set[Key] | None = set()  # until the first listing is through
         async with contextlib.aclosing(_settled(store.watch(("DeviceModel", "Device")))) as events:
             async for event in events:
                 if event is None:
+                    if listed is not None:  # what was deleted while nobody looked
+                        for gone in [self._objects.pop(key) for key in self._objects.keys() - listed]:
+                            changed |= self._affected(gone)
+                        listed = None
                     self._reconcile(changed, pipeline, reporter)
                     changed.clear()
                     self.synced.set()
@@ -92,6 +97,8 @@ class Supervisor:
                     self._objects.pop(found.key, None)
                 else:
                     self._objects[found.key] = found
+                    if listed is not None:
+                        listed.add(found.key)
                 changed |= self._affected(found)
 
     def _affected(self, found: Object) -> set[Key]:
@@ -112,7 +119,7 @@ class Supervisor:
             declared = self._objects.get(key)
             bound = self._binder.bind(declared, self._objects) if declared else None
             if isinstance(bound, BoundDevice):
-                touched |= self._run_device(self._redirected(bound))
+                touched |= self._run_device(self._redirected(bound), pipeline)
                 self.unbound.pop(key, None)
                 continue
             touched |= self._drop_device(key, pipeline)
@@ -132,7 +139,7 @@ class Supervisor:
         address = self._redirects.get(bound.link[1])
         return bound if address is None else bound.redirected(address)
 
-    def _run_device(self, bound: BoundDevice) -> set[tuple[str, str]]:
+    def _run_device(self, bound: BoundDevice, pipeline: Pipeline) -> set[tuple[str, str]]:
         """Take a device's declaration; returns the links that have to look at it."""
         running = self.devices.get(bound.key)
         if running is not None and running.bound.same_wire(bound):
@@ -149,8 +156,7 @@ class Supervisor:
             touched.add(running.bound.link)
             running.rebind(bound)
         before = dict(zip(running.names, running.column, strict=True))
-        for name in before.keys() - bound.properties.keys():
-            self._free(before[name])
+        self._free([before[name] for name in before.keys() - bound.properties.keys()], pipeline)
         running.names = bound.shape.names
         running.column = array(
             "I", [before[n] if n in before else self._slot(running) for n in running.names]
@@ -163,9 +169,7 @@ class Supervisor:
         running = self.devices.pop(key, None)
         if running is None:
             return set()
-        for slot in running.column:
-            self._free(slot)
-        pipeline.flush()  # its last records still need its name
+        self._free(running.column, pipeline)
         self._aggregator.forget(running.stream)
         del self._streams[running.stream]
         return {running.bound.link}
@@ -178,10 +182,14 @@ class Supervisor:
         self._owners.append(owner)
         return len(self._owners) - 1
 
-    def _free(self, slot: int) -> None:
-        self._aggregator.remove(slot)
-        self._owners[slot] = None
-        self._free_slots.append(slot)
+    def _free(self, slots: Sequence[int], pipeline: Pipeline) -> None:
+        for slot in slots:
+            self._aggregator.remove(slot)
+        if slots:
+            pipeline.flush()  # the last records, and alarms that end with it, still need the owner's name
+        for slot in slots:
+            self._owners[slot] = None
+            self._free_slots.append(slot)
 
     def _settle_link(
         self, name: tuple[str, str], devices: Sequence[RunningDevice], pipeline: Pipeline
