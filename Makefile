@@ -43,7 +43,7 @@ wheels: $(VENV)/.dev
 	ls -l dist
 
 sanitize: $(VENV)/.dev
-	bash tests/core/sanitize.sh
+	PYTHON=$(CURDIR)/$(BIN)/python sh tests/core/sanitize.sh
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/run.py
