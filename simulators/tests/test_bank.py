@@ -17,7 +17,7 @@ from devicemesh.spec.values import ValueType
 def register(name: str, offset: int, type_: str = "uint16", **more: Any) -> dict[str, Any]:
     """A writable holding register with a value; `modbus` and `access` override."""
     modbus = {"table": "holding", "offset": offset, **more.pop("modbus", {})}
-    simulation = {k: more.pop(k) for k in ("signal", "value", "low", "high", "period") if k in more}
+    simulation = {k: more.pop(k) for k in ("signal", "value", "low", "high", "period", "step") if k in more}
     base = {"name": name, "type": type_, "access": "ReadWrite", "address": {"modbus": modbus}}
     return {**base, "simulation": simulation, **more}
 
@@ -96,8 +96,7 @@ def test_half_a_written_float_keeps_its_other_half(bank: Made) -> None:
 
 
 def test_64_bits_arrive_exactly(bank: Made, clock: Any) -> None:
-    counter = register("n", 0, "uint64", signal="counter", period="1s", access="ReadOnly")
-    counter["simulation"]["step"] = 2**52 + 1
+    counter = register("n", 0, "uint64", signal="counter", step=2**52 + 1, period="1s", access="ReadOnly")
     unit = bank(counter)
     clock.seconds = 1001.5
     assert int.from_bytes(read(unit, 0, 4)) == 1001 * (2**52 + 1)
@@ -271,6 +270,16 @@ def test_values_do_not_depend_on_who_else_is_read(bank: Made, clock: Any) -> Non
     read(both, 0)
     clock.seconds = 1.0
     assert read(both, 1) == read(other, 1)
+
+
+def test_each_property_and_each_seed_goes_its_own_way(declare: Any) -> None:
+    walk = {"signal": "walk", "low": 0, "high": 60000, "period": "1ms", "step": 100}
+    seen = set()
+    for seed in "12":
+        unit = Bank(seed, lambda: 1.0)
+        unit.add(declare("device", [register("a", 0, **walk), register("b", 1, **walk)]))
+        seen |= set(struct.unpack(">2H", read(unit, 0, 2)))
+    assert len(seen) == 4
 
 
 def test_two_devices_of_one_unit_are_one(declare: Any) -> None:

@@ -128,9 +128,8 @@ class Bank:
         if any(cell.address == address and cell.prop.type == prop.type for cell in cells):
             return  # a second device of this unit: what it shares is there already
         holds = room(address, prop.type)
-        rng = random.Random(
-            f"{self._seed} {device.name} {prop.name}"
-        )  # of its own: who else is read is no matter
+        # each has chance of its own: what else is read, and when, is no matter
+        rng = random.Random(f"{self._seed} {device.name} {prop.name}")
         shape = signal(prop, holds, device.folder, rng)
         start = address.offset * (1 if address.is_bit else 2)
         cell = Cell(prop, address, holds, shape, start, b"")
