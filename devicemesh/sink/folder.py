@@ -31,7 +31,11 @@ class FileSystem(Readable, Protocol):
         ...
 
     def sync_name(self, name: str) -> None:
-        """The same for a file that is not open."""
+        """The same for a file of an earlier process, which is read from the medium from then on.
+
+        Should a sync of it have failed back then, this one would succeed all the same and leave in the cache
+        what is nowhere else.
+        """
         ...
 
     def sync_folder(self) -> None:
@@ -90,6 +94,7 @@ class Folder:
         descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._folder)
         try:
             os.fdatasync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
             os.close(descriptor)
 

@@ -85,7 +85,9 @@ class SimulatedDisk:
         self._sync(self._open[descriptor])
 
     def sync_name(self, name: str) -> None:
-        self._sync(self._named(name))
+        file = self._named(name)
+        self._sync(file)
+        self._evict(file)
 
     def sync_folder(self) -> None:
         self._maybe("folder", ".")
@@ -164,11 +166,14 @@ class SimulatedDisk:
             self.sick = True
             self._torn(file)
             if self._rng.random() < 0.5:  # the cache still has the pages, until memory runs short
-                file.data[:] = file.medium.ljust(len(file.data), b"\0")
+                self._evict(file)
             raise _error(errno.EIO, "")
         for sector in file.dirty:
             self._write_back(file, sector)
         file.dirty.clear()
+
+    def _evict(self, file: _File) -> None:
+        file.data[:] = file.medium.ljust(len(file.data), b"\0")
 
     def _replay(self, count: int) -> None:
         for name, file in self._journal[:count]:

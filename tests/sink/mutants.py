@@ -86,7 +86,7 @@ MUTANTS = [
     Mutant(
         "no epoch file at open",
         "outbox.py",
-        "        self._start_file()\n        with contextlib",
+        "        self._persist(lambda: self._writer.start(self._end))\n        with contextlib",
         "        with contextlib",
     ),
     Mutant("copies on and on", "durability.py", "elif entry.origin is None:", "elif True:"),

@@ -139,6 +139,20 @@ def test_a_file_is_never_synced_again_after_its_sync_failed(bench: Bench) -> Non
     assert set(bodies(outbox)) <= {*sent, b"000011" + b"." * 100}
 
 
+def test_the_next_process_claims_only_what_the_medium_has(bench: Bench) -> None:
+    """A sync that failed is forgotten with the process; syncing the file again would succeed."""
+    bench.open()
+    sent = bench.put(30)
+    bench.disk.fail["sync"] = 1.0
+    with pytest.raises(OSError):
+        bench.outbox.sync()
+    outbox = bench.kill()
+    assert outbox.durable == outbox.next
+    claimed = bodies(outbox)
+    assert set(claimed) <= set(sent)
+    assert bodies(bench.cut()) == claimed
+
+
 def test_records_of_a_failed_sync_are_written_anew(bench: Bench, conserved: Conserved) -> None:
     outbox = bench.open()
     sent = bench.put(10)
