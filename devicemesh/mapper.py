@@ -107,6 +107,14 @@ class Endpoint(Strict):
     def redirect(self, address: str) -> Self:
         """Return this endpoint at another address (`127.0.0.1:15020`, a pty's path), as simulators need."""
 
+    def conflict(self, other: Self) -> str | None:
+        """Say on what two endpoints of one link disagree ("baudrate 9600 and 19200"), or None.
+
+        Override it where an endpoint holds more of the link than its name: the manifest refuses devices
+        that disagree, and the runtime opens a link anew when this part of it is edited.
+        """
+        return None
+
 
 class Address(Strict):
     """Where a property lives on its peer. Frozen; subclass it with the protocol's fields."""

@@ -88,6 +88,17 @@ class RunningDevice:
             self.settle(name, attempt)
         return plan
 
+    def wants(self, name: str, value: Any) -> bool:
+        """Whether this is what is desired now."""
+        return name in self.bound.desired and self.bound.desired[name] == value
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing remains to be written or tried again."""
+        return all(
+            (a := self.attempts.get(n)) is not None and a.state != "failed" for n in self.bound.desired
+        )
+
     def settle(self, name: str, attempt: Attempt) -> None:
         """Note what became of a desired value."""
         self.attempts[name] = attempt

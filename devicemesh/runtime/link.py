@@ -6,23 +6,27 @@ import asyncio
 import logging
 import random
 import time
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from devicemesh.mapper import (
     AuthError,
     Batch,
     ConfigError,
+    Endpoint,
     LinkError,
     Mapper,
     MapperError,
+    Point,
     Quality,
     Readable,
     Reader,
     Session,
 )
+from devicemesh.runtime.binding import point
 from devicemesh.runtime.device import RunningDevice
 from devicemesh.runtime.pipeline import Pipeline
 from devicemesh.runtime.schedule import Schedule, first_due
@@ -32,6 +36,7 @@ from devicemesh.spec.values import duration_ns
 log = logging.getLogger("devicemesh.link")
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
+NOBODY = 0xFFFFFFFF  # a slot that is never given: the core counts its rows as dropped
 Owner = Callable[[int], tuple[RunningDevice, str] | None]
 """Whose slot it is: (device, property)."""
 LAG_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
@@ -78,8 +83,10 @@ class Link:
         self._rng = rng
         self._devices: dict[str, RunningDevice] = {}
         self._sick: set[str] = set()
+        self._asked: dict[int, Point[Any, Any]] = {}  # what the plan reads, by slot
         self._stale = True  # the plan does not fit the devices any more
         self._reopen = False
+        self._opened: Endpoint | None = None  # as the session was, or is being, opened
         self._tries = 0
         self._said: str | None = ""  # why it is down, as it was logged; None: up
         self._bug = ""  # the last unexpected error: its traceback is logged once
@@ -91,10 +98,9 @@ class Link:
 
     def configure(self, devices: Sequence[RunningDevice]) -> None:
         """Take the devices as they are declared now; the session stays unless the link itself changed."""
-        before = self._endpoint() if self._devices else None
         self._devices = {device.name: device for device in sorted(devices, key=lambda d: d.name)}
         self._sick &= self._devices.keys()
-        self._reopen = before is not None and bool(devices) and self._endpoint() != before
+        self._reopen = self._opened is not None and self._opened.conflict(self._endpoint()) is not None
         self._stale = True
         for device in devices:
             device.link_up = self.stats.up
@@ -111,10 +117,17 @@ class Link:
 
     async def run(self) -> None:
         """Until cancelled."""
+        try:
+            await self._keep_open()
+        finally:
+            self.writeback.fail("NoLink", "the device is gone, or the runtime stops")
+
+    async def _keep_open(self) -> None:
         while True:
-            self._reopen = False
+            self._reopen = self._stale = False
             try:
-                async with self._mapper.open(self._endpoint()) as session:
+                self._opened = self._endpoint()
+                async with self._mapper.open(self._opened) as session:
                     self._up()
                     await self._serve(session)
                 continue  # the link's declaration changed: open it again
@@ -127,7 +140,8 @@ class Link:
                     log.exception("link %s: unexpected error, a bug", self.label)
                 self._bug = repr(error)
                 self._down(error, "InternalError", self._backoff())
-            await self._sleep(self.stats.backoff_s or None)
+            if not self._stale:  # else it was declared anew meanwhile: try at once
+                await self._sleep(self.stats.backoff_s or None)
 
     def _backoff(self) -> float:
         self._tries += 1
@@ -182,8 +196,9 @@ class Link:
                 self._stale = False
                 schedule = self._plan(session)
             await self.writeback.run(session)
-            entry = schedule.peek()
-            now = loop.time()
+            entry, now = schedule.peek(), loop.time()
+            if self._reopen or self._stale or self.writeback.urgent:  # while it wrote
+                continue
             if entry is None or entry.due > now:
                 await self._sleep(None if entry is None else entry.due - now)
                 continue
@@ -197,6 +212,7 @@ class Link:
 
     def _plan(self, session: Session[Any, Any]) -> Schedule[Reader]:
         schedule: Schedule[Reader] = Schedule()
+        self._asked = {one.slot: one for device in self._devices.values() for one in device.points()}
         if not isinstance(session, Readable):
             return schedule
         classes: dict[int, list[Any]] = {}
@@ -211,6 +227,9 @@ class Link:
         return schedule
 
     def _take(self, batch: Batch) -> None:
+        if self._stale:  # declared anew since it was asked: a slot may be another's by now
+            meant = array("I", (s if self._is_meant(s) else NOBODY for s in batch.slot))
+            batch = replace(batch, slot=meant)
         self._pipeline.push(batch)
         if batch.error is None:
             self.stats.answers += 1
@@ -232,6 +251,11 @@ class Link:
                     device.dirty = True
                 device.trouble = (batch.error.reason, message)
                 self._sick.add(device.name)
+
+    def _is_meant(self, slot: int) -> bool:
+        """Whether a slot that was read still stands for what was asked."""
+        owned = self._owner(slot)
+        return owned is not None and point(owned[0].bound, owned[1], slot) == self._asked.get(slot)
 
     def _recovered(self, batch: Batch) -> None:
         for slot in batch.slot:

@@ -72,15 +72,16 @@ class Writeback:
             return
         self._look = False
         now_ns = time.time_ns()
-        for name in list(self._unsettled):
-            device_ = self._devices[name]
+        for name in sorted(self._unsettled):
+            device_ = self._devices.get(name)
+            if device_ is None:
+                continue  # removed while its neighbour was written
             writes_ = device_.plan_writes(self._pipeline.aggregator, now_ns).writes
             if writes_:
                 for prop, attempt in (await self._write(session, name, list(writes_.items()))).items():
-                    device_.settle(prop, attempt)
-            if all(
-                n in device_.attempts and device_.attempts[n].state != "failed" for n in device_.bound.desired
-            ):
+                    if device_.wants(prop, attempt.value):  # else it was edited meanwhile
+                        device_.settle(prop, attempt)
+            if device_.settled:
                 self._unsettled.discard(name)
 
     async def _write(
@@ -93,6 +94,9 @@ class Writeback:
         wanted = [Write(point(device.bound, n, device.slot(n)), v) for n, v in writes]
         started = time.monotonic()
         outcomes = await session.write(wanted)
+        if any(self._slot(name, one.point.name) != one.point.slot for one in wanted):
+            gone = "it was written, but declared otherwise meanwhile"
+            return {n: Attempt(v, "failed", time.time_ns(), "Redeclared", gone) for n, v in writes}
         done: dict[str, Attempt] = {}
         for (prop, value), outcome in zip(writes, outcomes, strict=True):
             done[prop] = attempt = self._attempt(device, prop, value, outcome)
@@ -104,6 +108,11 @@ class Writeback:
                 name, prop, text(value, unit), attempt.state, took_ms, attempt.message,
             )  # fmt: skip
         return done
+
+    def _slot(self, device: str, prop: str) -> int | None:
+        """The slot that a property has now; None where either is gone."""
+        found = self._devices.get(device)
+        return found.slot(prop) if found is not None and prop in found.specs else None
 
     def _attempt(self, device: RunningDevice, prop: str, value: Any, outcome: Outcome) -> Attempt:
         now_ns = time.time_ns()

@@ -1,12 +1,17 @@
 """Declarations that change under a running runtime, at the worst moment."""
 
 import asyncio
+import contextlib
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from devicemesh.mapper import ConfigError
+from devicemesh.sink.base import Command
 from devicemesh.store.base import StoreUnavailableError
+from devicemesh.testing.fake import FakeMapper, FakeSession
 
 Play = Callable[[Any], None]
 SPEED = {
@@ -141,5 +146,176 @@ def test_an_alarm_of_what_is_gone_is_cleared(play: Play) -> None:
             await world.store.delete(one)
             await world.until(lambda: _is(not world.runtime.supervisor.devices))
             assert world.runtime.alarms == {}
+
+    play(scene)
+
+
+def held(world: Any, monkeypatch: pytest.MonkeyPatch, method: str) -> tuple[asyncio.Event, asyncio.Event]:
+    """Make sessions stop before they end their next read or write: (it has begun, it may end)."""
+    begun, go = asyncio.Event(), asyncio.Event()
+    original = getattr(FakeSession, method)
+
+    async def slow(self: Any, *arguments: Any) -> Any:
+        result = await original(self, *arguments)
+        begun.set()
+        await go.wait()
+        return result
+
+    monkeypatch.setattr(FakeSession, method, slow)
+    return begun, go
+
+
+def test_an_answer_never_gets_the_name_of_a_property_that_took_its_slot(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(world: Any) -> None:
+        await world.model(SPEED, LEVEL)
+        await world.device("pump-1")
+        world.mapper.values |= {("h1", 1, "level"): 666.0, ("h1", 1, "other"): 1.0}
+        begun, go = held(world, monkeypatch, "_read_unit")
+        async with world.running():
+            await begun.wait()
+            await world.model(SPEED, {**LEVEL, "name": "other"})
+            await asyncio.sleep(1)
+            go.set()
+            await asyncio.sleep(1)
+        rows = [r["values"] for _, b in world.sink.published for r in json.loads(b)["rows"]]
+        assert {r["other"] for r in rows if "other" in r} == {1.0}
+        samples = world.runtime.samples()
+        assert samples["read"] == samples["published"] + sum(samples["dropped"].values())
+
+    play(scene)
+
+
+def test_the_newest_of_two_edits_is_written(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(world: Any) -> None:
+        await world.model(SPEED)
+        key = await world.device("pump-1")
+        async with world.running():
+            await world.ready(key)
+            begun, go = held(world, monkeypatch, "write")
+            await world.store.set_desired(key, {"speed": 1}, "cli")
+            await begun.wait()
+            await world.store.set_desired(key, {"speed": 2}, "cli")
+            await asyncio.sleep(1)
+            go.set()
+            await world.until(lambda: _is(world.mapper.written[-1][-1] == 2), 10)
+            await world.applied(key)
+        answers = [b["value"] for _, topic, b in world.sink.events if topic == "twin/desired/result"]
+        assert answers == [2]
+
+    play(scene)
+
+
+def test_an_edit_while_another_is_written_needs_no_poll_to_be_seen(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(world: Any) -> None:
+        await world.model({"name": "a", "access": "WriteOnly"}, {"name": "b", "access": "WriteOnly"})
+        key = await world.device("pump-1")
+        async with world.running():
+            await world.until(lambda: _is(bool(world.mapper.opened)))
+            begun, go = held(world, monkeypatch, "write")
+            await world.store.set_desired(key, {"a": 1}, "cli")
+            await begun.wait()
+            await world.store.set_desired(key, {"b": 2}, "cli")
+            await asyncio.sleep(1)
+            go.set()
+            await world.until(lambda: _is(len(world.mapper.written) == 2), 10)
+
+    play(scene)
+
+
+def test_a_device_deleted_while_it_is_written_costs_its_neighbour_nothing(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(world: Any) -> None:
+        await world.model(SPEED)
+        one, two = await world.device("pump-1", unit=1), await world.device("pump-2", unit=2)
+        async with world.running():
+            await world.ready(two)
+            begun, go = held(world, monkeypatch, "write")
+            await world.store.set_desired(one, {"speed": 1}, "cli")
+            await begun.wait()
+            await world.store.delete(one)
+            await world.until(lambda: _is(one not in world.runtime.supervisor.devices))
+            third = await world.device("pump-3", "h3")  # takes the slot
+            await world.ready(third)
+            go.set()
+            await asyncio.sleep(1)
+            await world.ready(two)
+            assert world.mapper.opened == ["h1", "h3"]
+            assert (
+                world.runtime.supervisor.devices[third].reported(world.runtime.aggregator)["speed"].value == 0
+            )
+
+    play(scene)
+
+
+def test_a_command_is_answered_when_its_device_goes(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(world: Any) -> None:
+        await world.model(SPEED, commands=[{"name": "stop", "writes": [{"property": "speed", "value": 0}]}])
+        key = await world.device("pump-1")
+        async with world.running():
+            await world.ready(key)
+            begun, _ = held(world, monkeypatch, "write")
+            asked = asyncio.create_task(
+                world.sink.handler(Command("command", "default/pump-1", "stop", None, "id-1"))
+            )
+            await begun.wait()
+            await world.store.delete(key)
+            async with asyncio.timeout(5):
+                await asked
+            assert [(t, b["state"]) for _, t, b in world.sink.events] == [("command/stop/result", "failed")]
+
+    play(scene)
+
+
+def test_an_edit_that_mends_a_declaration_while_it_fails_is_tried(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(world: Any) -> None:
+        await world.model(SPEED)
+        key = await world.device("pump-1", unit=99)
+        opening, opened = asyncio.Event(), FakeMapper.open
+
+        @contextlib.asynccontextmanager
+        async def slow(self: Any, endpoint: Any) -> Any:
+            opening.set()
+            await asyncio.sleep(1)
+            if endpoint.unit == 99:
+                raise ConfigError("there is no unit 99")
+            async with opened(self, endpoint) as session:
+                yield session
+
+        monkeypatch.setattr(FakeMapper, "open", slow)
+        async with world.running():
+            await opening.wait()
+            await world.device("pump-1", unit=1)
+            await world.ready(key, "Polling", 20)
+
+    play(scene)
+
+
+def test_a_link_is_opened_anew_when_its_own_part_is_edited_and_only_then(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(world: Any) -> None:
+        def conflict(self: Any, other: Any) -> str | None:
+            return "speeds" if (self.unit > 50) != (other.unit > 50) else None
+
+        monkeypatch.setattr(world.mapper.endpoint_type, "conflict", conflict)
+        await world.model(SPEED)
+        key = await world.device("pump-2", unit=2)
+        async with world.running():
+            await world.ready(key)
+            await world.ready(await world.device("pump-1", unit=1))
+            await world.device("pump-1", unit=3)
+            await asyncio.sleep(1)
+            assert world.mapper.opened == ["h1"]
+            await world.device("pump-1", unit=51)
+            await world.until(lambda: _is(len(world.mapper.opened) == 2), 5)
+            await asyncio.sleep(1)
+            assert world.mapper.opened == ["h1", "h1"]
 
     play(scene)
