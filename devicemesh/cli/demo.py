@@ -201,6 +201,18 @@ def _rows(runtime: Runtime, rates: Rates) -> Iterator[tuple[str, ...]]:
             )
 
 
+def _counts(runtime: Runtime) -> str:
+    """Where every sample is; what was left out on purpose goes by its reason."""
+    samples = runtime.samples()
+    reasons = ", ".join(f"{policy} {count:,}" for policy, count in samples["dropped"].items() if count)
+    parts = [
+        f"read {samples['read']:,} = published {samples['published']:,}",
+        f"dropped {sum(samples['dropped'].values()):,}" + (f" ({reasons})" if reasons else ""),
+        f"under way {samples['spooled'] + samples['pending']:,}",
+    ]
+    return " + ".join(parts)
+
+
 async def _live(runtime: Runtime, head: str, tries: list[str], ends: set[Any]) -> None:
     from rich.console import Console, Group
     from rich.live import Live
@@ -209,24 +221,19 @@ async def _live(runtime: Runtime, head: str, tries: list[str], ends: set[Any]) -
     console, rates = Console(), Rates()
 
     def view() -> Group:
-        samples = runtime.samples()
-        dropped = sum(samples["dropped"].values())
-        counts = (
-            f"read {samples['read']:,} = published {samples['published']:,} + dropped {dropped:,} + under way"
-        )
-        foot = [Text(f"{counts} {samples['spooled'] + samples['pending']:,}", style="dim")]
+        foot = [Text(_counts(runtime), style="dim")]
         foot += [Text(f"Try: {line}", style="cyan", overflow="fold") for line in tries]
         room = max(3, console.size.height - 4 - len(foot))
         return Group(
             Text(f"DeviceMesh  {head}", style="bold"), _table(list(_rows(runtime, rates)), room), *foot
         )
 
+    done: set[Any] = set()
     with Live(view(), console=console, auto_refresh=False, screen=True, vertical_overflow="crop") as live:
-        while True:
+        while not done:
             done, _ = await asyncio.wait(ends, timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
-            if done:
-                return
             live.update(view(), refresh=True)
+    click.echo(f"{_counts(runtime)}\nTry: devicemesh validate -f examples/factory", err=True)
 
 
 def _table(rows: list[tuple[str, ...]], room: int) -> Table:
@@ -263,5 +270,4 @@ async def _plain(runtime: Runtime, ends: set[Any]) -> None:
     click.echo(table([(title, 0) for title in TITLES], list(_rows(runtime, rates))), err=True)
     while not done:
         done, _ = await asyncio.wait(ends, timeout=5.0, return_when=asyncio.FIRST_COMPLETED)
-        samples = runtime.samples()
-        click.echo(json.dumps({**samples, "dropped": sum(samples["dropped"].values())}), err=True)
+        click.echo(_counts(runtime), err=True)

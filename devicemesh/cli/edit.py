@@ -112,7 +112,7 @@ def validate_command(ctx: click.Context, files: tuple[Path, ...], output: str | 
     else:
         count = len(found.resources)
         click.echo(
-            f"{count} resource{'s' if count != 1 else ''} in {len(found.sources)} files: no problems.",
+            f"{count} resource{'s' if count != 1 else ''} in {len(found.sources)} file(s): no problems.",
             err=True,
         )
 
@@ -221,7 +221,8 @@ def _parse_assignments(assignments: Sequence[str], model: DeviceModel) -> dict[s
         if not equals:
             fail(f"'{assignment}' sets nothing", WRONG_USE, "devicemesh set DEVICE property=value")
         if prop is None:
-            refused.append(f"there is no property `{name}` {suggest(name, properties)}".rstrip())
+            hint = suggest(name, properties)
+            refused.append(f"there is no property `{name}`{': ' if hint else ''}{hint}")
             continue
         try:
             value = None if text == "" else parse_value(text, prop)

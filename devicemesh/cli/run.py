@@ -53,7 +53,7 @@ def set_up_logging(level: str, form: str) -> None:
 
 @contextlib.asynccontextmanager
 async def running(
-    settings: Settings, redirects: Mapping[str, str]
+    settings: Settings, redirects: Mapping[str, str] | None
 ) -> AsyncIterator[tuple[Runtime, str, str | None]]:
     """Broker (when none is given), store, sink, runtime, HTTP; yields the runtime and both URLs."""
     from devicemesh import plugins
@@ -148,7 +148,7 @@ def run_command(
         fail(f"the settings are wrong: {error}", WRONG_USE, "devicemesh explain settings")
     if files:
         apply_files(settings.home, files)
-    redirects = read_redirects(settings.home) if simulated else {}
+    redirects = read_redirects(settings.home) if simulated else None
     run_guarded(_run(settings, redirects), settings)
 
 
@@ -207,12 +207,16 @@ def run_guarded(main: Any, settings: Settings) -> None:
         main.close()
 
 
-async def _run(settings: Settings, redirects: Mapping[str, str]) -> None:
+async def _run(settings: Settings, redirects: Mapping[str, str] | None) -> None:
     async with running(settings, redirects) as (runtime, broker, api):
         await runtime.supervisor.synced.wait()
         count = len(runtime.supervisor.devices)
         log.info(
-            "%d devices on %d links   broker %s   http %s", count, len(runtime.supervisor.links), broker, api
+            "%d devices on %d links   broker %s   http %s",
+            count,
+            len(runtime.supervisor.links),
+            broker,
+            api or "off",
         )
         await until_stopped()
         log.info("stopping: flushing what is under way")

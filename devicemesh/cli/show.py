@@ -158,6 +158,14 @@ def get_command(
         before = {key: _shown(one, kind) for key, one in now.items()}
 
 
+def _how_fresh(ctx: click.Context) -> None:
+    """Say so when nobody keeps what is shown up to date."""
+    from devicemesh.cli.about import running_pid
+
+    if running_pid(home_of(ctx)) is None:
+        click.echo("No runtime runs on this home: this is how it was.\nTry: devicemesh run", err=True)
+
+
 def _nothing(ctx: click.Context, kind: str) -> None:
     click.echo(f"No {kind}s in {home_of(ctx)}.\nTry: devicemesh apply -f DIR", err=True)
 
@@ -175,6 +183,7 @@ def _print_rows(ctx: click.Context, found: Iterable[Sequence[str | None]], not_r
     ]  # fmt: skip
     if rows:
         click.echo(table(DEVICE, rows, tint))
+        _how_fresh(ctx)
     else:
         _nothing(ctx, "Device")
 
@@ -219,6 +228,7 @@ def describe_command(ctx: click.Context, words: tuple[str, ...], namespace: str,
         emit(found.resource(), "yaml")
     else:
         click.echo("\n".join(describe_device(found, neighbours)))
+        _how_fresh(ctx)
 
 
 def describe_device(found: Object, others: Iterable[Object]) -> list[str]:

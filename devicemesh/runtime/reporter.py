@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from devicemesh.aggregate import Aggregator, Snapshot
+from devicemesh.mapper import Quality
 from devicemesh.runtime.binding import Unbound
 from devicemesh.runtime.device import RunningDevice
 from devicemesh.runtime.schedule import phase
@@ -26,6 +27,7 @@ from devicemesh.twin import Condition, connected, degraded, desired_applied, rea
 
 log = logging.getLogger("devicemesh.reporter")
 TICK_S = 0.1
+FIRST_S = 0.3
 MODEL_OK = Condition("ModelResolved", "True", "Resolved", "")
 
 
@@ -152,6 +154,8 @@ class Reporter:
         self._due(memory, key, now)
         snapshot = self._aggregator.snapshot(device.column)
         memory.seen_ns = max(memory.seen_ns, snapshot.newest_ns)
+        if Quality.PENDING in snapshot.qualities:
+            memory.next_s = min(memory.next_s, now + FIRST_S)  # its first values are waited for
         changed = self._transition(key, memory, conditions(device, self._aggregator, snapshot))
         values, reported = properties(device, snapshot)
         if not changed and memory.written and hash(values) == memory.properties:
@@ -195,6 +199,8 @@ class Reporter:
         head = fresh[0]
         state = {"True": "Ready", "False": "Offline", "Unknown": "Starting"}[head["status"]]
         state = "Degraded" if head["reason"] == "Degraded" else state
+        if before.get("Ready", {"status": "Unknown"})["status"] != head["status"]:
+            log.info("%s is %s%s", key.device, state, f": {head['message']}" if head["message"] else "")
         self.states[key] = (state, head["reason"])
         body = {
             "state": state,

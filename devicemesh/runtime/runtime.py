@@ -57,7 +57,7 @@ class Runtime:
         self.loop_lag_s = 0.0
         self.errors = 0  # tasks of ours that ended with an exception
         self.aggregator = Aggregator(sink.epoch)
-        self.supervisor = Supervisor(mappers, self.aggregator, redirects or {}, rng or random.Random())
+        self.supervisor = Supervisor(mappers, self.aggregator, redirects, rng or random.Random())
         self.pipeline = Pipeline(self.aggregator, sink, self.supervisor.describe, self._alarm)
         self.reporter = Reporter(store, sink, self.aggregator, settings.status_interval_s)
         self.commands = Commands(store, sink, self.supervisor)

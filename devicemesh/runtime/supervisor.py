@@ -32,7 +32,7 @@ class Supervisor:
         self,
         mappers: Mapping[str, Mapper[Any, Any]],
         aggregator: Aggregator,
-        redirects: Mapping[str, str],
+        redirects: Mapping[str, str] | None,
         rng: random.Random,
     ) -> None:
         self.devices: dict[Key, RunningDevice] = {}
@@ -42,7 +42,7 @@ class Supervisor:
         self.on_settled: Callable[[RunningDevice, str, Attempt], None] | None = None
         self._binder = Binder(mappers)
         self._aggregator = aggregator
-        self._redirects = redirects  # declared link -> the simulator that stands in for it
+        self._redirects = redirects  # declared link -> its simulator; None: real devices
         self._rng = rng
         self._objects: dict[Key, Object] = {}
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -117,9 +117,9 @@ class Supervisor:
         touched: set[tuple[str, str]] = set()
         for key in sorted(changed):
             declared = self._objects.get(key)
-            bound = self._binder.bind(declared, self._objects) if declared else None
+            bound = self._redirected(self._binder.bind(declared, self._objects)) if declared else None
             if isinstance(bound, BoundDevice):
-                touched |= self._run_device(self._redirected(bound), pipeline)
+                touched |= self._run_device(bound, pipeline)
                 self.unbound.pop(key, None)
                 continue
             touched |= self._drop_device(key, pipeline)
@@ -135,9 +135,15 @@ class Supervisor:
         for name, devices in sharing.items():
             self._settle_link(name, devices, pipeline)
 
-    def _redirected(self, bound: BoundDevice) -> BoundDevice:
+    def _redirected(self, bound: BoundDevice | Unbound) -> BoundDevice | Unbound:
+        """The device at its simulator. When simulated, nobody ever speaks to a real one."""
+        if self._redirects is None or isinstance(bound, Unbound):
+            return bound
         address = self._redirects.get(bound.link[1])
-        return bound if address is None else bound.redirected(address)
+        if address is not None:
+            return bound.redirected(address)
+        message = f"{bound.link[1]} is not simulated: start `devicemesh sim` again with this device"
+        return Unbound(bound.key, bound.generation, "NotSimulated", message)
 
     def _run_device(self, bound: BoundDevice, pipeline: Pipeline) -> set[tuple[str, str]]:
         """Take a device's declaration; returns the links that have to look at it."""

@@ -103,10 +103,11 @@ class Writeback:
             self.outcomes[attempt.state] = self.outcomes.get(attempt.state, 0) + 1
             took_ms = (time.monotonic() - started) * 1e3
             unit = device.specs[prop].unit
+            why = f": {attempt.message}" if attempt.message else ""
+            wanted_text = text(value, unit)
             log.info(
-                "write %s %s = %s: %s in %.0f ms %s",
-                name, prop, text(value, unit), attempt.state, took_ms, attempt.message,
-            )  # fmt: skip
+                "write %s %s = %s: %s in %.0f ms%s", name, prop, wanted_text, attempt.state, took_ms, why
+            )
         return done
 
     def _slot(self, device: str, prop: str) -> int | None:

@@ -107,15 +107,15 @@ class Simulation(Strict):
 
     signal: Literal["constant", "sine", "ramp", "walk", "square", "counter", "replay"] | None = None
     """The shape over time; by default one that suits the type and the range."""
-    value: float | str | bool | None = None
+    value: int | float | str | bool | None = None
     """For constant."""
-    low: float | None = None
+    low: int | float | None = None
     """The smallest value; by default the property's minimum."""
-    high: float | None = None
+    high: int | float | None = None
     """The greatest value; by default the property's maximum."""
     period: Interval = "60s"
     """For sine, ramp and square: one turn. For counter and walk: one step."""
-    step: float = 1
+    step: int | float = 1
     """For counter and walk: the (largest) change in a step."""
     noise: float = Field(default=0, ge=0)
     """Standard deviation of noise laid over the signal."""

@@ -174,7 +174,8 @@ def canonical(text: str) -> str:
     if meant := _AMBIGUOUS.get(text):
         raise ValueError(f"unit {text!r} has another meaning in UCUM: write {meant}")
     folded = {name.casefold(): name for name in _known()}
-    near = difflib.get_close_matches(text.casefold(), folded, 1, 0.6)
+    same_letters = [name for name in folded if sorted(name) == sorted(text.casefold())]
+    near = same_letters or difflib.get_close_matches(text.casefold(), folded, 1, 0.6)
     hint = f": did you mean `{folded[near[0]]}`?" if near else ": write its UCUM code, or 1 for none"
     raise ValueError(f"unit {text!r} is not known{hint}")
 
