@@ -29,6 +29,8 @@ log = logging.getLogger("devicemesh.sink")
 
 PATIENCE_S = 5.0
 """How long leaving the sink may take to send what waits."""
+FIRST_DELAY_S = 0.5
+"""Before the first try to connect again."""
 _TICK_S = 0.1
 _TEND_S = 1.0
 _SYNC_AFTER_S = {"strict": 0.0, "gentle": 1.0}  # what is unacknowledged for longer is made durable
@@ -39,15 +41,15 @@ _GOOD_SESSION_S = 5.0
 class Backoff:
     """Delays that double from 0.5 s to 30 s, with jitter, for ever."""
 
-    def __init__(self, random_: Callable[[], float] = random.random) -> None:
-        self._random, self._delay_s = random_, 0.5
+    def __init__(self) -> None:
+        self._delay_s = FIRST_DELAY_S
 
     def next(self) -> float:
         delay, self._delay_s = self._delay_s, min(30.0, 2 * self._delay_s)
-        return delay * (0.5 + self._random() / 2)
+        return delay * (0.5 + random.random() / 2)
 
     def reset(self) -> None:
-        self._delay_s = 0.5
+        self._delay_s = FIRST_DELAY_S
 
 
 class MqttSink(Sink):

@@ -12,7 +12,7 @@ import pytest
 from devicemesh.testing.broker import RealBroker
 from devicemesh.testing.proxy import Proxy
 
-SECONDS = float(os.environ.get("TORTURE_S", "4"))
+SECONDS = float(os.environ.get("TORTURE_S", "2.5"))
 STREAMS = 3
 
 
