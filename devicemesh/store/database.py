@@ -43,11 +43,14 @@ _TOMBSTONES = 10_000
 
 def _object(row: Sequence[Any]) -> Object:
     kind, namespace, name, uid, generation, version, created, body, status, properties, _ = row
-    whole = json.loads(status) if status else {}
-    if properties and properties != "null":
-        whole["properties"] = json.loads(properties)
     key = Key(kind, namespace, name)
-    return Object(key, uid, generation, version, created, json.loads(body), whole)
+    try:
+        whole = json.loads(status) if status else {}
+        if properties and properties != "null":
+            whole["properties"] = json.loads(properties)
+        return Object(key, uid, generation, version, created, json.loads(body), whole)
+    except ValueError as error:
+        raise StoreUnavailableError(f"{kind} `{name}` in the store is damaged: {error}") from error
 
 
 def _dumps(value: Any) -> str:
@@ -258,7 +261,10 @@ class Database:
 
     def data_version(self) -> int:
         """Changes whenever another connection has written: cheap enough to ask ten times a second."""
-        version: int = self._db.execute("PRAGMA data_version").fetchone()[0]
+        try:
+            version: int = self._db.execute("PRAGMA data_version").fetchone()[0]
+        except sqlite3.Error as error:
+            raise StoreUnavailableError(f"the store {self.path}: {error}") from error
         return version
 
     def changes(self, kinds: Sequence[str], since: int) -> Changes:

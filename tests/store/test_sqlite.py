@@ -75,3 +75,22 @@ def test_an_apply_is_all_or_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         store.apply([body("a"), {"kind": "Device", "metadata": {"name": "b"}}])
     assert store.list("Device") == []
+
+
+def test_a_damaged_row_is_an_error_with_its_name(tmp_path: Path) -> None:
+    store = Database(tmp_path / "store.db")
+    store.apply([body()])
+    raw = sqlite3.connect(tmp_path / "store.db")
+    raw.execute("UPDATE object SET body='{'")
+    raw.commit()
+    raw.close()
+    for ask in (lambda: store.list("Device"), lambda: store.changes(("Device",), -1)):
+        with pytest.raises(StoreUnavailableError, match="`pump-1`"):
+            ask()
+
+
+def test_a_watch_says_that_the_store_is_away(tmp_path: Path) -> None:
+    store = Database(tmp_path / "store.db")
+    store.close()
+    with pytest.raises(StoreUnavailableError):
+        store.data_version()
