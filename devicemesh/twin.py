@@ -64,6 +64,8 @@ class Condition:
 
 def same(wanted: Any, got: Any) -> bool:
     """Whether a device that says `got` holds `wanted`; floats are compared within float32's precision."""
+    if isinstance(wanted, int) and isinstance(got, int) and not isinstance(wanted, bool):
+        return wanted == got and not isinstance(got, bool)
     if isinstance(wanted, bool) or isinstance(got, bool):
         return wanted is got
     if isinstance(wanted, int | float) and isinstance(got, int | float):

@@ -55,6 +55,9 @@ class Commands:
             for prop, value in good.items():
                 self._answer(command, {"property": prop, **_failed(value, str(error))})
             return
+        for prop in [p for p, v in good.items() if v is None]:  # taken back: nothing is written
+            device.desired_ids.pop(prop, None)
+            self._answer(command, {"property": prop, "state": "applied", "value": None})
         for prop in unchanged:  # nothing will change: say how it stands
             attempt = device.attempts.get(prop)
             stands = outcome(attempt) if attempt else {"state": "waiting", "value": good[prop]}

@@ -332,6 +332,8 @@ def test_commands_over_the_sink(play: Play) -> None:
             assert (await ask("command", "stop", None))[0]["state"] == "applied"
             assert world.mapper.written[-1] == ("h1", 1, "speed", 0)
             assert (await ask("desired", "", {"speed": 77}))[0]["state"] == "applied"
+            back = await ask("desired", "", {"speed": None})
+            assert [(b["state"], b["value"], b["id"]) for b in back] == [("applied", None, "id-1")]
             assert (await ask("desired", "", {"speed": 9999}))[0]["state"] == "refused"
             assert (await ask("desired", "", {"__proto__": 1}))[0]["state"] == "refused"
             assert (await ask("desired", "", "text"))[0]["reason"] == "BadPayload"

@@ -113,3 +113,9 @@ def test_connected_and_ready_in_words() -> None:
     up = connected(list(GOOD.values()), True, None)
     assert ready(model, up, health).reason == "Degraded"
     assert ready(model, link, health).message == why[1]
+
+
+def test_integers_are_compared_exactly() -> None:
+    assert not same(10_000_001, 10_000_000)
+    assert not same((1 << 53) + 1, 1 << 53)
+    assert same(10_000_001, 10_000_001)
