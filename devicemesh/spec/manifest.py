@@ -95,6 +95,7 @@ def load(sources: Mapping[str, str], protocols: Mapping[str, Protocol], stored: 
         for p in parsed
         if isinstance(p.resource, DeviceModel)
     }
+    manifest.problems += _link_conflicts(parsed, protocols)
     for one in parsed:
         if isinstance(one.resource, DeviceModel):
             manifest.problems += _check_model(one.document, one.resource, protocols)
@@ -170,6 +171,28 @@ def _twice(parsed: Sequence[_Parsed]) -> Iterator[Problem]:
             )
         else:
             seen[key] = one.document
+
+
+def _link_conflicts(parsed: Sequence[_Parsed], protocols: Mapping[str, Protocol]) -> Iterator[Problem]:
+    """Devices that share a link must agree on it: it is opened once."""
+    first: dict[tuple[str, str], tuple[Any, str]] = {}
+    for one in parsed:
+        if not isinstance(one.resource, Device):
+            continue
+        protocol, raw = next(iter(one.resource.spec.endpoint.items()))
+        known = protocols.get(protocol)
+        try:
+            endpoint: Any = known.endpoint.model_validate(raw) if known else None
+        except ValidationError:
+            continue  # said by `_check_device`
+        if endpoint is None:
+            continue
+        name = one.resource.metadata.name
+        other, whose = first.setdefault((protocol, endpoint.link()), (endpoint, name))
+        if collision := endpoint.conflict(other):
+            message = f"{name} and {whose} share {endpoint.link()} but disagree: {collision}"
+            node = one.document.at(("spec", "endpoint", protocol))
+            yield one.document.problem(node, "link-conflict", message)
 
 
 def _check_model(

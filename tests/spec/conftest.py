@@ -12,9 +12,13 @@ from devicemesh.spec.values import ValueType
 class ToyEndpoint(Endpoint):
     host: str
     port: int = Field(default=502, ge=1, le=65535)
+    baudrate: int = 9600
 
     def link(self) -> str:
         return f"{self.host}:{self.port}"
+
+    def conflict(self, other: Self) -> str | None:
+        return None if self.baudrate == other.baudrate else f"baudrate {self.baudrate} and {other.baudrate}"
 
     def redirect(self, address: str) -> Self:
         return self

@@ -118,6 +118,16 @@ def test_one_mistake(check: Check, text: str, expected: list[tuple[int, int, str
     assert codes(check(text)) == expected
 
 
+def test_devices_that_share_a_link_must_agree_on_it(check: Check) -> None:
+    second = DEVICE.replace("pump-1", "pump-2").replace("host: h", "host: h, baudrate: 19200")
+    elsewhere = DEVICE.replace("pump-1", "pump-3").replace("host: h", "host: other, baudrate: 19200")
+    found = check(f"{MODEL}{DEVICE}---\n{second}---\n{elsewhere}")
+    assert codes(found) == [(21, 19, "link-conflict")]
+    assert found.problems[0].message == (
+        "pump-2 and pump-1 share h:502 but disagree: baudrate 19200 and 9600"
+    )
+
+
 def test_a_syntax_error_hides_no_other_document(check: Check) -> None:
     found = check("metadata: {name: a\n---\n" + DEVICE)
     assert codes(found) == [(2, 1, "yaml"), (7, 20, "unknown-model")]
