@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 
 def default_home() -> Path:
@@ -110,12 +110,24 @@ def load(file: Path | None = None, overrides: dict[str, Any] | None = None) -> S
     if file is not None:
         import yaml
 
-        read = yaml.safe_load(file.read_text("utf-8")) or {}
+        try:
+            read = yaml.safe_load(file.read_text("utf-8")) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise ValueError(f"{file} can't be read: {' '.join(str(error).split())}") from error
         if not isinstance(read, dict):
             raise ValueError(f"{file}: settings are a map of keys and values")
         values = read
-    environment = Environment().model_dump(exclude_unset=True)
-    return Settings.model_validate(_merged(_merged(values, environment), overrides or {}))
+    try:
+        environment = Environment().model_dump(exclude_unset=True)
+        return Settings.model_validate(_merged(_merged(values, environment), overrides or {}))
+    except ValidationError as error:
+        raise ValueError(_sentence(error)) from None  # the original shows what was given
+
+
+def _sentence(error: ValidationError) -> str:
+    """Every mistake, and never a value: it may be a password that stands where its name should."""
+    findings = error.errors(include_url=False, include_input=False, include_context=False)
+    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in findings)
 
 
 def _merged(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,11 @@ async def serve(runtime: Runtime, settings: ApiSettings, token: str | None) -> A
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.host, settings.port))
+        try:
+            listener.bind((settings.host, settings.port))
+        except OSError as error:
+            why = f"the HTTP server can't listen on {settings.host} port {settings.port}: {error.strerror}"
+            raise OSError(error.errno, why) from error
         listener.listen(64)
         listener.setblocking(False)
         closing = asyncio.Event()

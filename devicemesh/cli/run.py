@@ -202,7 +202,7 @@ def run_guarded(main: Any, settings: Settings) -> None:
     except ExposedError as error:
         fail(str(error), WRONG_USE, "devicemesh explain settings.api")
     except OSError as error:
-        fail(f"{error}", NOT_REACHABLE, "devicemesh run --api-port 0")
+        fail(error.strerror or f"{error}", NOT_REACHABLE, "devicemesh run --api-port 0")
     finally:
         main.close()
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -130,10 +131,7 @@ def get_command(
     store, kind = database(ctx), kind_of(kind)
 
     def look() -> list[Object]:
-        try:
-            listed = store.list(kind, namespace)
-        except StoreUnavailableError as error:
-            fail(str(error), NOT_REACHABLE, "devicemesh doctor")
+        listed = store.list(kind, namespace)
         if name is not None:
             listed = [one for one in listed if one.key.name == name]
         return select(listed, labels, not_ready)
@@ -141,16 +139,31 @@ def get_command(
     if kind == "Device" and not (name or labels or watch or output):
         _print_rows(ctx, store.device_rows(namespace), not_ready)
         return
-    found = look()
+    try:
+        found = look()
+    except StoreUnavailableError as error:
+        fail(str(error), NOT_REACHABLE, "devicemesh doctor")
     if name is not None and not found:
         fail(f"there is no {kind} `{name}`", PROBLEMS, f"devicemesh get {kind.lower()}s")
     _print(found, kind, output)
     if not found and output is None:
         _nothing(ctx, kind)
     before = {one.key: _shown(one, kind) for one in found}
-    while watch:
+    if watch:
+        with contextlib.suppress(KeyboardInterrupt):
+            _watch(look, before, kind, output)
+
+
+def _watch(
+    look: Callable[[], list[Object]], before: dict[Key, tuple[Any, ...]], kind: str, output: str | None
+) -> None:
+    """Print what changes, for ever; a store that is busy is asked again."""
+    while True:
         time.sleep(0.5)
-        now = {one.key: one for one in look()}
+        try:
+            now = {one.key: one for one in look()}
+        except StoreUnavailableError:
+            continue
         changed = [one for key, one in now.items() if before.get(key) != _shown(one, kind)]
         if changed:
             _print(changed, kind, output)

@@ -1,0 +1,81 @@
+"""What goes wrong is one sentence, one thing to try, and no secret."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from devicemesh.cli.main import app
+from devicemesh.store.base import StoreUnavailableError
+from devicemesh.store.database import Database
+from devicemesh.testing.store import body
+
+
+def run(home: Path, *words: str) -> Result:
+    return CliRunner().invoke(app, ["--home", str(home), *words], prog_name="devicemesh")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("mqtt: {password: hunter2}", "mqtt.password: "),
+        ("mqtt: [", "settings.yaml can't be read"),
+        ("api: {prot: 1}\ninstance: A_B", "; "),
+    ],
+)
+def test_wrong_settings_are_a_sentence_without_their_values(tmp_path: Path, text: str, said: str) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(text)
+    found = run(tmp_path, "run", "--settings", str(settings))
+    assert found.exit_code == 2
+    assert said in found.stderr
+    assert "hunter2" not in found.stderr
+    assert [line.split(":")[0] for line in found.stderr.splitlines()] == ["Error", "Try"]
+
+
+def test_a_folder_as_settings(tmp_path: Path) -> None:
+    found = run(tmp_path, "run", "--settings", str(tmp_path))
+    assert (found.exit_code, "can't be read" in found.stderr) == (2, True)
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        line = [sys.executable, "-m", "devicemesh", "--home", str(tmp_path), "run"]
+        done = subprocess.run(
+            [*line, "--mqtt", "mqtt://127.0.0.1:1", "--api-port", port],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+    assert done.returncode == 3
+    assert f"can't listen on 127.0.0.1 port {port}: " in done.stderr
+    assert done.stderr.splitlines()[-1] == "Try: devicemesh run --api-port 0"
+
+
+def test_a_watch_outlives_a_busy_store_and_ends_quietly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Database(tmp_path / "store.db").apply([body()])
+    turns = iter([StoreUnavailableError("locked"), None, KeyboardInterrupt()])
+    listing = Database.list
+
+    def busy(self: Database, *arguments: str) -> object:
+        found = listing(self, *arguments)
+        if turns_begun:
+            turn = next(turns)
+            if turn is not None:
+                raise turn
+        turns_begun.append(True)
+        return found
+
+    turns_begun: list[bool] = []
+    monkeypatch.setattr(Database, "list", busy)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    found = run(tmp_path, "get", "-w")
+    assert (found.exit_code, found.stderr) == (0, "")
+    assert list(turns) == []
