@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -30,8 +30,12 @@ class Plugins:
     """What is installed."""
 
     mappers: Mapping[str, Mapper[Any, Any]]  # by protocol
-    simulators: Mapping[str, Any]  # by protocol
-    found: list[Plugin] = field(default_factory=list)
+    found: list[Plugin]
+    manager: pluggy.PluginManager
+
+    def simulators(self) -> dict[str, Any]:
+        """Simulators by protocol; a runtime never asks, and so never loads them."""
+        return {s.protocol: s for brought in self.manager.hook.devicemesh_simulators() for s in brought}
 
     def protocols(self) -> dict[str, Protocol]:
         """The shapes that manifests are checked against."""
@@ -44,8 +48,7 @@ def load() -> Plugins:
     manager.add_hookspecs(Hooks)
     found = [_register(manager, entry) for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name)]
     mappers = [mapper for brought in manager.hook.devicemesh_mappers() for mapper in brought]
-    simulators = [simulator for brought in manager.hook.devicemesh_simulators() for simulator in brought]
-    return Plugins({m.protocol: m for m in mappers}, {s.protocol: s for s in simulators}, found)
+    return Plugins({m.protocol: m for m in mappers}, found, manager)
 
 
 def _register(manager: pluggy.PluginManager, entry: EntryPoint) -> Plugin:

@@ -87,8 +87,11 @@ def delta(
     for name, value in desired.items():
         last = attempts.get(name)
         if last is not None and same(last.value, value) and name not in edited and last.state != "waiting":
-            if last.state != "failed" or now_ns < last.retry_at_ns:
-                continue
+            silent = (
+                name in properties and properties[name].access != "WriteOnly" and not _good(reported, name)
+            )
+            if last.state != "failed" or now_ns < last.retry_at_ns or silent:
+                continue  # a device that does not answer its reads is not asked to take writes
         elif refusal := _refusal(properties, name, value):
             settled[name] = Attempt(value, "refused", now_ns, refusal[0], refusal[1])
             continue
@@ -101,6 +104,10 @@ def delta(
                 continue
         writes[name] = value
     return Delta(writes, settled)
+
+
+def _good(reported: Mapping[str, Reported], name: str) -> bool:
+    return name in reported and reported[name].good
 
 
 def _refusal(properties: Mapping[str, Property], name: str, value: Any) -> tuple[str, str] | None:

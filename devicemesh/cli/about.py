@@ -51,7 +51,7 @@ def mappers_command(output: str | None) -> None:
     for plugin in found.found:
         module = plugin.distribution.replace("-", "_")
         mapper = by_module.get(module)
-        brings = mapper.protocol if mapper else ", ".join(found.simulators) and "simulators"
+        brings = mapper.protocol if mapper else ", ".join(found.simulators()) and "simulators"
         rows.append([plugin.name, plugin.distribution, plugin.version, brings or "-", plugin.error or "ok"])
     if output:
         names = ("name", "distribution", "version", "brings", "state")

@@ -133,7 +133,7 @@ async def serving(
     from devicemesh import plugins
 
     _prepare(home)
-    simulators = plugins.load().simulators
+    simulators = plugins.load().simulators()
     async with contextlib.AsyncExitStack() as stack:
         running = []
         for protocol, declared in devices.items():

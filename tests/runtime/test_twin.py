@@ -70,6 +70,8 @@ def test_a_failed_write_is_tried_again_in_time() -> None:
     failed = {"speed": Attempt(1200, "failed", 7, "NoAnswer", "silent", retry_at_ns=100)}
     assert delta(SPEED, {"speed": 1200}, GOOD, failed, NONE, 99).writes == {}
     assert delta(SPEED, {"speed": 1200}, GOOD, failed, NONE, 100).writes == {"speed": 1200}
+    silent = {"speed": Reported(None, 5, Quality.NO_ANSWER)}
+    assert delta(SPEED, {"speed": 1200}, silent, failed, NONE, 100).writes == {}, "its neighbours would wait"
 
 
 def test_drift_is_reported_not_fought() -> None:
