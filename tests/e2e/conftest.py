@@ -39,6 +39,8 @@ class Listener:
             mqtt.CallbackAPIVersion.VERSION2, client_id="listener", clean_session=False
         )
         self._client.on_message = self._on_message
+        self.subscribed = 0  # how often: a broker that was restarted knows nothing of us
+        self._client.on_subscribe = self._on_subscribe
         self._client.on_connect = lambda client, *_: client.subscribe("devicemesh/v1/#", 1)
         self._client.reconnect_delay_set(1, 1)
         self._client.connect("127.0.0.1", port, 5)
@@ -48,6 +50,9 @@ class Listener:
         body = json.loads(message.payload) if message.payload else None
         with self._lock:
             self._messages.append((message.topic, body, bool(message.retain)))
+
+    def _on_subscribe(self, *_: Any) -> None:
+        self.subscribed += 1
 
     def of(self, topic: str) -> list[Any]:
         """The payloads of a topic, in order."""

@@ -135,7 +135,11 @@ def test_a_broker_that_is_away_loses_nothing(
     wait(lambda: "not connected" in site.log())
     assert scrape(site)["devicemesh_sink_up"] == 0
     wait(lambda: scrape(site)["devicemesh_samples_spooled"] > 100)
+    run.send_signal(signal.SIGSTOP)  # until the listener is back: nobody keeps messages for it
+    before = listener.subscribed
     broker.start()
+    wait(lambda: listener.subscribed > before)
+    run.send_signal(signal.SIGCONT)
     wait(lambda: scrape(site)["devicemesh_sink_up"] == 1)
     wait(lambda: scrape(site)["devicemesh_samples_spooled"] < 20)
     assert site.stop(run) == 0
@@ -155,7 +159,9 @@ def test_sigkill_begins_a_new_epoch_and_loses_nothing_spooled(
     last = scrape(site)
     site.stop(run, signal.SIGKILL)
     assert site.dm("outbox", "verify").returncode == 0
+    before = listener.subscribed
     broker.start()
+    wait(lambda: listener.subscribed > before)
     run = site.run()
     wait(lambda: len({m["epoch"] for m in listener.telemetry().get("pump-3", ())}) == 2)
     wait(lambda: len({m["epoch"] for m in listener.telemetry().get("oven-1", ())}) == 2)
