@@ -123,6 +123,13 @@ class Address(Strict):
         """Say why a property of this type and access can't live here, or None."""
         return None
 
+    def nearest(self, type_: ValueType, value: Scalar) -> Scalar:
+        """Return what the peer reports once it holds `value`: a scaled integer, say, has steps.
+
+        A desired value counts as applied when this reads back. Raises ValueError where it can't hold it.
+        """
+        return value
+
     def overlap(self, other: Self, type_: ValueType, other_type: ValueType) -> str | None:
         """Say how two properties of one device collide (the same bytes read as other things), or None."""
         return None

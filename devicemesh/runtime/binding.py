@@ -53,12 +53,17 @@ class BoundDevice:
     link: tuple[str, str]  # (protocol, link name): what it shares a session by
     shape: Shape
     desired: Mapping[str, Any]
+    nearest_desired: Mapping[str, Any]  # as the device reports them once it holds them
     commands: Mapping[str, Command]
     paused: bool
 
     @property
     def properties(self) -> Mapping[str, BoundProperty]:
         return self.shape.properties
+
+    def nearest(self, name: str, value: Any) -> Any:
+        """What a property reports once the device holds `value`."""
+        return nearest(self.shape, name, value)
 
     def redirected(self, address: str) -> BoundDevice:
         """The same device at another address."""
@@ -136,6 +141,7 @@ class Binder:
             link=link,
             shape=shape,
             desired={entry.name: entry.value for entry in spec.desired},
+            nearest_desired={e.name: nearest(shape, e.name, e.value) for e in spec.desired},
             commands={command.name: command for command in declared.spec.commands},
             paused=spec.paused,
         )
@@ -182,6 +188,17 @@ def _names(model: DeviceModel) -> set[str]:
 def _first(error: ValidationError) -> str:
     finding = error.errors(include_url=False)[0]
     return f"{'.'.join(map(str, finding['loc']))}: {finding['msg']}"
+
+
+def nearest(shape: Shape, name: str, value: Any) -> Any:
+    """What a property reports once the device holds `value`; the value itself where it can't be held."""
+    bound = shape.properties.get(name)
+    if bound is None or bound.spec.refusal(value) is not None:
+        return value
+    try:
+        return bound.address.nearest(bound.spec.type, value)
+    except ValueError:
+        return value  # the write will say why
 
 
 def point(device: BoundDevice, name: str, slot: int) -> Point[Any, Any]:

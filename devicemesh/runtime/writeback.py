@@ -124,7 +124,7 @@ class Writeback:
             silent = outcome.error.reason == "NoAnswer"
             state, retry = ("failed", now_ns + RETRY_NS) if silent else ("refused", 0)
             return Attempt(value, state, now_ns, outcome.error.reason, str(outcome.error), retry)  # type: ignore[arg-type]
-        if outcome.value is not None and not same(value, outcome.value):
+        if outcome.value is not None and not same(device.bound.nearest(prop, value), outcome.value):
             message = (
                 f"{text(value, spec.unit)} was written, but reads back as {text(outcome.value, spec.unit)}"
             )
