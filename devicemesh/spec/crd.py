@@ -11,9 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from devicemesh.spec.base import Strict
+from devicemesh.spec.base import Protocol, Strict
 from devicemesh.spec.device import GROUP, Device, DeviceModel
-from devicemesh.spec.manifest import Protocol
 
 PLURALS = {"Device": "devices", "DeviceModel": "devicemodels"}
 SHORT = {"Device": ["dmdev"], "DeviceModel": ["dmmodel"]}

@@ -15,19 +15,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from devicemesh.spec import words
-from devicemesh.spec.base import Strict
+from devicemesh.spec.base import Protocol
 from devicemesh.spec.device import Device, DeviceModel, Property
 from devicemesh.spec.places import Document, Problem, parse
 
 KINDS: dict[str, type[Device] | type[DeviceModel]] = {"DeviceModel": DeviceModel, "Device": Device}
-
-
-@dataclass(frozen=True, slots=True)
-class Protocol:
-    """The shapes that an installed mapper brings."""
-
-    endpoint: type[Strict]
-    address: type[Strict]
 
 
 @dataclass(frozen=True, slots=True)
