@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Generic, Self, TypeVar
@@ -18,6 +18,7 @@ from typing import Any, Generic, Self, TypeVar
 import pluggy
 
 from devicemesh.spec.base import Strict
+from devicemesh.spec.device import Telemetry
 from devicemesh.spec.values import Scalar, ValueType
 
 hookspec = pluggy.HookspecMarker("devicemesh")
@@ -135,6 +136,7 @@ class Address(Strict):
         return None
 
 
+_TELEMETRY = Telemetry()
 E = TypeVar("E", bound=Endpoint)
 A = TypeVar("A", bound=Address)
 
@@ -149,6 +151,7 @@ class Point(Generic[E, A]):
     type: ValueType  # the model's type; also the type on the wire unless the address says otherwise
     endpoint: E
     address: A
+    telemetry: Telemetry = field(default=_TELEMETRY, compare=False)  # how often, and what of it leaves
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -232,8 +235,17 @@ class Subscribable(Session[E, A]):
     """A session whose peer pushes."""
 
     @abstractmethod
-    def subscribe(self, points: Sequence[Point[E, A]]) -> AsyncIterator[Batch]:
-        """Yield batches as the peer pushes them. Raises `LinkError` when the link is dead."""
+    def subscribe(self, points: Sequence[Point[E, A]]) -> AsyncGenerator[Batch]:
+        """Yield batches as the peer pushes them, the first values too.
+
+        It runs beside the readers and `write`. A point that the peer refuses is a bad row with `error` set.
+        The generator is closed, and another one begun, when the declared points change. Raises `LinkError`
+        when the link is dead.
+        """
+
+    def pushes(self, point: Point[E, A]) -> bool:
+        """Whether this point is subscribed; the others are polled, where the session is `Readable`."""
+        return True
 
 
 class Writable(Session[E, A]):

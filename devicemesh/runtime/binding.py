@@ -204,7 +204,8 @@ def nearest(shape: Shape, name: str, value: Any) -> Any:
 def point(device: BoundDevice, name: str, slot: int) -> Point[Any, Any]:
     """What the mapper is told of one property."""
     bound = device.properties[name]
-    return Point(slot, device.name, name, bound.spec.type, device.endpoint, bound.address)
+    spec = bound.spec
+    return Point(slot, device.name, name, spec.type, device.endpoint, bound.address, spec.telemetry)
 
 
 def kind(type_: ValueType) -> Kind:

@@ -29,6 +29,7 @@ from devicemesh.mapper import (
 from devicemesh.runtime.binding import point
 from devicemesh.runtime.device import RunningDevice
 from devicemesh.runtime.pipeline import Pipeline
+from devicemesh.runtime.push import Push
 from devicemesh.runtime.schedule import Schedule, first_due
 from devicemesh.runtime.writeback import Writeback
 from devicemesh.spec.values import duration_ns
@@ -189,13 +190,18 @@ class Link:
 
     async def _serve(self, session: Session[Any, Any]) -> None:
         """Poll and write until the link dies (LinkError) or is declared otherwise."""
+        async with Push(session, self._pushed, self.wake) as push:
+            await self._poll(session, push)
+
+    async def _poll(self, session: Session[Any, Any], push: Push) -> None:
         loop = asyncio.get_running_loop()
         schedule: Schedule[Reader] = Schedule()
         while not self._reopen:
             if self._stale:
                 self._stale = False
-                schedule = self._plan(session)
+                schedule = await self._plan(session, push)
             await self.writeback.run(session)
+            push.check()
             entry, now = schedule.peek(), loop.time()
             if self._reopen or self._stale or self.writeback.urgent:  # while it wrote
                 continue
@@ -210,21 +216,27 @@ class Link:
             self.stats.overruns += schedule.done(loop.time())
             self.writeback.polled()
 
-    def _plan(self, session: Session[Any, Any]) -> Schedule[Reader]:
+    async def _plan(self, session: Session[Any, Any], push: Push) -> Schedule[Reader]:
         schedule: Schedule[Reader] = Schedule()
-        self._asked = {one.slot: one for device in self._devices.values() for one in device.points()}
+        points = [one for device in self._devices.values() for one in device.points()]
+        self._asked = {one.slot: one for one in points}
+        polled = await push.subscribe(points)
         if not isinstance(session, Readable):
             return schedule
         classes: dict[int, list[Any]] = {}
-        for device in self._devices.values():
-            for one in device.points():
-                interval_ns = duration_ns(device.specs[one.name].telemetry.sampling_interval)
-                classes.setdefault(interval_ns, []).append(one)
+        for one in polled:
+            classes.setdefault(duration_ns(one.telemetry.sampling_interval), []).append(one)
         now = asyncio.get_running_loop().time()
         for interval_ns, points in classes.items():
             seconds = interval_ns / 1e9
             schedule.add(session.reader(points), seconds, first_due(f"{self.name}", seconds, now))
         return schedule
+
+    def _pushed(self, batch: Batch) -> None:
+        self._take(batch)
+        self.writeback.polled()
+        if self.writeback.urgent:
+            self.wake()
 
     def _take(self, batch: Batch) -> None:
         if self._stale:  # declared anew since it was asked: a slot may be another's by now

@@ -14,6 +14,7 @@ it should be a real implementation of the protocol, not a part of the mapper und
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -31,6 +32,7 @@ from devicemesh.mapper import (
     PointError,
     Quality,
     Readable,
+    Subscribable,
     Traceable,
     Writable,
     Write,
@@ -170,6 +172,43 @@ class MapperContract:
                     assert bad.quality >= Quality.BAD and bad.error is not None, f"{peer.bad.name}: {bad}"
                     for point, value in peer.points:
                         assert (seen[point.slot].value, seen[point.slot].quality) == (value, Quality.GOOD)
+
+        run(work())
+
+    def test_pushed_points_all_say_something(self, mapper: Mapper[Any, Any], serve: Serve) -> None:
+        async def work() -> None:
+            async with serve() as peer, mapper.open(peer.endpoint) as session:
+                if not isinstance(session, Subscribable):
+                    pytest.skip("this session is not Subscribable")
+                points = [p for p in (*(p for p, _ in peer.points), peer.bad) if session.pushes(p)]
+                seen: dict[int, Row] = {}
+                async with contextlib.aclosing(session.subscribe(points)) as batches:
+                    async for batch in batches:
+                        seen |= {row.slot: row for row in rows(batch)}
+                        if len(seen) == len(points):
+                            break
+                assert seen.keys() == {p.slot for p in points}, "no batch has rows of other points"
+                for point, value in peer.points:
+                    if row := seen.get(point.slot):
+                        assert (row.value, row.quality, row.error) == (value, Quality.GOOD, None), point.name
+                if row := seen.get(peer.bad.slot):
+                    assert row.quality >= Quality.BAD and row.error is not None
+
+        run(work())
+
+    def test_a_peer_that_dies_ends_its_subscription(self, mapper: Mapper[Any, Any], serve: Serve) -> None:
+        async def work() -> None:
+            async with serve() as peer:
+                with pytest.raises(LinkError):
+                    async with mapper.open(peer.endpoint) as session:
+                        if not isinstance(session, Subscribable):
+                            pytest.skip("this session is not Subscribable")
+                        points = [p for p, _ in peer.points if session.pushes(p)]
+                        async with contextlib.aclosing(session.subscribe(points)) as batches:
+                            await anext(batches)
+                            await peer.stop()
+                            async for _ in batches:
+                                pass
 
         run(work())
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 from array import array
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self
 
 from devicemesh.aggregate import Record, encode_json
@@ -24,6 +24,7 @@ from devicemesh.mapper import (
     Quality,
     Readable,
     Reader,
+    Subscribable,
     Writable,
     Write,
 )
@@ -58,6 +59,8 @@ class FakeMapper(Mapper[FakeEndpoint, FakeAddress]):
         self.silent: set[tuple[str, int]] = set()  # units that don't answer
         self.down: set[str] = set()  # hosts that can't be reached
         self.broken: set[str] = set()  # hosts whose session has a bug
+        self.pushes: dict[str, asyncio.Queue[tuple[str, float] | Exception]] = {}  # host -> (key, value)s
+        self.subscribed: list[tuple[str, list[str]]] = []  # (host, keys)
         self.timeout_s = 1.0
         self.written: list[tuple[str, int, str, Any]] = []
         self.opened: list[str] = []
@@ -69,7 +72,8 @@ class FakeMapper(Mapper[FakeEndpoint, FakeAddress]):
         self.opened.append(endpoint.host)
         if endpoint.host in self.down:
             raise LinkError(f"connection refused by {endpoint.host}", reason="ConnectionRefused")
-        yield FakeSession(self, endpoint.host)
+        kind = FakePushSession if endpoint.host in self.pushes else FakeSession
+        yield kind(self, endpoint.host)
 
     def parse_endpoint(self, uri: str) -> FakeEndpoint:
         return FakeEndpoint(host=uri.removeprefix("fake://"))
@@ -139,6 +143,26 @@ class FakeSession(Readable[FakeEndpoint, FakeAddress], Writable[FakeEndpoint, Fa
             fake.values[key] = write.value  # type: ignore[assignment]
             outcomes.append(Outcome(value=write.value))
         return outcomes
+
+
+class FakePushSession(FakeSession, Subscribable[FakeEndpoint, FakeAddress]):
+    """Pushes what is put into the host's queue; a point whose key begins with `slow` is polled."""
+
+    def pushes(self, point: Point[FakeEndpoint, FakeAddress]) -> bool:
+        return not point.address.key.startswith("slow")
+
+    async def subscribe(self, points: Sequence[Point[FakeEndpoint, FakeAddress]]) -> AsyncGenerator[Batch]:
+        by_key = {point.address.key: point for point in points}
+        self._mapper.subscribed.append((self._host, sorted(by_key)))
+        while True:
+            pushed = await self._mapper.pushes[self._host].get()
+            if isinstance(pushed, StopAsyncIteration):
+                return
+            if isinstance(pushed, Exception):
+                raise pushed
+            key, value = pushed
+            if key in by_key:
+                yield _column([by_key[key]], [value], self._mapper.wall_ns(), Quality.GOOD, None)
 
 
 def _column(
