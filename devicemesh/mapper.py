@@ -104,6 +104,10 @@ class Endpoint(Strict):
     def link(self) -> str:
         """Name the shared part, for people too (`10.0.0.5:502`); endpoints of equal names share a session."""
 
+    def text(self) -> str:
+        """Name the device, for people: the link, and what tells it from its neighbours there."""
+        return self.link()
+
     @abstractmethod
     def redirect(self, address: str) -> Self:
         """Return this endpoint at another address (`127.0.0.1:15020`, a pty's path), as simulators need."""

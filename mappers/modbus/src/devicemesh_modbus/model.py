@@ -171,6 +171,9 @@ class ModbusEndpoint(Endpoint):
         host = (self.host or "").lower()
         return f"[{host}]:{self.tcp_port}" if ":" in host else f"{host}:{self.tcp_port}"
 
+    def text(self) -> str:
+        return f"{self.link()} unit {self.unit}"
+
     def redirect(self, address: str) -> Self:
         """`host:port`, `[::1]:port` or the path of a serial port (which starts with /).
 
