@@ -125,6 +125,8 @@ class Binder:
                 shape = Shape.of(_overridden(declared, shape.properties, spec, mapper))
         except ValidationError as error:
             return unbound("InvalidModel", _first(error))
+        except ValueError as error:
+            return unbound("InvalidDevice", str(error))
         except Exception as error:  # a bug in a mapper's model must not end the others
             log.exception("device %s: unexpected error, a bug", device.key.device)
             return unbound("InternalError", f"{type(error).__name__}: {error}")
@@ -171,8 +173,7 @@ def _overridden(
     properties = {p.name: p for p in declared.spec.properties}
     out = dict(placed)
     for override in spec.properties:
-        given = {n: getattr(override, n) for n in ("telemetry", "simulation") if getattr(override, n)}
-        prop = properties[override.name].model_copy(update=given)
+        prop = properties[override.name].overridden(override)
         raw = override.address.get(mapper.protocol)
         if raw is not None:
             out[override.name] = BoundProperty(prop, mapper.address_type.model_validate(raw))

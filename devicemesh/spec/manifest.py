@@ -307,6 +307,10 @@ def _check_against(
             placed.add(override.name)
             raw = override.address[protocol]
             yield from _address(document, (*loc, "address", protocol), protocol, raw, prop, protocols)
+        try:
+            prop.overridden(override)
+        except ValueError as error:
+            yield document.problem(document.at(loc), "wrong-value", str(error))
     missing = [name for name in properties if name not in placed]
     if missing and protocol in protocols:
         node = document.at(("spec", "modelRef", "name"))
