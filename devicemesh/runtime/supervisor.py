@@ -203,15 +203,21 @@ class Supervisor:
         link = self.links.get(name)
         if not devices:
             if link is not None:
-                self._tasks.pop(name).cancel()
+                self._tasks[name].cancel()
                 del self.links[name]
             return
         if link is None:
             link = self.links[name] = Link(name, devices[0].bound.mapper, pipeline, self.owner, self._rng)
             link.configure(devices)
-            self._tasks[name] = asyncio.create_task(link.run(), name=f"link {name[0]} {name[1]}")
+            task = asyncio.create_task(_after(self._tasks.get(name), link), name=f"link {name[0]} {name[1]}")
+            task.add_done_callback(lambda done: self._ended(name, done))
+            self._tasks[name] = task
         else:
             link.configure(devices)
+
+    def _ended(self, name: tuple[str, str], task: asyncio.Task[None]) -> None:
+        if self._tasks.get(name) is task:
+            del self._tasks[name]
 
     async def stop(self) -> None:
         """End every link."""
@@ -220,6 +226,13 @@ class Supervisor:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _after(before: asyncio.Task[None] | None, link: Link) -> None:
+    """Run a link once the one before it at the same peer has closed: a serial port can't be opened twice."""
+    if before is not None:
+        await asyncio.wait({before})
+    await link.run()
 
 
 async def _settled(events: AsyncIterator[Event]) -> AsyncGenerator[Event | None, None]:

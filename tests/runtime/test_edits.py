@@ -319,3 +319,33 @@ def test_a_link_is_opened_anew_when_its_own_part_is_edited_and_only_then(
             assert world.mapper.opened == ["h1", "h1"]
 
     play(scene)
+
+
+def test_a_link_is_opened_anew_only_when_it_has_closed(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(world: Any) -> None:
+        await world.model(SPEED)
+        key = await world.device("pump-1")
+        opened, closing = FakeMapper.open, asyncio.Event()
+        states: list[str] = []
+
+        @contextlib.asynccontextmanager
+        async def slow_to_close(mapper: FakeMapper, endpoint: Any) -> Any:
+            states.append("open")
+            try:
+                async with opened(mapper, endpoint) as session:
+                    yield session
+            finally:
+                closing.set()
+                await asyncio.sleep(3)
+                states.append("closed")
+
+        monkeypatch.setattr(FakeMapper, "open", slow_to_close)
+        async with world.running():
+            await world.ready(key)
+            await world.store.delete(key)
+            await closing.wait()
+            await world.device("pump-1")
+            await world.ready(key)
+            assert states == ["open", "closed", "open"]
+
+    play(scene)
