@@ -7,7 +7,6 @@ import logging
 import random
 import time
 from array import array
-from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,6 +27,7 @@ from devicemesh.mapper import (
 )
 from devicemesh.runtime.binding import point
 from devicemesh.runtime.device import RunningDevice
+from devicemesh.runtime.histogram import Histogram
 from devicemesh.runtime.pipeline import Pipeline
 from devicemesh.runtime.push import Push
 from devicemesh.runtime.schedule import Schedule, first_due
@@ -40,7 +40,6 @@ MAX_BACKOFF_S = 30.0
 NOBODY = 0xFFFFFFFF  # a slot that is never given: the core counts its rows as dropped
 Owner = Callable[[int], tuple[RunningDevice, str] | None]
 """Whose slot it is: (device, property)."""
-LAG_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
 
 
 @dataclass(slots=True)
@@ -54,14 +53,8 @@ class LinkStats:
     answers: int = 0
     failures: int = 0
     overruns: int = 0
-    polls: int = 0
-    lag_sum_s: float = 0.0
-    lag_counts: list[int] = field(default_factory=lambda: [0] * (len(LAG_BUCKETS) + 1))
-
-    def lag(self, seconds: float) -> None:
-        self.polls += 1
-        self.lag_sum_s += seconds
-        self.lag_counts[bisect_left(LAG_BUCKETS, seconds)] += 1
+    lag: Histogram = field(default_factory=Histogram)  # of polls
+    request: Histogram = field(default_factory=Histogram)  # until an answer
 
 
 class Link:
@@ -208,11 +201,16 @@ class Link:
             if entry is None or entry.due > now:
                 await self._sleep(None if entry is None else entry.due - now)
                 continue
-            self.stats.lag(now - entry.due)
+            self.stats.lag.add(now - entry.due)
+            asked, stamp = now, None
             async for batch in entry.what():
+                if batch.time_ns is not stamp:  # else it is of the same answer
+                    self.stats.request.add(loop.time() - asked)
+                    stamp = batch.time_ns
                 self._take(batch)
                 if self.writeback.urgent:
                     await self.writeback.run(session)
+                asked = loop.time()
             self.stats.overruns += schedule.done(loop.time())
             self.writeback.polled()
 

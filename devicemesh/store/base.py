@@ -79,6 +79,8 @@ class StoreUnavailableError(Exception):
 class Store(ABC):
     """Entered by `async with`. Every method may raise `StoreUnavailableError`."""
 
+    kind: str  # one word, for metrics
+
     @abstractmethod
     async def __aenter__(self) -> Self: ...
 
