@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 PACKAGES := -e .[test,broker] -e mappers/modbus -e simulators
 C_SOURCES := $(wildcard devicemesh/_core/*.c devicemesh/_core/*.h)
 
-.PHONY: demo test lint sanitize wheels bench clean dev
+.PHONY: demo test kube-assets lint sanitize wheels bench clean dev
 
 demo: $(VENV)/.demo  ## live table; FOR=20 stops by itself
 	@$(BIN)/devicemesh demo $(if $(FOR),--for $(FOR))
 
 test: $(VENV)/.demo  ## everything that needs no network
 	@$(BIN)/pytest -q
+
+kube-assets:  ## kube-apiserver and etcd, for the tests of the store on an API server
+	@sh tests/e2e/kubernetes/assets.sh .kube-assets
 
 dev: $(VENV)/.dev
 

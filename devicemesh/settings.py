@@ -84,6 +84,17 @@ class ApiSettings(Section):
     """Bearer token that every request must carry, by reference."""
 
 
+class StoreSettings(Section):
+    """Where devices are declared, and their twins kept."""
+
+    kind: Literal["sqlite", "kubernetes"] = "sqlite"
+    """sqlite: a file in the home; kubernetes: the API server, as custom resources."""
+    kubeconfig: Path | None = None
+    """By default the pod's service account, else $KUBECONFIG or ~/.kube/config."""
+    context: str | None = None
+    """A context of the kubeconfig; by default its current one."""
+
+
 class Settings(Section):
     """All settings of the runtime."""
 
@@ -93,6 +104,7 @@ class Settings(Section):
     """This runtime's name, for its topics and client id."""
     status_interval_s: float = Field(default=5.0, ge=0.1)
     """A device's values are written to the store and to `twin/reported` at most this often."""
+    store: StoreSettings = StoreSettings()
     mqtt: MqttSettings = MqttSettings()
     outbox: OutboxSettings = OutboxSettings()
     api: ApiSettings | None = ApiSettings()

@@ -188,7 +188,9 @@ def _names(model: DeviceModel) -> set[str]:
 
 def _first(error: ValidationError) -> str:
     finding = error.errors(include_url=False)[0]
-    return f"{'.'.join(map(str, finding['loc']))}: {finding['msg']}"
+    place = ".".join(map(str, finding["loc"]))
+    message = finding["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message
 
 
 def nearest(shape: Shape, name: str, value: Any) -> Any:
