@@ -13,7 +13,7 @@ from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 import pluggy
 
@@ -95,6 +95,24 @@ class PointError(MapperError):
     """The peer refused, or did not answer for, these points only: the session lives on."""
 
     default_reason = "Refused"
+
+
+class SecretRef(Strict):
+    """A secret by name: never its value, and so fit for a manifest."""
+
+    name: str
+    """The secret's name: a folder in the home's `secrets`."""
+    key: str = "password"
+    """Which part of it: a file in that folder."""
+
+
+Secrets: TypeAlias = Callable[[SecretRef], str]
+"""Reads a secret now. Raises `AuthError`, which says where it was looked for."""
+
+
+def no_secrets(ref: SecretRef) -> str:
+    """The `Secrets` of who has none."""
+    raise AuthError(f"nobody knows the secret {ref.name}/{ref.key} here", reason="SecretMissing")
 
 
 class Endpoint(Strict):
@@ -276,8 +294,11 @@ class Mapper(ABC, Generic[E, A]):
     address_type: type[A]
 
     @abstractmethod
-    def open(self, endpoint: E) -> AbstractAsyncContextManager[Session[E, A]]:
-        """Connect to the endpoint's link. Entering raises `LinkError`, `AuthError` or `ConfigError`."""
+    def open(self, endpoint: E, secrets: Secrets = no_secrets) -> AbstractAsyncContextManager[Session[E, A]]:
+        """Connect to the endpoint's link. Entering raises `LinkError`, `AuthError` or `ConfigError`.
+
+        A secret that was read here and changes later makes the runtime open the link anew.
+        """
 
     @abstractmethod
     def parse_endpoint(self, uri: str) -> E:

@@ -31,6 +31,7 @@ from devicemesh.runtime.histogram import Histogram
 from devicemesh.runtime.pipeline import Pipeline
 from devicemesh.runtime.push import Push
 from devicemesh.runtime.schedule import Schedule, first_due
+from devicemesh.runtime.secrets import LinkSecrets
 from devicemesh.runtime.writeback import Writeback
 from devicemesh.spec.values import duration_ns
 
@@ -66,6 +67,7 @@ class Link:
         mapper: Mapper[Any, Any],
         pipeline: Pipeline,
         owner: Owner,
+        secrets: LinkSecrets,
         rng: random.Random,
     ) -> None:
         self.name = name
@@ -74,6 +76,7 @@ class Link:
         self._mapper = mapper
         self._pipeline = pipeline
         self._owner = owner
+        self._secrets = secrets
         self._rng = rng
         self._devices: dict[str, RunningDevice] = {}
         self._sick: set[str] = set()
@@ -116,12 +119,21 @@ class Link:
         finally:
             self.writeback.fail("NoLink", "the device is gone, or the runtime stops")
 
+    def look_at_secrets(self) -> None:
+        """Open the link anew where a secret was rotated, or is there at last."""
+        if self._secrets.changed():
+            log.info("link %s: a secret has changed", self.label)
+            self._secrets.forget()
+            self._reopen = True
+            self.wake()
+
     async def _keep_open(self) -> None:
         while True:
             self._reopen = self._stale = False
             try:
                 self._opened = self._endpoint()
-                async with self._mapper.open(self._opened) as session:
+                self._secrets.forget()
+                async with self._mapper.open(self._opened, self._secrets) as session:
                     self._up()
                     await self._serve(session)
                 continue  # the link's declaration changed: open it again
@@ -134,7 +146,7 @@ class Link:
                     log.exception("link %s: unexpected error, a bug", self.label)
                 self._bug = repr(error)
                 self._down(error, "InternalError", self._backoff())
-            if not self._stale:  # else it was declared anew meanwhile: try at once
+            if not (self._stale or self._reopen):  # else something changed meanwhile: try at once
                 await self._sleep(self.stats.backoff_s or None)
 
     def _backoff(self) -> float:

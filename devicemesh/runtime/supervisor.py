@@ -11,18 +11,20 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from typing import Any
 
 from devicemesh.aggregate import Aggregator
-from devicemesh.mapper import Mapper
+from devicemesh.mapper import Mapper, Secrets
 from devicemesh.runtime.binding import Binder, BoundDevice, Unbound, series
 from devicemesh.runtime.device import RunningDevice
 from devicemesh.runtime.link import Link
 from devicemesh.runtime.pipeline import Pipeline
 from devicemesh.runtime.reporter import Reporter
+from devicemesh.runtime.secrets import LinkSecrets
 from devicemesh.store.base import Event, Key, Object, Store, StoreUnavailableError
 from devicemesh.twin import Attempt
 
 log = logging.getLogger("devicemesh.supervisor")
 SETTLE_S = 0.02  # edits that come together are taken together
 RETRY_S = 2.0
+SECRETS_S = 5.0
 
 
 class Supervisor:
@@ -33,6 +35,7 @@ class Supervisor:
         mappers: Mapping[str, Mapper[Any, Any]],
         aggregator: Aggregator,
         redirects: Mapping[str, str] | None,
+        secrets: Secrets,
         rng: random.Random,
     ) -> None:
         self.devices: dict[Key, RunningDevice] = {}
@@ -43,6 +46,7 @@ class Supervisor:
         self._binder = Binder(mappers)
         self._aggregator = aggregator
         self._redirects = redirects  # declared link -> its simulator; None: real devices
+        self._secrets = secrets
         self._rng = rng
         self._objects: dict[Key, Object] = {}
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -207,7 +211,9 @@ class Supervisor:
                 del self.links[name]
             return
         if link is None:
-            link = self.links[name] = Link(name, devices[0].bound.mapper, pipeline, self.owner, self._rng)
+            link = self.links[name] = Link(
+                name, devices[0].bound.mapper, pipeline, self.owner, LinkSecrets(self._secrets), self._rng
+            )
             link.configure(devices)
             task = asyncio.create_task(_after(self._tasks.get(name), link), name=f"link {name[0]} {name[1]}")
             task.add_done_callback(lambda done: self._ended(name, done))
@@ -218,6 +224,13 @@ class Supervisor:
     def _ended(self, name: tuple[str, str], task: asyncio.Task[None]) -> None:
         if self._tasks.get(name) is task:
             del self._tasks[name]
+
+    async def watch_secrets(self) -> None:
+        """For ever."""
+        while True:
+            await asyncio.sleep(SECRETS_S)
+            for link in self.links.values():
+                link.look_at_secrets()
 
     async def stop(self) -> None:
         """End every link."""

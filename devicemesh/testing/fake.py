@@ -12,6 +12,7 @@ from typing import Any, Self
 from devicemesh.aggregate import Record, encode_json
 from devicemesh.mapper import (
     Address,
+    AuthError,
     Batch,
     ConfigError,
     Endpoint,
@@ -24,9 +25,12 @@ from devicemesh.mapper import (
     Quality,
     Readable,
     Reader,
+    SecretRef,
+    Secrets,
     Subscribable,
     Writable,
     Write,
+    no_secrets,
 )
 from devicemesh.sink.base import Command, Sink, SinkStats
 
@@ -34,6 +38,7 @@ from devicemesh.sink.base import Command, Sink, SinkStats
 class FakeEndpoint(Endpoint):
     host: str
     unit: int = 1
+    password: SecretRef | None = None
 
     def link(self) -> str:
         return self.host
@@ -61,6 +66,7 @@ class FakeMapper(Mapper[FakeEndpoint, FakeAddress]):
         self.broken: set[str] = set()  # hosts whose session has a bug
         self.pushes: dict[str, asyncio.Queue[tuple[str, float] | Exception]] = {}  # host -> (key, value)s
         self.subscribed: list[tuple[str, list[str]]] = []  # (host, keys)
+        self.password = "open sesame"
         self.timeout_s = 1.0
         self.written: list[tuple[str, int, str, Any]] = []
         self.opened: list[str] = []
@@ -68,8 +74,10 @@ class FakeMapper(Mapper[FakeEndpoint, FakeAddress]):
         self.wall_ns = wall_ns
 
     @contextlib.asynccontextmanager
-    async def open(self, endpoint: FakeEndpoint) -> AsyncIterator[FakeSession]:
+    async def open(self, endpoint: FakeEndpoint, secrets: Secrets = no_secrets) -> AsyncIterator[FakeSession]:
         self.opened.append(endpoint.host)
+        if endpoint.password is not None and secrets(endpoint.password) != self.password:
+            raise AuthError(f"{endpoint.host} refuses the password")
         if endpoint.host in self.down:
             raise LinkError(f"connection refused by {endpoint.host}", reason="ConnectionRefused")
         kind = FakePushSession if endpoint.host in self.pushes else FakeSession
