@@ -8,6 +8,8 @@ VALUES_S = 30.0
 """A device's values are written at most so often; the last ones win."""
 BURST = 3
 """So many changes of a device's health go out at once; then one every VALUES_S."""
+SETTLE_S = 0.25
+"""Changes that come together (opened, read, ready) are one."""
 
 
 class Bucket:
@@ -56,7 +58,7 @@ class Turn:
     def health_due_s(self, now_s: float) -> float:
         """The time from which its health may be written."""
         self._earn(now_s)
-        return now_s if self.credit >= 1 else now_s + (1 - self.credit) * VALUES_S
+        return now_s + (SETTLE_S if self.credit >= 1 else (1 - self.credit) * VALUES_S)
 
     def spend(self, now_s: float) -> None:
         """Its health was written."""

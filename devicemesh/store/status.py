@@ -46,8 +46,8 @@ class _Lane:
         self._more = asyncio.Event()
 
     def put(self, key: Key, part: dict[str, Any], due_s: float) -> None:
-        if self.written.get(key) == _hash(part):
-            self.pending.pop(key, None)  # as it was: nothing to say
+        if not part or self.written.get(key) == _hash(part):
+            self.pending.pop(key, None)  # nothing, or as it was
             return
         if key not in self.pending:
             self.schedule(key, due_s)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from devicemesh.store.base import Key, NotFoundError, RefusedError, StoreUnavailableError
-from devicemesh.store.pace import BURST, VALUES_S, Bucket, Turn
+from devicemesh.store.pace import BURST, SETTLE_S, VALUES_S, Bucket, Turn
 from devicemesh.store.status import SlowDownError, StatusWriter
 from devicemesh.testing.clock import run_virtual
 
@@ -82,10 +82,21 @@ def test_health_goes_out_at_once_within_a_burst() -> None:
         for number in range(10):
             writer.put({KEY: status(ready="True" if number % 2 else "False")})
             await asyncio.sleep(1)
-        assert [at for at, *_ in server.health] == [0.0, 1.0, 2.0]
+        assert [at for at, *_ in server.health] == pytest.approx([0.25, 1.25, 2.25], abs=0.1)
         await asyncio.sleep(60)
         assert len(server.health) == BURST + 1, "the newest, once; not what was in between"
         assert server.health[-1][2]["conditions"][0]["status"] == "True"
+
+    play(scene)
+
+
+def test_changes_that_come_together_are_one() -> None:
+    async def scene(server: Server, writer: StatusWriter) -> None:
+        for ready in ("False", "Unknown", "True"):
+            writer.put({KEY: status(ready=ready)})
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(60)
+        assert [part["conditions"][0]["status"] for *_, part in server.health] == ["True"]
 
     play(scene)
 
@@ -111,7 +122,7 @@ def test_what_was_not_taken_is_tried_again(error: Exception, again_s: float) -> 
         server.errors.append(error)
         writer.put({KEY: {"conditions": []}})
         await asyncio.sleep(100)
-        assert [at for at, *_ in server.health] == [pytest.approx(again_s, abs=0.3)]
+        assert [at for at, *_ in server.health] == [pytest.approx(again_s + SETTLE_S, abs=0.3)]
 
     play(scene)
 
@@ -157,7 +168,7 @@ def test_a_bucket_is_halved_and_comes_back() -> None:
 def test_a_turn_earns_its_burst_back() -> None:
     turn = Turn()
     for _ in range(BURST):
-        assert turn.health_due_s(100.0) == 100.0
+        assert turn.health_due_s(100.0) == 100.0 + SETTLE_S
         turn.spend(100.0)
     assert turn.health_due_s(100.0) == pytest.approx(100.0 + VALUES_S)
-    assert turn.health_due_s(100.0 + VALUES_S) == 100.0 + VALUES_S
+    assert turn.health_due_s(100.0 + VALUES_S) == 100.0 + VALUES_S + SETTLE_S
