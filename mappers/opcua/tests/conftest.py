@@ -1,105 +1,107 @@
-"""Servers to test against: asyncua's, with nodes of every kind, and what a test needs of it."""
+"""Servers to test against: asyncua's, each in a process that a test may kill."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
+import multiprocessing
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
-from asyncua import Server, ua
 from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint
 
 from devicemesh.mapper import Point
 from devicemesh.spec.device import Telemetry
 from devicemesh.spec.values import ValueType
 
+sys.path.append(str(Path(__file__).parent))  # the fork server imports the plant by its name
 PLANT = "urn:plant"
-OTHER = "urn:other"
+PATIENCE_S = 30.0
 
 
-@dataclass
 class Plant:
-    """A running server and its nodes."""
+    """A server in another process; every method of `opcua_plant.PlantServer` can be awaited."""
 
-    server: Server
-    port: int
-    index: int
-    nodes: dict[str, Any] = field(default_factory=dict)
-    stopped: bool = False
+    def __init__(self, **options: Any) -> None:
+        import opcua_plant
+
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["opcua_plant"])
+        self._pipe, theirs = context.Pipe()
+        self.process = context.Process(target=opcua_plant.main, args=(theirs, options), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.port, self.index = self._answer()
+
+    def _answer(self) -> Any:
+        if not self._pipe.poll(PATIENCE_S):
+            raise TimeoutError("the plant does not answer")
+        done, answer = self._pipe.recv()
+        assert done, answer
+        return answer
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        async def ask(*args: Any, **kwargs: Any) -> Any:
+            self._pipe.send((name, args, kwargs))
+            return await asyncio.to_thread(self._answer)
+
+        return ask
 
     def endpoint(self, **fields: Any) -> OpcUaEndpoint:
-        return OpcUaEndpoint(url=f"opc.tcp://127.0.0.1:{self.port}", **{"timeout": "2s", **fields})
+        return OpcUaEndpoint(url=f"opc.tcp://127.0.0.1:{self.port}", **{"timeout": "5s", **fields})
 
-    async def add(self, name: str, value: Any, kind: Any = None, **variant: Any) -> Any:
-        """A writable variable `s=<name>` without a time of its own."""
-        node_id = ua.NodeId(name, self.index)
-        held = ua.Variant(value, kind, **variant)
-        node = await self.server.nodes.objects.add_variable(node_id, f"{self.index}:{name}", held)
-        await node.set_writable()
-        self.nodes[name] = node
-        await self.set(name, value, kind, **variant)
-        return node
-
-    async def set(self, name: str, value: Any, kind: Any = None, **data: Any) -> None:
-        """Write as the plant does: any status, any time."""
-        status = data.pop("status", 0)
-        time = data.pop("time", None)
-        shown = ua.DataValue(ua.Variant(value, kind, **data), ua.StatusCode(status), time)
-        await self.server.write_attribute_value(self.nodes[name].nodeid, shown)
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self._pipe.close()
 
     async def stop(self) -> None:
-        if not self.stopped:
-            self.stopped = True
-            await self.server.stop()
+        self.kill()
 
 
-@contextlib.asynccontextmanager
-async def plant(port: int = 0, namespaces: tuple[str, ...] = (PLANT,)) -> AsyncIterator[Plant]:
-    logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)
-    server = Server()
-    await server.init()
-    server.set_endpoint(f"opc.tcp://127.0.0.1:{port}/")
-    server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
-    for uri in namespaces:
-        await server.register_namespace(uri)
-    index = await server.get_namespace_index(PLANT)
-    await server.start()
-    bound = server.bserver._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
-    running = Plant(server, bound, index)
+@asynccontextmanager
+async def plant(**options: Any) -> AsyncIterator[Plant]:
+    running = Plant(**options)
     try:
         yield running
     finally:
-        await running.stop()
+        running.kill()
 
 
 @pytest.fixture
 def serve_plant() -> Callable[..., Any]:
+    """A server for the time of an `async with`; options as `opcua_plant.PlantServer` has them."""
     return plant
 
 
 def make_point(slot: int, endpoint: OpcUaEndpoint, type_: str, address: Any, **telemetry: Any) -> Any:
-    where = OpcUaAddress.model_validate(
-        {"node": f"nsu={PLANT};s={address}"} if isinstance(address, str) else address
-    )
+    place = {"node": f"nsu={PLANT};s={address}"} if isinstance(address, str) else address
     wish = Telemetry.model_validate({"sampling_interval": "50ms", **telemetry})
+    where = OpcUaAddress.model_validate(place)
     return Point(slot, "default/plc", f"p{slot}", ValueType(type_), endpoint, where, wish)
 
 
 @pytest.fixture
 def point() -> Callable[..., Any]:
+    """A point of the plant: (slot, endpoint, type, name or address)."""
     return make_point
 
 
 @pytest.fixture
 def run() -> Iterator[Callable[[Any], None]]:
+    """Run a test's coroutine; it must end in time and leave no task behind."""
+
     def bounded(work: Any) -> None:
         async def main() -> None:
-            async with asyncio.timeout(30):
+            before = asyncio.all_tasks()
+            async with asyncio.timeout(PATIENCE_S):
                 await work
+            await asyncio.sleep(0)
+            left = asyncio.all_tasks() - before
+            assert not left, f"tasks were left behind: {left}"
 
         asyncio.run(main())
 
