@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint
@@ -32,7 +34,10 @@ class Plant:
         context.set_forkserver_preload(["opcua_plant"])
         self._pipe, theirs = context.Pipe()
         self.process = context.Process(target=opcua_plant.main, args=(theirs, options), daemon=True)
-        self.process.start()
+        with patch.dict(
+            os.environ, PYTHONPATH=str(Path(__file__).parent)
+        ):  # for the fork server's preloading
+            self.process.start()
         theirs.close()
         self.port, self.index = self._answer()
 

@@ -83,6 +83,11 @@ def _special(kind: int, value: Any) -> Any:
     return value
 
 
+def an(word: str) -> str:
+    """`an int32`, `a Double`."""
+    return f"an {word}" if word[0] in "aeioAEIO" else f"a {word}"
+
+
 def converted(held: Typed, type_: ValueType, single: bool = False) -> Any:
     """The value as a property of `type_` has it. Raises ValueError, in words, where it can't be one.
 
@@ -95,12 +100,12 @@ def converted(held: Typed, type_: ValueType, single: bool = False) -> Any:
     if held.is_array or held.kind == NULL or held.value is None:
         what = f"an array of {TYPE_NAMES[held.kind]}" if held.is_array else "no value"
         hint = ": take one element with `indexRange`, or all with type json" if held.is_array else ""
-        raise ValueError(f"the server sends {what}, the property is a {type_}{hint}")
+        raise ValueError(f"the server sends {what}, the property is {an(type_)}{hint}")
     if held.kind in (VARIANT, DATA_VALUE) and isinstance(held.value, Typed):
         return converted(held.value, type_, single)
     found = _scalar(held.kind, held.value, type_)
     if found is None:
-        raise ValueError(f"the server sends a {TYPE_NAMES[held.kind]}, the property is a {type_}")
+        raise ValueError(f"the server sends {an(TYPE_NAMES[held.kind])}, the property is {an(type_)}")
     return found
 
 

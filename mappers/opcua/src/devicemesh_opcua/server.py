@@ -246,6 +246,7 @@ class Server:
             path.RelativePath.Elements = [
                 ua.RelativePathElement(
                     ReferenceTypeId=ua.NodeId(ua.ObjectIds.HierarchicalReferences),
+                    IsInverse=False,
                     IncludeSubtypes=True,
                     TargetName=ua.QualifiedName(name, index),
                 )
