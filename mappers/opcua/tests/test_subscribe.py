@@ -188,10 +188,9 @@ def test_a_forgotten_subscription_is_a_link_error(
     async def work() -> None:
         async with serve_plant() as plant:
             await plant.add("x", 1, "Int32")
+            endpoint = plant.endpoint(timeout="500ms")
             with pytest.raises(LinkError) as caught:
-                async with following(
-                    plant.endpoint(), [point(0, plant.endpoint(), "int32", "x")]
-                ) as follower:
+                async with following(endpoint, [point(0, endpoint, "int32", "x")]) as follower:
                     await follower.until(lambda: follower.values(0) == [1])
                     await plant.forget()
                     await follower.until(lambda: False)

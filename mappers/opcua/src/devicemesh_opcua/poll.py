@@ -61,25 +61,22 @@ class Poller:
         now_ns = time.time_ns()
         for slot, error in self._lost:
             yield rows.bad([slot], now_ns, Quality.BAD_ADDRESS, error)
-        waiting = self._requests[::-1]
-        self._requests = []
-        try:
-            while waiting:
-                request = waiting.pop()
-                try:
-                    batches = await self._read(request)
-                except ServiceFaultError as fault:
-                    self._server.check(fault)
-                    if fault.status & 0xFFFF0000 in _TOO_MUCH and len(request.slots) > 1:
-                        waiting.extend(reversed(request.halves()))
-                        continue
-                    error = codes.error(self._server.link, fault.status)
-                    batches = [rows.bad(request.slots, time.time_ns(), codes.quality(fault.status), error)]
-                self._requests.append(request)
-                for batch in batches:
-                    yield batch
-        finally:
-            self._requests.extend(reversed(waiting))
+        waiting, planned = self._requests[::-1], []
+        while waiting:
+            request = waiting.pop()
+            try:
+                batches = await self._read(request)
+            except ServiceFaultError as fault:
+                self._server.check(fault)
+                if fault.status & 0xFFFF0000 in _TOO_MUCH and len(request.slots) > 1:
+                    waiting.extend(reversed(request.halves()))
+                    continue
+                error = codes.error(self._server.link, fault.status)
+                batches = [rows.bad(request.slots, time.time_ns(), codes.quality(fault.status), error)]
+            planned.append(request)
+            for batch in batches:
+                yield batch
+        self._requests = planned  # not before all were asked: a poll may be cancelled
 
     async def _read(self, request: Request) -> list[Batch]:
         server = self._server
