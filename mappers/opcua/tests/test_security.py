@@ -249,7 +249,7 @@ def test_a_password_is_not_sent_for_all_to_read(
     monkeypatch.setenv("DEVICEMESH_SECRET_PLC_PASSWORD", "s3cret")
 
     async def work() -> None:
-        async with serve_plant(users=True) as plant:
+        async with serve_plant(users=True, tokens=["UserNameIdentityToken"]) as plant:
             identity = {"user_name": "anna", "password": {"name": "plc"}}
             with pytest.raises(AuthError) as caught:
                 async with open_session(plant.endpoint(identity=identity)):
