@@ -82,13 +82,13 @@ class Plant:
 
     async def start(self) -> None:
         """Build the server anew and let callers through."""
-        from asyncua import Server
+        import asyncua
         from asyncua.common.callback import CallbackType
 
         ua = _ua()
 
         logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)
-        server: Any = Server()
+        server: Any = asyncua.Server()  # type: ignore[attr-defined]
         self.server = server
         await server.init()
         server.set_endpoint(self._url())
