@@ -126,8 +126,11 @@ class PlantServer:
     async def delete(self, name: str) -> None:
         await self.server.delete_nodes([self.node(name)])
 
-    async def property(self, name: str, label: str, value: Any) -> None:
-        await self.node(name).add_property(0, label, value)
+    async def engineering(self, name: str, unit: str, low: float, high: float) -> None:
+        """The properties of an AnalogItem (Part 8, 5.3.2)."""
+        about = ua.EUInformation(DisplayName=ua.LocalizedText(unit))
+        await self.node(name).add_property(0, "EngineeringUnits", about)
+        await self.node(name).add_property(0, "EURange", ua.Range(low, high))
 
     async def count_up(self, names: list[str], to: int, rest_s: float) -> None:
         """Write 1, 2, ... into each of these, in the background."""

@@ -167,6 +167,9 @@ class OpcUaEndpoint(Endpoint):
         host, port = self.address
         return f"{_bracketed(host)}:{port}{split_url(self.url).path.rstrip('/')}"
 
+    def text(self) -> str:
+        return self.link() if self.root == OBJECTS else f"{self.link()} {self.root}"
+
     def redirect(self, address: str) -> Self:
         """`host:port`; the path stays, and so do the namespaces. A stand-in has no security."""
         keep = self.model_dump(exclude_unset=True)

@@ -308,9 +308,9 @@ class Server:
             return held.kind, held.is_array
         if not isinstance(data_type.value, NodeName):
             raise codes.error(self.link, type_status or status or codes.BAD_NODE_ID_UNKNOWN)
-        return await self._built_in(data_type.value), isinstance(rank.value, int) and rank.value >= 1
+        return await self.built_in(data_type.value), isinstance(rank.value, int) and rank.value >= 1
 
-    async def _built_in(self, name: NodeName) -> int:
+    async def built_in(self, name: NodeName) -> int:
         """The built-in type below a DataType."""
         current = Node(name.space if isinstance(name.space, int) else 0, name.identifier)
         for _ in range(20):
