@@ -29,6 +29,7 @@ MAX_QUEUE = 1000
 """Samples of an item that wait at the server between two messages."""
 MAX_MISSING = 100
 """Messages that are asked for again after a gap; after a longer one everything is."""
+_LAST_SEQUENCE = 0xFFFFFFFF
 _NO_FILTER = {0x80430000, 0x80440000, 0x80450000, 0x808E0000}
 """BadMonitoredItemFilterInvalid, ...Unsupported, BadFilterNotAllowed, BadDeadbandFilterInvalid."""
 
@@ -265,6 +266,8 @@ class Subscriber:
         if not message.is_keep_alive:
             self._publisher.acknowledge(message.subscription, message.sequence)
         self._publisher.fill()
+        if missing is None:
+            return
         for number in missing:
             for batch in self._decoded(await self._again(subscription, number)):
                 yield batch
@@ -282,25 +285,25 @@ class Subscriber:
                     reason="NoAnswer",
                 )
 
-    def _missing(self, subscription: Subscription, message: Published) -> range:
-        """Sequence numbers that did not come; they begin at 1 again after 2^32 - 1 (Part 4, 7.26)."""
-        expected = subscription.sequence % 0xFFFFFFFF + 1
-        gap = (message.sequence - expected) % 0xFFFFFFFF
-        if not message.is_keep_alive:
-            subscription.sequence = message.sequence
-        if gap > MAX_MISSING and gap < 0xFFFFFFFF // 2:
+    def _missing(self, subscription: Subscription, message: Published) -> range | None:
+        """Sequence numbers that did not come before this one; None where it has been here already.
+
+        They begin at 1 again after 2^32 - 1 (Part 4, 7.26); a keep-alive bears that of the next message.
+        """
+        expected = subscription.sequence % _LAST_SEQUENCE + 1
+        gap = (message.sequence - expected) % _LAST_SEQUENCE
+        if gap > _LAST_SEQUENCE // 2:
+            return None
+        if gap > MAX_MISSING:
             raise LinkError(f"{self._server.link} has lost {gap} messages of the subscription")
-        if gap >= 0xFFFFFFFF // 2 or gap == 0:
-            return range(0)
-        if message.is_keep_alive:
-            subscription.sequence = message.sequence - 1
+        subscription.sequence = message.sequence - message.is_keep_alive
         return range(expected, expected + gap)
 
     async def _again(self, subscription: Subscription, number: int) -> list[bytes]:
         """A message that did not come (Republish, Part 4, 5.13.6). Raises LinkError where it is gone."""
         request = ua.RepublishRequest()
         request.Parameters.SubscriptionId = subscription.number
-        request.Parameters.RetransmitSequenceNumber = number
+        request.Parameters.RetransmitSequenceNumber = (number - 1) % _LAST_SEQUENCE + 1
         try:
             message = (await self._server.call(request)).NotificationMessage
         except (ServiceFaultError, PointError) as error:
