@@ -128,7 +128,10 @@ def test_a_declared_server_is_there_moves_and_breaks() -> None:
             {"address": {"node": "nsu=urn:a;s=x", "indexRange": "0"}},
             "arrays and structures are not simulated",
         ),
-        ({"type": "int8", "simulation": {"value": 300}}, "does not fit its address"),
+        (
+            {"address": {"node": "nsu=urn:a;s=x", "type": "int8"}, "simulation": {"value": 300}},
+            "does not fit its address",
+        ),
     ],
 )
 def test_what_can_not_be_simulated_says_why(prop: dict[str, Any], why: str) -> None:

@@ -52,7 +52,7 @@ async def following(endpoint: Any, points: list[Any]) -> AsyncIterator[Follower]
 
 def test_ten_thousand_items_lose_no_change(serve_plant: Any, point: Any, run: Any) -> None:
     async def work() -> None:
-        count, turns = 10_000, 4
+        count, turns = 10_000, 2
         names = [f"f{i // 100}/v{i}" for i in range(count)]  # asyncua takes long for many nodes in one folder
         async with serve_plant() as plant:
             await plant.add_many(names, 0.0, "Double")
