@@ -238,3 +238,11 @@ def test_a_faults_status_and_a_wrong_message_are_told_apart() -> None:
     assert caught.value.status == 0x80790000
     with pytest.raises(DecodeError, match="i=634"):
         services.publish_response(struct_to_binary(ua.ReadResponse()))
+
+
+def test_a_run_ends_where_another_type_of_the_same_size_begins() -> None:
+    items = [(slot, "Double" if slot < 6 else "Int64") for slot in range(12)]
+    decoder = rows.Decoder("plc", rows.Expected((slot, ValueType.FLOAT64, False) for slot, _ in items))
+    data = notification([(slot, sent(slot, kind)) for slot, kind in items])
+    seen = {row.slot: row.value for batch in decoder.changes(data, 1) for row in rows_of(batch)}
+    assert seen == {slot: slot for slot in range(12)}
