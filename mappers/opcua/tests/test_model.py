@@ -71,7 +71,6 @@ def test_index_ranges() -> None:
         ({"security_policy": "Basic256Sha256", "security_mode": "None"}, "does not go with"),
         ({"certificate": "a.der"}, "go together"),
         ({"identity": {}}, "either a `userName` or a `certificate`"),
-        ({"identity": {"userName": "a", "password": {"name": "../x"}}}, "a name of a secret"),
         (
             {"identity": {"certificate": "a", "privateKey": "b", "password": {"name": "x"}}},
             "belongs to a `userName`",

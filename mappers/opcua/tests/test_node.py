@@ -118,12 +118,7 @@ def test_it_pushes_every_change_and_filters(url: str, point: Any, run: Any) -> N
 
 
 @pytest.mark.parametrize("policy", ["Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss"])
-def test_its_secured_endpoints(
-    url: str, point: Any, run: Any, tmp_path: Path, policy: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DEVICEMESH_SECRET_PLC_PASSWORD", "s3cret")
-    monkeypatch.setenv("DEVICEMESH_SECRET_OLD_PASSWORD", "wrong")
-
+def test_its_secured_endpoints(url: str, point: Any, run: Any, tmp_path: Path, policy: Any) -> None:
     async def work() -> None:
         def endpoint(secret: str) -> OpcUaEndpoint:
             identity = {"user_name": "anna", "password": {"name": secret}}
@@ -131,15 +126,15 @@ def test_its_secured_endpoints(
             return OpcUaEndpoint.model_validate({"url": url, **fields})
 
         with pytest.raises(LinkError) as untrusted:
-            async with open_session(endpoint("plc")):
+            async with open_session(endpoint("plc"), lambda ref: "s3cret"):
                 pytest.fail("opened")
         _, kept, _, trusted, _ = str(untrusted.value).split("'")
         shutil.move(kept, trusted)
-        async with open_session(endpoint("plc")) as session:
+        async with open_session(endpoint("plc"), lambda ref: "s3cret") as session:
             one = point(0, endpoint("plc"), "string", "Pump.Name")
             assert (await poll(session, [one]))[0].quality == Quality.GOOD
         with pytest.raises(AuthError, match="does not let user anna in"):
-            async with open_session(endpoint("old")):
+            async with open_session(endpoint("old"), lambda ref: "wrong"):
                 pytest.fail("opened")
 
     run(work())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ from typing import Any
 from asyncua.crypto import security_policies, uacrypto
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from devicemesh.mapper import AuthError, ConfigError
+from devicemesh.mapper import AuthError, ConfigError, SecretRef, Secrets
 from devicemesh.spec.values import duration_ns
-from devicemesh_opcua import certificates, secret
+from devicemesh_opcua import certificates
 from devicemesh_opcua.channel import Connection, explained, ua
 from devicemesh_opcua.model import OpcUaEndpoint
 
@@ -23,18 +24,29 @@ CLOSE_S = 1.0
 
 def pki(endpoint: OpcUaEndpoint) -> Path:
     """The folder of certificates."""
-    return Path(endpoint.pki).expanduser() if endpoint.pki else secret.home() / "pki" / "opcua"
+    return Path(endpoint.pki).expanduser() if endpoint.pki else _home() / "pki" / "opcua"
+
+
+def _home() -> Path:
+    """Where state lives: `$DEVICEMESH_HOME`, else `$XDG_DATA_HOME/devicemesh`."""
+    if stated := os.environ.get("DEVICEMESH_HOME"):
+        return Path(stated)
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "devicemesh"
+
+
+def _opener(ref: SecretRef | None, secrets: Secrets) -> str | None:
+    return secrets(ref) if ref is not None else None
 
 
 @contextlib.asynccontextmanager
-async def connected(endpoint: OpcUaEndpoint) -> AsyncIterator[Connection]:
+async def connected(endpoint: OpcUaEndpoint, secrets: Secrets) -> AsyncIterator[Connection]:
     """A connection with an activated session; its channel is renewed. Raises MapperError."""
     connection = Connection(endpoint)
     connection.session_timeout = duration_ns(endpoint.session_timeout) // 10**6
     try:
         if endpoint.security_policy != "None":
-            await _secure(connection, endpoint)
-        await _open(connection, endpoint)
+            await _secure(connection, endpoint, secrets)
+        await _open(connection, endpoint, secrets)
     except Exception as error:
         raise explained(endpoint, error) from error
     renewal = asyncio.create_task(_renew(connection), name=f"renew {endpoint.link()}")
@@ -58,7 +70,7 @@ async def endpoints(endpoint: OpcUaEndpoint) -> list[Any]:
         await _settled(connection)
 
 
-async def _secure(connection: Connection, endpoint: OpcUaEndpoint) -> None:
+async def _secure(connection: Connection, endpoint: OpcUaEndpoint, secrets: Secrets) -> None:
     policy = getattr(security_policies, f"SecurityPolicy{endpoint.security_policy}")
     mode = getattr(ua.MessageSecurityMode, endpoint.security)
     offered = await endpoints(endpoint)
@@ -72,7 +84,7 @@ async def _secure(connection: Connection, endpoint: OpcUaEndpoint) -> None:
     shown = _first(one.ServerCertificate)
     certificates.check(endpoint.link(), pki(endpoint), shown, one.Server.ApplicationUri, endpoint.address[0])
     certificate, key = _ours(endpoint)
-    password = secret.read(endpoint.private_key_password) if endpoint.private_key_password else None
+    password = _opener(endpoint.private_key_password, secrets)
     ours = uacrypto.CertProperties(certificates.load(certificate).public_bytes(Encoding.DER), "der")
     try:
         await connection.set_security(policy, ours, _key(key, password), None, shown, mode)
@@ -107,30 +119,30 @@ def _words(offered: Any) -> str:
     )
 
 
-async def _open(connection: Connection, endpoint: OpcUaEndpoint) -> None:
+async def _open(connection: Connection, endpoint: OpcUaEndpoint, secrets: Secrets) -> None:
     """Connect, and leave nothing behind where that fails."""
     try:
         await connection.connect_socket()
         await connection.send_hello()
         await connection.open_secure_channel()
         await connection.create_session()
-        await _activate(connection, endpoint)
+        await _activate(connection, endpoint, secrets)
     except BaseException:
         await _close(connection)
         raise
 
 
-async def _activate(connection: Connection, endpoint: OpcUaEndpoint) -> None:
+async def _activate(connection: Connection, endpoint: OpcUaEndpoint, secrets: Secrets) -> None:
     who = endpoint.identity
     if who is None:
         await connection.activate_session()
     elif who.user_name is not None:
-        password = secret.read(who.password) if who.password else ""
+        password = _opener(who.password, secrets) or ""
         if password and not who.allow_plain_password:
             _guard_password(connection, endpoint)
         await connection.activate_session(who.user_name, password)
     else:
-        opened = secret.read(who.private_key_password) if who.private_key_password else None
+        opened = _opener(who.private_key_password, secrets)
         try:
             user = certificates.load(_path(who.certificate))
             mine = _key(_path(who.private_key), opened)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 
-from devicemesh.mapper import Found, Mapper, Session
+from devicemesh.mapper import Found, Mapper, Secrets, Session, no_secrets
 from devicemesh_opcua import uri
 from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint
 
@@ -18,11 +18,11 @@ class OpcUaMapper(Mapper[OpcUaEndpoint, OpcUaAddress]):
     address_type = OpcUaAddress
 
     def open(
-        self, endpoint: OpcUaEndpoint
+        self, endpoint: OpcUaEndpoint, secrets: Secrets = no_secrets
     ) -> AbstractAsyncContextManager[Session[OpcUaEndpoint, OpcUaAddress]]:
         from devicemesh_opcua.session import open_session
 
-        return open_session(endpoint)
+        return open_session(endpoint, secrets)
 
     def parse_endpoint(self, uri_: str) -> OpcUaEndpoint:
         return uri.parse_endpoint(uri_)

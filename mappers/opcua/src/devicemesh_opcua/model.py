@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from devicemesh import layout
-from devicemesh.mapper import Address, Endpoint
+from devicemesh.mapper import Address, Endpoint, SecretRef
 from devicemesh.spec.base import Strict
 from devicemesh.spec.values import Interval, Scalar, ValueType, duration_ns
 from devicemesh_opcua.nodeid import BrowseName, NodeName, is_index_range, parse_node, parse_path
@@ -23,23 +22,6 @@ Attribute = Literal[
 DEFAULT_PORT = 4840
 OBJECTS = "i=85"
 """The folder in which a server's objects are (Part 5, 8.2.4)."""
-_SECRET = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
-
-
-class SecretRef(Strict):
-    """A secret by name: the file `<home>/secrets/<name>/<key>`, or `DEVICEMESH_SECRET_<NAME>_<KEY>`."""
-
-    name: str
-    """Of the secret."""
-    key: str = "password"
-    """Which part of it."""
-
-    @field_validator("name", "key")
-    @classmethod
-    def _plain(cls, text: str) -> str:
-        if not _SECRET.fullmatch(text):
-            raise ValueError("a name of a secret has letters, digits, '.', '_' and '-'")
-        return text
 
 
 class Identity(Strict):

@@ -12,10 +12,12 @@ from devicemesh.mapper import (
     PointError,
     Readable,
     Reader,
+    Secrets,
     Subscribable,
     Trace,
     Traceable,
     Writable,
+    no_secrets,
 )
 from devicemesh_opcua import binary, rows, services
 from devicemesh_opcua import status as codes
@@ -78,9 +80,9 @@ class OpcUaSession(
 
 
 @asynccontextmanager
-async def open_session(endpoint: OpcUaEndpoint) -> AsyncIterator[OpcUaSession]:
+async def open_session(endpoint: OpcUaEndpoint, secrets: Secrets = no_secrets) -> AsyncIterator[OpcUaSession]:
     """Connect. Raises `LinkError`, `AuthError`, `ConfigError`."""
-    async with connected(endpoint) as connection:
+    async with connected(endpoint, secrets) as connection:
         server = Server(connection, endpoint)
         await server.learn()
         watch = asyncio.create_task(server.watch(), name=f"watch {endpoint.link()}")
