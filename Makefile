@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := -e .[test,broker] -e mappers/modbus -e simulators
+PACKAGES := -e .[test,broker] -e mappers/modbus -e mappers/opcua -e simulators
 C_SOURCES := $(wildcard devicemesh/_core/*.c devicemesh/_core/*.h)
 
 .PHONY: demo test kube-assets lint sanitize wheels bench clean dev
@@ -23,7 +23,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, this is $$($(PYTHON) -V). Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv is missing. Try: apt install python3-venv"; rm -rf $(VENV); exit 1; }
 
-$(VENV)/.demo: $(VENV)/bin/python setup.py pyproject.toml mappers/modbus/pyproject.toml simulators/pyproject.toml $(C_SOURCES)
+$(VENV)/.demo: $(VENV)/bin/python setup.py pyproject.toml mappers/modbus/pyproject.toml mappers/opcua/pyproject.toml simulators/pyproject.toml $(C_SOURCES)
 	@echo "Installing into $(VENV) ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check $(PACKAGES) 'rich>=13'
 	@touch $@
@@ -42,6 +42,7 @@ wheels: $(VENV)/.dev
 	rm -rf dist
 	$(BIN)/python -m build --wheel --outdir dist . >/dev/null
 	$(BIN)/python -m build --wheel --outdir dist mappers/modbus >/dev/null
+	$(BIN)/python -m build --wheel --outdir dist mappers/opcua >/dev/null
 	$(BIN)/python -m build --wheel --outdir dist simulators >/dev/null
 	ls -l dist
 
