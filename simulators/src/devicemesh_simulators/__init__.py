@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from devicemesh.mapper import hookimpl
@@ -10,8 +11,12 @@ from devicemesh.mapper import hookimpl
 
 @hookimpl
 def devicemesh_simulators() -> Sequence[Any]:
-    """The simulators of this distribution."""
+    """The simulators of this distribution, for the mappers that are installed."""
     from devicemesh_simulators.modbus import ModbusSimulator
-    from devicemesh_simulators.opcua import OpcUaSimulator
 
-    return [ModbusSimulator(), OpcUaSimulator()]
+    found: list[Any] = [ModbusSimulator()]
+    if find_spec("devicemesh_opcua"):
+        from devicemesh_simulators.opcua import OpcUaSimulator
+
+        found.append(OpcUaSimulator())
+    return found
