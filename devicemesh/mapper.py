@@ -228,6 +228,7 @@ class Found:
     uri: str  # the endpoint as `parse_endpoint` reads it
     identity: Mapping[str, str] = field(default_factory=dict)  # vendor, product, revision, ...
     points: Sequence[tuple[str, str]] = ()  # (address as `parse_address` reads it, a sample)
+    manifest: str = ""  # YAML of a DeviceModel and a Device that can be applied as it is
 
 
 Reader = Callable[[], AsyncIterator[Batch]]
@@ -309,7 +310,7 @@ class Mapper(ABC, Generic[E, A]):
         """Read an address from its short form (`holding:100`). Raises `ConfigError`."""
 
     @abstractmethod
-    def discover(self, uri: str) -> AsyncIterator[Found]:
+    def discover(self, uri: str, secrets: Secrets = no_secrets) -> AsyncIterator[Found]:
         """Look for peers behind `uri`, or inside one peer. Yields nothing where the protocol cannot."""
 
 

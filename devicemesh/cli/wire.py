@@ -108,7 +108,9 @@ def read_command(ctx: click.Context, uri: str, address: str, as_: str, output: s
     point = Point(0, "default/read", "value", type_, endpoint, where)
     found = guarded(traced(mapper, point, in_home(home_of(ctx))), f"devicemesh discover {uri}")
     readings: list[tuple[str, Any]] = [(str(type_), found.value)]
-    if as_ == "all" and type_ != ValueType.BOOL:
+    if type_ == ValueType.JSON:
+        readings = [("value", found.value)]
+    elif as_ == "all" and type_ != ValueType.BOOL:
         readings = list(interpretations(found.field))
     if output == "json":
         body = {
@@ -126,7 +128,12 @@ def read_command(ctx: click.Context, uri: str, address: str, as_: str, output: s
 
 
 def _probe_type(where: Any, as_: str) -> ValueType:
-    """For `all`, four registers would be best, but a device may hold fewer: two show every usual type."""
+    """For `all`, four registers would be best, but a device may hold fewer: two show every usual type.
+
+    Where values say their type themselves, as in OPC UA, there is nothing to guess.
+    """
+    if as_ == "all" and where.refusal(ValueType.JSON, "ReadOnly") is None:
+        return ValueType.JSON
     if (
         where.refusal(ValueType.BOOL, "ReadOnly") is None
         and where.refusal(ValueType.FLOAT32, "ReadOnly") is not None
@@ -224,20 +231,29 @@ def _redirected(ctx: click.Context, one: Point[Any, Any]) -> Point[Any, Any]:
 
 @click.command("discover")
 @click.argument("uri")
-@click.option("-o", "--output", type=click.Choice(["json"]))
-def discover_command(uri: str, output: str | None) -> None:
+@click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="yaml: to be applied as it is.")
+@click.pass_context
+def discover_command(ctx: click.Context, uri: str, output: str | None) -> None:
     """Look for devices behind an address, or for what is inside one.
 
     \b
-    discover modbus://10.0.0.5:502     which units answer, and what they are
-    discover modbus://10.0.0.5:502/3   which registers unit 3 has
+    discover modbus://10.0.0.5:502               which units answer, and what they are
+    discover modbus://10.0.0.5:502/3             which registers unit 3 has
+    discover opcua://10.0.0.5:4840 -o yaml       a model and a device that can be applied
     """
+    from devicemesh.runtime.secrets import in_home
+
     mapper = mapper_for(uri)
 
     async def look() -> int:
         count = 0
-        async for found in mapper.discover(uri):
+        async for found in mapper.discover(uri, in_home(home_of(ctx))):
             count += 1
+            if output == "yaml":
+                if not found.manifest:
+                    fail(f"{found.uri} does not say enough of itself", PROBLEMS, f"devicemesh discover {uri}")
+                click.echo(found.manifest, nl=False)
+                continue
             if output == "json":
                 body = {
                     "uri": found.uri,

@@ -91,7 +91,7 @@ class FakeMapper(Mapper[FakeEndpoint, FakeAddress]):
             raise ConfigError("an address is a word")
         return FakeAddress(key=text)
 
-    async def discover(self, uri: str) -> AsyncIterator[Found]:
+    async def discover(self, uri: str, secrets: Secrets = no_secrets) -> AsyncIterator[Found]:
         for host, unit, _ in sorted(self.values):
             yield Found(f"fake://{host}/{unit}")
 

@@ -30,7 +30,7 @@ class ModbusMapper(Mapper[ModbusEndpoint, ModbusAddress]):
     def parse_address(self, text: str) -> ModbusAddress:
         return uri.parse_address(text)
 
-    def discover(self, uri_: str) -> AsyncIterator[Found]:
+    def discover(self, uri_: str, secrets: Secrets = no_secrets) -> AsyncIterator[Found]:
         from devicemesh_modbus.discover import discover
 
         return discover(uri_)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from devicemesh.mapper import Found, PointError
+from devicemesh.mapper import Found, PointError, Secrets, no_secrets
 from devicemesh_opcua import binary, services
 from devicemesh_opcua.channel import ua
 from devicemesh_opcua.connect import endpoints
-from devicemesh_opcua.describe import Variable, range_of, unit_of
+from devicemesh_opcua.describe import Variable, model_yaml, range_of, unit_of
 from devicemesh_opcua.model import OpcUaEndpoint
 from devicemesh_opcua.nodeid import NodeName, parse_node
 from devicemesh_opcua.server import VALUE, Node, Server
@@ -37,15 +38,23 @@ class _Seen:
     is_variable: bool
 
 
-async def discover(uri: str) -> AsyncIterator[Found]:
+async def discover(uri: str, secrets: Secrets = no_secrets) -> AsyncIterator[Found]:
     """The server behind a URI, and its variables below `root` (by default the Objects folder)."""
     endpoint = parse_endpoint(uri)
     offers = sorted({_offer(one) for one in await endpoints(endpoint)})
-    async with open_session(endpoint) as session:
+    async with open_session(endpoint, secrets) as session:
         identity = await _identity(session.server)
         variables = await browse(session.server, endpoint)
         points = [(one.node.text, one.sample) for one in variables]
-        yield Found(format_endpoint(endpoint), {**identity, "security": ", ".join(offers)}, points)
+        about = {**identity, "security": ", ".join(offers)}
+        manifest = model_yaml(endpoint, variables, _name(identity)) if variables else ""
+        yield Found(format_endpoint(endpoint), about, points, manifest)
+
+
+def _name(identity: Mapping[str, str]) -> str:
+    """A resource's name out of what the server calls itself."""
+    word = re.sub(r"[^a-z0-9]+", "-", identity.get("product", "").lower())[:40].strip("-")
+    return word or "opcua-server"
 
 
 def _offer(one: Any) -> str:

@@ -30,7 +30,7 @@ class OpcUaMapper(Mapper[OpcUaEndpoint, OpcUaAddress]):
     def parse_address(self, text: str) -> OpcUaAddress:
         return uri.parse_address(text)
 
-    def discover(self, uri_: str) -> AsyncIterator[Found]:
+    def discover(self, uri_: str, secrets: Secrets = no_secrets) -> AsyncIterator[Found]:
         from devicemesh_opcua.discover import discover
 
-        return discover(uri_)
+        return discover(uri_, secrets)
