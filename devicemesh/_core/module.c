@@ -1,5 +1,5 @@
 /* The extension module: registration only. The core itself never sees Python. */
-#include "glue.h"
+#include "glue_windows.h"
 
 static PyObject *add_type(PyObject *module, PyType_Spec *spec)
 {
@@ -21,7 +21,9 @@ static int module_exec(PyObject *module)
         return -1;
     state->plan_type = add_type(module, &plan_spec);
     state->aggregator_type = add_type(module, &aggregator_spec);
-    return state->plan_type && state->aggregator_type ? 0 : -1;
+    state->windows_type = add_type(module, &windows_spec);
+    state->column_type = add_type(module, &column_spec);
+    return state->plan_type && state->aggregator_type && state->windows_type && state->column_type ? 0 : -1;
 }
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
@@ -30,6 +32,8 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->array_type);
     Py_VISIT(state->plan_type);
     Py_VISIT(state->aggregator_type);
+    Py_VISIT(state->windows_type);
+    Py_VISIT(state->column_type);
     return 0;
 }
 
@@ -39,6 +43,8 @@ static int module_clear(PyObject *module)
     Py_CLEAR(state->array_type);
     Py_CLEAR(state->plan_type);
     Py_CLEAR(state->aggregator_type);
+    Py_CLEAR(state->windows_type);
+    Py_CLEAR(state->column_type);
     return 0;
 }
 
