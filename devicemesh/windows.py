@@ -196,20 +196,14 @@ class WindowAggregator:
         A row later than the newest `advance` by more than `max_future_ns` is refused. `advance` closes the windows
         of sources from which nothing came for `idle_ns` of its clock. Raises ValueError naming the argument.
         """
-        hop = windows.hop if isinstance(windows, Hopping) else windows.length
-        if max_future_ns is not None and max_future_ns < 0:
-            raise ValueError("max_future_ns is negative")
-        self._windows = windows
         self._core = _native.WindowEngine(
-            False,
-            _whole("length", windows.length),
-            _whole("hop", hop),
-            _whole("offset", windows.offset) % hop if hop > 0 else 0,
-            0,
-            _whole("lateness_ns", lateness_ns),
-            -1 if max_future_ns is None else _whole("max_future_ns", max_future_ns),
-            _whole("idle_ns", idle_ns),
-            max_bytes,
+            *engine_arguments(
+                windows,
+                lateness_ns=lateness_ns,
+                max_future_ns=max_future_ns,
+                idle_ns=idle_ns,
+                max_bytes=max_bytes,
+            )
         )
         self._profiles: list[Profile] = []
         self.add = self._core.add
@@ -217,27 +211,7 @@ class WindowAggregator:
 
     def profile(self, profile: Profile) -> int:
         """Add a profile; returns its number for `define`. Raises ValueError naming the argument."""
-        _check(profile)
-        number = self._core.profile(
-            sum(1 << STATISTICS.index(name) for name in {*profile.statistics}),
-            KINDS.index(profile.kind),
-            profile.interpolation == "sloped",
-            profile.uncertain_as_bad,
-            _reports(profile),
-            math.inf if _heartbeat_only(profile) else profile.deadband or 0.0,
-            (profile.deadband_percent or 0.0) / 100,
-            profile.min_interval_ns,
-            profile.heartbeat_ns,
-            profile.missing_ns,
-            profile.percent_good,
-            profile.percent_bad,
-            tuple(
-                (alarm.above, alarm.limit, alarm.limit if alarm.clear is None else alarm.clear, alarm.delay_ns)
-                for alarm in profile.alarms
-            ),
-            (),
-            0.01,
-        )
+        number = self._core.profile(*profile_arguments(profile))
         self._profiles.append(profile)
         return number
 
@@ -294,6 +268,56 @@ class WindowAggregator:
     def memory_bytes(self) -> int:
         """Bytes in use, of max_bytes."""
         return self._core.memory_bytes
+
+
+def engine_arguments(
+    windows: Tumbling | Hopping,
+    *,
+    lateness_ns: int = 0,
+    max_future_ns: int | None = None,
+    idle_ns: int = 0,
+    max_bytes: int = 1 << 30,
+) -> tuple[Any, ...]:
+    """What the core is made from. Raises ValueError or TypeError naming the argument."""
+    hop = windows.hop if isinstance(windows, Hopping) else windows.length
+    if max_future_ns is not None and max_future_ns < 0:
+        raise ValueError("max_future_ns is negative")
+    return (
+        False,
+        _whole("length", windows.length),
+        _whole("hop", hop),
+        _whole("offset", windows.offset) % hop if hop > 0 else 0,
+        0,
+        _whole("lateness_ns", lateness_ns),
+        -1 if max_future_ns is None else _whole("max_future_ns", max_future_ns),
+        _whole("idle_ns", idle_ns),
+        max_bytes,
+    )
+
+
+def profile_arguments(profile: Profile) -> tuple[Any, ...]:
+    """A profile as the core takes it. Raises ValueError or TypeError naming the argument."""
+    _check(profile)
+    return (
+        sum(1 << STATISTICS.index(name) for name in {*profile.statistics}),
+        KINDS.index(profile.kind),
+        profile.interpolation == "sloped",
+        profile.uncertain_as_bad,
+        _reports(profile),
+        math.inf if _heartbeat_only(profile) else float(profile.deadband or 0.0),
+        (profile.deadband_percent or 0.0) / 100,
+        profile.min_interval_ns,
+        profile.heartbeat_ns,
+        profile.missing_ns,
+        float(profile.percent_good),
+        float(profile.percent_bad),
+        tuple(
+            (alarm.above, alarm.limit, alarm.limit if alarm.clear is None else alarm.clear, alarm.delay_ns)
+            for alarm in profile.alarms
+        ),
+        (),
+        0.01,
+    )
 
 
 def _whole(name: str, value: int) -> int:

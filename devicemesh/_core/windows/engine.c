@@ -326,6 +326,7 @@ void engine_advance(struct engine *engine, int64_t now)
         if (group->newest != group->known) {
             group->known = group->newest;
             group->heard = now;
+            group_close_until(engine, group, group->newest - engine->grid.lateness_ns); /* rows move it at turns only */
         }
         if (now - group->heard >= engine->grid.idle_ns)
             group_close_until(engine, group, now - engine->grid.lateness_ns);

@@ -18,7 +18,7 @@ struct group {
     int64_t start, end;
     int64_t newest;    /* time of the newest row; -1 before the first */
     int64_t turn;      /* a row from this time on closes a window or is in the future */
-    int64_t watermark; /* windows that end by it are closed */
+    int64_t watermark; /* windows that end by it are closed; a row moves it only at `turn` */
     int64_t oldest;    /* number of the oldest window that is not closed */
     int64_t heard;     /* clock when its last row came, for idle_ns */
     int64_t known;     /* `newest` at the last advance */

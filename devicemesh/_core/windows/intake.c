@@ -23,6 +23,7 @@ static inline bool touched(const struct pane *pane, uint32_t position)
 
 /* One row on its way: what its functions share. */
 struct row {
+    struct group *group;
     struct pane *pane;
     struct cell *cell;
     struct extra *extra; /* NULL where the pane has none */
@@ -90,6 +91,13 @@ static void take_correction(struct engine *engine, struct row *row)
     row->line->last = row->x;
 }
 
+/* The first row of a series: it may be older than what its missing data was counted from. */
+static void first_row(struct row *row)
+{
+    row->line->state |= LINE_SEEN;
+    row->group->look = INT64_MIN;
+}
+
 /* The newest row had no value: from now on there is one. */
 static void become_known(struct row *row)
 {
@@ -104,11 +112,13 @@ static void become_known(struct row *row)
         line->state |= LINE_LATELY;
         row->pane->lately = true;
     }
-    line->state |= LINE_SEEN | LINE_KNOWN | LINE_VALUED;
+    if (!(line->state & LINE_SEEN))
+        first_row(row);
+    line->state |= LINE_KNOWN | LINE_VALUED;
 }
 
 /* Linear between rows: replaces what was held since the last row by the slope to this one. */
-static void slope(const struct engine *engine, const struct group *group, struct row *row)
+static void slope(const struct engine *engine, struct row *row)
 {
     const struct line *line = row->line;
     const struct pane *pane = row->pane;
@@ -120,7 +130,7 @@ static void slope(const struct engine *engine, const struct group *group, struct
     double into = (double)(row->time - pane->start);
     double bound = line->last + rise * ((double)(pane->start - line->time) / span);
     row->cell->held += ((bound + row->x) / 2 - line->last) * into;
-    struct pane *before = group_pane_of(engine, group, line->time);
+    struct pane *before = group_pane_of(engine, row->group, line->time);
     if (before) {
         double tail = (double)(before->end - line->time);
         before->cells[row->position].held += rise * (tail / span) / 2 * tail;
@@ -150,7 +160,7 @@ static void step_extra(struct row *row)
     extra->increase += row->x < line->last ? row->x : row->x - line->last;
 }
 
-static void take_in_order(const struct engine *engine, const struct group *group, struct row *row)
+static void take_in_order(const struct engine *engine, struct row *row)
 {
     struct cell *cell = row->cell;
     struct line *line = row->line;
@@ -173,16 +183,17 @@ static void take_in_order(const struct engine *engine, const struct group *group
             cell->held = (line->last - shift) * (double)(row->time - row->pane->start) +
                          (row->x - shift) * (double)row->remaining;
         if (engine->profiles[line->profile].sloped)
-            slope(engine, group, row);
+            slope(engine, row);
     }
     line->last = row->x;
     line->time = row->time;
 }
 
-static struct row make_row(const struct group *group, struct line *line, uint32_t position, int64_t time, double x)
+static struct row make_row(struct group *group, struct line *line, uint32_t position, int64_t time, double x)
 {
     struct pane *pane = group->pane;
-    return (struct row){.pane = pane,
+    return (struct row){.group = group,
+                        .pane = pane,
                         .cell = &pane->cells[position],
                         .extra = pane->extras ? &pane->extras[position] : NULL,
                         .line = line,
@@ -212,7 +223,7 @@ static __attribute__((noinline)) bool take_rare(struct engine *engine, struct gr
     if (line->state & LINE_KNOWN && time == line->time)
         take_correction(engine, &row);
     else
-        take_in_order(engine, group, &row);
+        take_in_order(engine, &row);
     return true;
 }
 
@@ -273,7 +284,9 @@ static void become_unknown(struct row *row)
         extra->entered = 1;
         extra->entry = last;
     }
-    line->state = (uint8_t)((line->state & ~LINE_KNOWN) | LINE_SEEN);
+    if (!(line->state & LINE_SEEN))
+        first_row(row);
+    line->state &= (uint8_t)~LINE_KNOWN;
     line->time = row->time;
 }
 
