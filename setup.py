@@ -50,8 +50,8 @@ setup(
         Extension(
             "devicemesh._core._native",
             sources=sorted(str(path) for path in CORE.rglob("*.c")),
-            include_dirs=[str(CORE)],
             depends=sorted(str(path) for path in CORE.rglob("*.h")),
+            include_dirs=[str(CORE)],
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if STABLE_ABI else [],
             py_limited_api=STABLE_ABI,
         )
