@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-static double finite(double value)
+static double or_nan(double value)
 {
     return isfinite(value) ? value : (double)NAN;
 }
@@ -30,13 +30,13 @@ void cell_merge(struct cell *cell, int64_t known_ns, const struct cell *later, i
 
 double cell_sum(const struct cell *cell)
 {
-    return finite(cell_shift(cell) * (double)cell_count(cell) + cell->sum);
+    return or_nan(cell_shift(cell) * (double)cell_count(cell) + cell->sum);
 }
 
 double cell_mean(const struct cell *cell)
 {
     uint32_t count = cell_count(cell);
-    return count ? finite(cell_shift(cell) + cell->sum / (double)count) : (double)NAN;
+    return count ? or_nan(cell_shift(cell) + cell->sum / (double)count) : (double)NAN;
 }
 
 double cell_variance(const struct cell *cell, uint32_t fewer)
@@ -45,7 +45,7 @@ double cell_variance(const struct cell *cell, uint32_t fewer)
     if (cell_count(cell) <= fewer)
         return (double)NAN;
     variance = (cell->squares - cell->sum * cell->sum / count) / (count - (double)fewer);
-    return variance < 0 ? 0.0 : finite(variance);
+    return variance < 0 ? 0.0 : or_nan(variance);
 }
 
 double cell_deviation(const struct cell *cell, uint32_t fewer)
@@ -57,7 +57,7 @@ double cell_rms(const struct cell *cell)
 {
     double count = (double)cell_count(cell), shift = cell_shift(cell);
     double squares = cell->squares + 2 * shift * cell->sum + count * shift * shift;
-    return count > 0 ? finite(sqrt(squares > 0 ? squares / count : 0.0)) : (double)NAN;
+    return count > 0 ? or_nan(sqrt(squares > 0 ? squares / count : 0.0)) : (double)NAN;
 }
 
 double cell_peak(const struct cell *cell)
@@ -68,11 +68,11 @@ double cell_peak(const struct cell *cell)
 
 double cell_time_average(const struct cell *cell, int64_t known_ns)
 {
-    return known_ns > 0 ? finite(cell_shift(cell) + cell->held / (double)known_ns) : (double)NAN;
+    return known_ns > 0 ? or_nan(cell_shift(cell) + cell->held / (double)known_ns) : (double)NAN;
 }
 
 double cell_total(const struct cell *cell, int64_t known_ns)
 {
     double seconds = (double)known_ns / 1e9;
-    return known_ns > 0 ? finite(cell_shift(cell) * seconds + cell->held / 1e9) : (double)NAN;
+    return known_ns > 0 ? or_nan(cell_shift(cell) * seconds + cell->held / 1e9) : (double)NAN;
 }
