@@ -98,9 +98,9 @@ void sessions_free(struct engine *engine)
         return;
     for (uint32_t i = 1; i <= all->count; i++)
         sketch_clear(&all->items[i].sketch);
-    budget_give(&engine->budget, all->items, all->capacity, sizeof *all->items);
-    budget_give(&engine->budget, all->heads, all->heads_capacity, sizeof *all->heads);
-    budget_give(&engine->budget, all, 1, sizeof *all);
+    budget_give(&engine->budget, all->items);
+    budget_give(&engine->budget, all->heads);
+    budget_give(&engine->budget, all);
     engine->sessions = NULL;
 }
 
