@@ -1,5 +1,6 @@
 /* The extension module: registration only. The core itself never sees Python. */
 #include "glue.h"
+#include "glue_parts.h"
 
 static PyObject *add_type(PyObject *module, PyType_Spec *spec)
 {
@@ -21,7 +22,7 @@ static int module_exec(PyObject *module)
         return -1;
     state->plan_type = add_type(module, &plan_spec);
     state->aggregator_type = add_type(module, &aggregator_spec);
-    return state->plan_type && state->aggregator_type ? 0 : -1;
+    return state->plan_type && state->aggregator_type ? glue_parts(module) : -1;
 }
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
