@@ -2,8 +2,8 @@
 
 A table is a mapping of equally long columns by name. Numbers are buffers (anything with the buffer protocol)
 of uint8, uint32, int64, uint64 or float64; texts are tuples of `str`. Two kinds of column mean more than
-their numbers: `series` (uint32) is an index of `names`; `time`, `start`, `end` and whatever ends in `_time`
-(int64) are nanoseconds since 1970.
+their numbers: `series` (uint32) is an index of `names`; `time`, `time_ns`, `start`, `end` and whatever ends in
+`_time` (int64) are nanoseconds since 1970, below zero where there is none.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _KINDS = {**dict.fromkeys("BHILQ", "u"), **dict.fromkeys("bhilq", "i"), **dict.f
 
 
 def _is_time(name: str) -> bool:
-    return name in {"time", "start", "end"} or name.endswith("_time")
+    return name in {"time", "time_ns", "start", "end"} or name.endswith("_time")
 
 
 def _native_column(name: str, values: Column, names: tuple[str, ...]) -> tuple[_NativeColumn, int]:
@@ -82,8 +82,8 @@ def _native_table(columns: Mapping[str, Column], names: Sequence[str]) -> tuple[
 class JsonObjects:
     """One JSON object a line (NDJSON), its members named as the columns.
 
-    Floats are the shortest decimals that read back as the same; NaN and infinities are null; times are
-    RFC 3339 in UTC.
+    Floats are the shortest decimals that read back as the same; times are RFC 3339 in UTC; NaN, infinities
+    and times that are none are null.
     """
 
     def encode(self, columns: Mapping[str, Column], names: Sequence[str]) -> bytes:

@@ -93,6 +93,77 @@ class Aggregator:
     def pending_bytes(self) -> int:
         """Bytes of records and open windows."""
 
+@final
+class Column:
+    """A column of results, in the buffer protocol: formats B, I, q, d."""
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class WindowEngine:
+    """The window engine; see windows/engine.h."""
+
+    def __new__(
+        cls,
+        sessions: bool,
+        length: int,
+        hop: int,
+        offset: int,
+        gap: int,
+        lateness_ns: int,
+        max_future_ns: int,
+        idle_ns: int,
+        max_bytes: int,
+        /,
+    ) -> WindowEngine: ...
+    def profile(
+        self,
+        statistics: int,
+        kind: int,
+        sloped: bool,
+        uncertain_as_bad: bool,
+        reports: bool,
+        deadband: float,
+        fraction: float,
+        min_interval_ns: int,
+        heartbeat_ns: int,
+        missing_ns: int,
+        percent_good: float,
+        percent_bad: float,
+        alarms: tuple[tuple[bool, float, float, int], ...],
+        quantiles: tuple[float, ...],
+        relative_error: float,
+        /,
+    ) -> int:
+        """Add a profile, whose ranges were checked; returns its number."""
+
+    def define(self, first: int, count: int, profile: int, source: int, /) -> None:
+        """Define series. Raises ValueError or MemoryError: then none."""
+
+    def ingest(
+        self, series: Buffer, time_ns: Buffer, value: Buffer, quality: Buffer | None = None, /
+    ) -> tuple[int, ...]:
+        """Take rows; returns how many were counted as what. Raises TypeError or ValueError: then none."""
+
+    def add(self, series: int, time_ns: int, value: float, quality: int = 0, /) -> None:
+        """Take one row. Raises ValueError."""
+
+    def advance(self, now_ns: int, /) -> None:
+        """Tell the time."""
+
+    def flush(self) -> None:
+        """Close every window."""
+
+    def take(self, output: int, /) -> list[tuple[str, Column]]:
+        """What came out since the last call: 0 windows, 1 reports, 2 events."""
+
+    def counts(self) -> tuple[int, ...]:
+        """Rows by what became of them."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes in use of max_bytes."""
+
 def encode_json(body: Buffer, names: Sequence[str], /) -> bytes:
     """A record's body as a JSON payload. Raises ValueError."""
 

@@ -2,7 +2,7 @@
 # The C core under AddressSanitizer and UndefinedBehaviorSanitizer: `tests/core/sanitize.sh [rounds]`.
 #   1. with each compiler found, without Python: fuzz.c over random and damaged input
 #   2. cppcheck, if it is installed
-#   3. the tests of this folder against an extension built with gcc's sanitizers ($PYTHON, by default python3)
+#   3. the tests of the core against an extension built with gcc's sanitizers ($PYTHON, by default python3)
 # Everything is built in a temporary folder; nothing in the tree changes.
 set -eu
 
@@ -14,7 +14,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 sanitizers="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g"
 flags="-std=c11 -O1 -Wall -Wextra -Werror -ffp-contract=off -I$core"
-sources=$(ls $core/*.c | grep -v -e /glue -e /module.c)
+sources=$(ls $core/*.c $core/windows/*.c | grep -v -e /glue -e /module.c)
 
 for compiler in gcc clang; do
     command -v $compiler >/dev/null || continue
@@ -40,4 +40,4 @@ DEVICEMESH_CFLAGS="$sanitizers -O1" LDFLAGS="-fsanitize=address,undefined" CC=gc
 # The interpreter itself is not built for leak detection; the sanitizer must be loaded before it.
 ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$(gcc -print-file-name=libasan.so)" \
     PYTHONPATH="$(echo "$work"/build/lib*)" PYTHONDONTWRITEBYTECODE=1 \
-    "$python" -P -m pytest -q -p no:cacheprovider tests/core
+    "$python" -P -m pytest -q -p no:cacheprovider tests/core tests/windows

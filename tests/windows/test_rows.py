@@ -21,7 +21,7 @@ RANGES = {
     U32: (0, 2**32 - 1),
     I64: (-(2**63), 2**63 - 1),
     U64: (0, 2**64 - 1),
-    TIME: (0, 2**63 - 1),
+    TIME: (-1, 2**63 - 1),
 }
 characters = st.characters(exclude_categories=["Cs"])
 names = st.text(characters, min_size=1, max_size=12)
@@ -57,7 +57,7 @@ def rfc3339(time_ns):
 
 def as_json(value, kind):
     if kind == TIME:
-        return rfc3339(value)
+        return None if value < 0 else rfc3339(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -127,7 +127,7 @@ def test_lines_read_back(table, measurement, stamps):
         fields = {
             name: as_field(value, kind)
             for name, kind, value in pairs
-            if kind != TEXT and (kind != F64 or math.isfinite(value))
+            if kind != TEXT and (kind != F64 or math.isfinite(value)) and (kind != TIME or value >= 0)
         }
         if fields:
             tags = {name: value for name, kind, value in pairs if kind == TEXT}

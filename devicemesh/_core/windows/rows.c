@@ -132,6 +132,8 @@ static bool append_string(struct buffer *out, struct text text)
 
 static char *put_field_time(char *at, struct field *field, int64_t time)
 {
+    if (time < 0)
+        return put(at, "null", 4);
     if (!field->time_length || field->time != time) {
         field->time = time;
         field->time_length = (size_t)(put_time(field->time_text, time) - field->time_text);
@@ -291,7 +293,7 @@ static char *put_fields(char *at, const struct plan *plan, size_t row)
             continue;
         bool floating = column->type == COLUMN_F64;
         double number = floating ? load_f64(column, row) : 0;
-        if (!isfinite(number))
+        if (!isfinite(number) || (column->type == COLUMN_TIME && load_i64(column, row) < 0))
             continue;
         char *before = at;
         at = put_prefix(at, plan, &plan->fields[i]);

@@ -1,0 +1,393 @@
+/* WindowEngine: the window engine as `devicemesh.windows` sees it. */
+#include "glue_windows.h"
+
+enum { RELEASE_FROM = 256 }; /* rows for which giving the GIL away pays */
+
+/* ---- the lock ---- */
+
+#ifdef Py_GIL_DISABLED
+void windows_enter(Windows *self)
+{
+    PyMutex_Lock(&self->mutex);
+}
+
+void windows_leave(Windows *self)
+{
+    PyMutex_Unlock(&self->mutex);
+}
+
+void windows_enter_rows(Windows *self)
+{
+    PyMutex_Lock(&self->mutex);
+}
+
+void windows_leave_rows(Windows *self)
+{
+    PyMutex_Unlock(&self->mutex);
+}
+#else
+void windows_enter(Windows *self)
+{
+    while (self->busy) {
+        Py_BEGIN_ALLOW_THREADS
+        PyThread_acquire_lock(self->gate, WAIT_LOCK);
+        PyThread_release_lock(self->gate);
+        Py_END_ALLOW_THREADS
+    }
+}
+
+void windows_leave(Windows *Py_UNUSED(self))
+{
+}
+
+void windows_enter_rows(Windows *self)
+{
+    windows_enter(self);
+    self->busy = 1;
+    PyThread_acquire_lock(self->gate, WAIT_LOCK);
+}
+
+void windows_leave_rows(Windows *self)
+{
+    self->busy = 0;
+    PyThread_release_lock(self->gate);
+}
+#endif
+
+/* ---- life ---- */
+
+static PyObject *windows_new_object(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
+{
+    struct grid grid;
+    int sessions;
+    Py_ssize_t max_bytes;
+    long long length, hop, offset, gap, lateness, max_future, idle;
+    if (!PyArg_ParseTuple(args, "pLLLLLLLn", &sessions, &length, &hop, &offset, &gap, &lateness, &max_future, &idle,
+                          &max_bytes))
+        return NULL;
+    grid = (struct grid){sessions ? GRID_SESSIONS : GRID_PANES, length, hop, offset, gap, lateness, max_future, idle};
+    const char *fault = max_bytes < 0 ? "max_bytes" : engine_grid_fault(&grid);
+    if (fault)
+        return PyErr_Format(PyExc_ValueError, "%s is out of range", fault);
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    Windows *self = allocate ? (Windows *)allocate(type, 0) : NULL;
+    if (!self)
+        return NULL;
+    self->engine = engine_new(&grid, (size_t)max_bytes);
+#ifndef Py_GIL_DISABLED
+    self->gate = PyThread_allocate_lock();
+    if (!self->gate || !self->engine) {
+#else
+    if (!self->engine) {
+#endif
+        Py_DECREF(self);
+        return PyErr_NoMemory();
+    }
+    return (PyObject *)self;
+}
+
+static void windows_dealloc(PyObject *object)
+{
+    Windows *self = (Windows *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    if (self->engine)
+        engine_free(self->engine);
+#ifndef Py_GIL_DISABLED
+    if (self->gate)
+        PyThread_free_lock(self->gate);
+#endif
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(object);
+    Py_DECREF(type);
+}
+
+/* ---- definitions ---- */
+
+static PyObject *refuse(enum engine_status status, const char *what, unsigned long long number)
+{
+    switch (status) {
+    case ENGINE_NO_MEMORY:
+        PyErr_SetString(PyExc_MemoryError, "max_bytes is reached");
+        break;
+    case ENGINE_NOT_DEFINED:
+        PyErr_Format(PyExc_ValueError, "series: %s %llu is not defined", what, number);
+        break;
+    case ENGINE_TIME:
+        PyErr_Format(PyExc_ValueError, "time_ns: that of %s %llu is negative or beyond 2^62", what, number);
+        break;
+    case ENGINE_DEFINED_ALREADY:
+        PyErr_SetString(PyExc_ValueError, "series: defined already");
+        break;
+    case ENGINE_NO_PROFILE:
+        PyErr_SetString(PyExc_ValueError, "profile: there is none of this number");
+        break;
+    default:
+        PyErr_Format(PyExc_ValueError, "%s: too many", what);
+    }
+    return NULL;
+}
+
+static int parse_alarms(PyObject *alarms, struct profile *profile)
+{
+    Py_ssize_t count = PyTuple_Size(alarms);
+    if (count < 0 || count > ALARMS_MAX) {
+        PyErr_Format(PyExc_ValueError, "alarms: more than %d", ALARMS_MAX);
+        return -1;
+    }
+    profile->alarms_count = (uint32_t)count;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        struct alarm *alarm = &profile->alarms[i];
+        int above;
+        long long delay;
+        PyObject *item = PyTuple_GetItem(alarms, i);
+        if (!item || !PyArg_ParseTuple(item, "pddL", &above, &alarm->limit, &alarm->clear, &delay))
+            return -1;
+        alarm->above = above != 0;
+        alarm->delay_ns = delay;
+    }
+    return 0;
+}
+
+static int parse_quantiles(PyObject *quantiles, struct profile *profile)
+{
+    Py_ssize_t count = PyTuple_Size(quantiles);
+    if (count < 0 || count > QUANTILES_MAX) {
+        PyErr_Format(PyExc_ValueError, "quantiles: more than %d", QUANTILES_MAX);
+        return -1;
+    }
+    profile->quantiles_count = (uint32_t)count;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        profile->quantiles[i] = PyFloat_AsDouble(PyTuple_GetItem(quantiles, i));
+        if (PyErr_Occurred())
+            return -1;
+    }
+    return 0;
+}
+
+/* The face has looked at the values' ranges. */
+static PyObject *add_profile(PyObject *object, PyObject *args)
+{
+    Windows *self = (Windows *)object;
+    struct profile profile = {0};
+    unsigned long long statistics;
+    int kind, sloped, uncertain_as_bad, reports;
+    long long min_interval, heartbeat, missing;
+    PyObject *alarms, *quantiles;
+    if (!PyArg_ParseTuple(args, "KipppddLLLddO!O!d", &statistics, &kind, &sloped, &uncertain_as_bad, &reports,
+                          &profile.deadband, &profile.fraction, &min_interval, &heartbeat, &missing,
+                          &profile.percent_good, &profile.percent_bad, &PyTuple_Type, &alarms, &PyTuple_Type,
+                          &quantiles, &profile.relative_error))
+        return NULL;
+    if (parse_alarms(alarms, &profile) || parse_quantiles(quantiles, &profile))
+        return NULL;
+    profile.statistics = statistics;
+    profile.kind = (enum series_kind)kind;
+    profile.sloped = sloped != 0;
+    profile.uncertain_as_bad = uncertain_as_bad != 0;
+    profile.reports = reports != 0;
+    profile.min_interval_ns = min_interval;
+    profile.heartbeat_ns = heartbeat;
+    profile.missing_ns = missing;
+    uint32_t number = 0;
+    windows_enter(self);
+    enum engine_status status = engine_profile(self->engine, &profile, &number);
+    windows_leave(self);
+    return status == ENGINE_DONE ? PyLong_FromUnsignedLong(number) : refuse(status, "profile", number);
+}
+
+static PyObject *define(PyObject *object, PyObject *args)
+{
+    Windows *self = (Windows *)object;
+    PyObject *first_object, *count_object, *source_object;
+    unsigned profile;
+    uint32_t first, count, source;
+    if (!PyArg_ParseTuple(args, "OOIO", &first_object, &count_object, &profile, &source_object) ||
+        glue_u32(first_object, "series", &first) || glue_u32(count_object, "series", &count) ||
+        glue_u32(source_object, "source", &source))
+        return NULL;
+    if ((uint64_t)first + count > UINT32_MAX)
+        return refuse(ENGINE_TOO_MANY, "series", first);
+    windows_enter(self);
+    enum engine_status status = engine_define(self->engine, first, count, profile, source);
+    windows_leave(self);
+    return status == ENGINE_DONE ? Py_NewRef(Py_None) : refuse(status, "source", source);
+}
+
+/* ---- rows ---- */
+
+static PyObject *counts_tuple(const struct row_counts *now, const struct row_counts *before)
+{
+    return Py_BuildValue("KKKKKKKKKK", (unsigned long long)(now->counted - before->counted),
+                         (unsigned long long)(now->late - before->late),
+                         (unsigned long long)(now->duplicate - before->duplicate),
+                         (unsigned long long)(now->future - before->future),
+                         (unsigned long long)(now->bad - before->bad),
+                         (unsigned long long)(now->nonfinite - before->nonfinite),
+                         (unsigned long long)(now->inexact - before->inexact),
+                         (unsigned long long)(now->overflow - before->overflow),
+                         (unsigned long long)(now->evicted - before->evicted),
+                         (unsigned long long)(now->undeclared - before->undeclared));
+}
+
+static int hold_column(struct held *held, PyObject *object, const char *what, const char *formats, Py_ssize_t itemsize,
+                       Py_ssize_t count, const void **out)
+{
+    Py_buffer *view = &held->views[held->count];
+    if (glue_column(object, view, what, formats, itemsize, count))
+        return -1;
+    held->count++;
+    *out = view->buf ? view->buf : "";
+    return 0;
+}
+
+static int fill_rows(struct held *held, PyObject *const *args, Py_ssize_t count, struct rows_view *rows)
+{
+    const void *values, *qualities = NULL;
+    if (hold_column(held, args[0], "series", "IL", 4, -1, &rows->series))
+        return -1;
+    Py_ssize_t wanted = held->views[0].len / 4;
+    rows->count = (size_t)wanted;
+    if (hold_column(held, args[1], "time_ns", "ql", 8, wanted, &rows->times) ||
+        hold_column(held, args[2], "value", "dql", 8, wanted, &values))
+        return -1;
+    const char *format = held->views[2].format;
+    if (format && format[strlen(format) - 1] == 'd')
+        rows->floats = values;
+    else
+        rows->integers = values;
+    if (count > 3 && args[3] != Py_None && hold_column(held, args[3], "quality", "B", 1, wanted, &qualities))
+        return -1;
+    rows->qualities = qualities;
+    return 0;
+}
+
+static enum engine_status ingest_rows(struct engine *engine, const struct rows_view *rows, size_t *row,
+                                      struct row_counts *before, struct row_counts *after)
+{
+    enum engine_status status = engine_check(engine, rows, row);
+    *before = *engine_counts(engine);
+    if (status == ENGINE_DONE)
+        engine_ingest(engine, rows);
+    *after = *engine_counts(engine);
+    return status;
+}
+
+static PyObject *ingest(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+    Windows *self = (Windows *)object;
+    struct held held = {.count = 0};
+    struct rows_view rows = {0};
+    struct row_counts before, after;
+    enum engine_status status = ENGINE_DONE;
+    size_t row = 0;
+    if (count != 3 && count != 4)
+        return PyErr_Format(PyExc_TypeError, "%zd arguments, not 3 or 4", count);
+    if (fill_rows(&held, args, count, &rows)) {
+        release_columns(&held);
+        return NULL;
+    }
+    if (rows.count < RELEASE_FROM) {
+        windows_enter(self);
+        status = ingest_rows(self->engine, &rows, &row, &before, &after);
+        windows_leave(self);
+    } else {
+        WINDOWS_BEGIN_ROWS(self)
+        status = ingest_rows(self->engine, &rows, &row, &before, &after);
+        WINDOWS_END_ROWS(self)
+    }
+    release_columns(&held);
+    return status == ENGINE_DONE ? counts_tuple(&after, &before) : refuse(status, "row", row);
+}
+
+static PyObject *add(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+    Windows *self = (Windows *)object;
+    uint32_t series;
+    int64_t time;
+    uint8_t quality = 0;
+    if (count != 3 && count != 4)
+        return PyErr_Format(PyExc_TypeError, "%zd arguments, not 3 or 4", count);
+    if (glue_u32(args[0], "series", &series) || glue_i64(args[1], &time) ||
+        (count == 4 && glue_quality(args[3], &quality)))
+        return NULL;
+    double value = PyFloat_AsDouble(args[2]);
+    if (value == -1 && PyErr_Occurred())
+        return NULL;
+    windows_enter(self);
+    enum engine_status status = engine_add(self->engine, series, time, value, quality);
+    windows_leave(self);
+    return status == ENGINE_DONE ? Py_NewRef(Py_None) : refuse(status, "series", series);
+}
+
+static PyObject *advance(PyObject *object, PyObject *argument)
+{
+    Windows *self = (Windows *)object;
+    int64_t now;
+    if (glue_i64(argument, &now))
+        return NULL;
+    if (now < 0 || now >= ENGINE_TIME_LIMIT) {
+        PyErr_SetString(PyExc_ValueError, "now_ns is negative or beyond 2^62");
+        return NULL;
+    }
+    WINDOWS_BEGIN_ROWS(self)
+    engine_advance(self->engine, now);
+    WINDOWS_END_ROWS(self)
+    return Py_NewRef(Py_None);
+}
+
+static PyObject *flush(PyObject *object, PyObject *Py_UNUSED(ignored))
+{
+    Windows *self = (Windows *)object;
+    WINDOWS_BEGIN_ROWS(self)
+    engine_flush(self->engine);
+    WINDOWS_END_ROWS(self)
+    return Py_NewRef(Py_None);
+}
+
+static PyObject *counts(PyObject *object, PyObject *Py_UNUSED(ignored))
+{
+    Windows *self = (Windows *)object;
+    static const struct row_counts none;
+    windows_enter(self);
+    struct row_counts now = *engine_counts(self->engine);
+    windows_leave(self);
+    return counts_tuple(&now, &none);
+}
+
+static PyObject *memory_bytes(PyObject *object, void *Py_UNUSED(closure))
+{
+    Windows *self = (Windows *)object;
+    windows_enter(self);
+    size_t bytes = engine_memory(self->engine);
+    windows_leave(self);
+    return PyLong_FromSize_t(bytes);
+}
+
+#define FAST(function) ((PyCFunction)(void (*)(void))(function))
+
+static PyMethodDef windows_methods[] = {
+    {"profile", add_profile, METH_VARARGS, "Add a profile; returns its number."},
+    {"define", define, METH_VARARGS, "Define series: first, count, profile, source."},
+    {"ingest", FAST(ingest), METH_FASTCALL,
+     "ingest(series, time_ns, value, quality=None, /)\n--\n\nTake rows; returns how each kind was counted."},
+    {"add", FAST(add), METH_FASTCALL, "add(series, time_ns, value, quality=0, /)\n--\n\nTake one row."},
+    {"advance", advance, METH_O, "Tell the time."},
+    {"flush", flush, METH_NOARGS, "Close every window."},
+    {"take", glue_windows_take, METH_O, "What came out: 0 windows, 1 reports, 2 events."},
+    {"counts", counts, METH_NOARGS, "Rows by what became of them."},
+    {NULL, NULL, 0, NULL},
+};
+static PyGetSetDef windows_properties[] = {
+    {"memory_bytes", memory_bytes, NULL, "Bytes in use of max_bytes.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+static PyType_Slot windows_slots[] = {
+    {Py_tp_doc, "The window engine; see windows/engine.h."},
+    {Py_tp_new, windows_new_object},
+    {Py_tp_dealloc, windows_dealloc},
+    {Py_tp_methods, windows_methods},
+    {Py_tp_getset, windows_properties},
+    {0, NULL},
+};
+PyType_Spec windows_spec = {"devicemesh._core._native.WindowEngine", sizeof(Windows), 0, Py_TPFLAGS_DEFAULT,
+                            windows_slots};

@@ -1,0 +1,218 @@
+"""The readable twin of the window engine: rows, watermarks and windows. Beside it: reference_statistics, _watch.
+
+Written for people and for the differential tests; nothing else uses it. It keeps every row, and computes each
+window from its rows when it closes: time weights exactly, by fractions, so that it is a judge of the engine's
+running sums and not their copy. `WindowEngine` has the methods of `_native.WindowEngine`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from devicemesh._core.reference_statistics import Rows, statistics_of
+from devicemesh._core.reference_watch import Rules, Watch
+from devicemesh.windows import STATISTICS, Counts
+
+TIME_LIMIT = 1 << 62
+UNCERTAIN, BAD = 0x40, 0x80
+NEVER = -1
+
+
+@dataclass
+class Series:
+    number: int
+    source: int
+    rules: Rules
+    watch: Watch
+    newest: int = NEVER  # time of its newest row
+    known: bool = False  # the newest row has a value
+    points: list[tuple[int, float | None]] = field(
+        default_factory=list
+    )  # rows in order; None: no value from there
+
+
+@dataclass
+class Group:
+    series: list[int] = field(default_factory=list)
+    newest: int = NEVER
+    newest_told: int = NEVER  # `newest` at the last advance
+    heard: int = 0  # clock at which its last row was noticed
+    watermark: int | None = None
+    closed: int = 0  # windows of smaller numbers are closed
+    panes: dict[int, dict[int, Rows]] = field(default_factory=dict)  # by number, then series
+
+
+class WindowEngine:
+    """See windows/engine.h, and the face in devicemesh.windows."""
+
+    def __init__(
+        self,
+        sessions: bool,
+        length: int,
+        hop: int,
+        offset: int,
+        gap: int,
+        lateness_ns: int,
+        max_future_ns: int,
+        idle_ns: int,
+        max_bytes: int,
+    ) -> None:
+        self.hop, self.offset, self.panes_per_window = hop, offset, length // hop
+        self.lateness, self.max_future, self.idle = lateness_ns, max_future_ns, idle_ns
+        self.now = NEVER
+        self.series: dict[int, Series] = {}
+        self.groups: dict[int, Group] = {}
+        self.rules: list[Rules] = []
+        self.tally = dict.fromkeys(Counts._fields, 0)
+        self.closed: list[dict[str, Any]] = []
+        self.said_reports: list[tuple[int, int, float, int]] = []
+        self.said_events: list[tuple[int, int, int, int, int, float]] = []
+
+    # definitions
+
+    def profile(self, *rules: Any) -> int:
+        self.rules.append(Rules(*rules))
+        return len(self.rules) - 1
+
+    def define(self, first: int, count: int, profile: int, source: int) -> None:
+        group = self.groups.setdefault(source, Group())
+        for number in range(first, first + count):
+            watch = Watch(number, self.rules[profile], self.said_reports, self.said_events)
+            self.series[number] = Series(number, source, self.rules[profile], watch)
+            group.series.append(number)
+
+    # rows
+
+    def ingest(
+        self, series: Sequence[int], times: Sequence[int], values: Sequence[float], qualities: Any = None
+    ) -> tuple[int, ...]:
+        before = self.counts()
+        for row, (number, time) in enumerate(zip(series, times, strict=True)):
+            if number not in self.series:
+                raise ValueError(f"series: row {row} is not defined")
+            if not 0 <= time < TIME_LIMIT:
+                raise ValueError(f"time_ns: that of row {row}")
+        for row, (number, time, value) in enumerate(zip(series, times, values, strict=True)):
+            self.add(number, time, value, qualities[row] if qualities is not None else 0)
+        return tuple(now - then for now, then in zip(self.counts(), before, strict=True))
+
+    def add(self, number: int, time: int, value: float, quality: int = 0) -> None:
+        self.tally[self._judge(self.series[number], time, value, quality)] += 1
+
+    def _judge(self, series: Series, time: int, value: float, quality: int) -> str:
+        """Take a row; returns the count that it belongs to."""
+        group = self.groups[series.source]
+        if time > group.newest:
+            if self.now >= 0 <= self.max_future and time > self.now + self.max_future:
+                return "future"
+            group.newest = time
+            self._close_until(group, time - self.lateness)
+        number = (time - self.offset) // self.hop
+        if number < group.closed:
+            return "late"
+        start = number * self.hop + self.offset
+        rows = group.panes.setdefault(number, {}).setdefault(series.number, Rows(start, start + self.hop))
+        uncertain = UNCERTAIN <= quality < BAD
+        if quality >= BAD or (uncertain and series.rules.uncertain_as_bad):
+            return self._no_value(series, rows, time, "bad")
+        if isinstance(value, int) and abs(value) > 1 << 53:
+            return self._no_value(series, rows, time, "inexact")
+        if not math.isfinite(value):
+            return self._no_value(series, rows, time, "nonfinite")
+        counted = self._value(series, rows, time, float(value))
+        rows.uncertain += uncertain and counted == "counted"
+        return counted
+
+    def _no_value(self, series: Series, rows: Rows, time: int, cause: str) -> str:
+        rows.bad += 1
+        if time < series.newest:
+            rows.disordered = True
+            return cause
+        rows.in_order = True
+        series.newest, series.known = time, False
+        series.points.append((time, None))
+        series.watch.heard(time)
+        return cause
+
+    def _value(self, series: Series, rows: Rows, time: int, x: float) -> str:
+        if time < series.newest:
+            return "counted" if rows.insert_late(time, x) else "duplicate"
+        if time == series.newest and series.known:
+            rows.correct(x)
+            series.points.append((time, x))
+            series.watch.value(time, x)
+            return "duplicate"
+        rows.in_order = True
+        rows.insert(time, x)
+        rows.step(next((old for _, old in reversed(series.points) if old is not None), None), x)
+        series.newest, series.known = time, True
+        series.points.append((time, x))
+        series.watch.value(time, x)
+        return "counted"
+
+    # time
+
+    def advance(self, now: int) -> None:
+        if now <= self.now:
+            return
+        self.now = now
+        for _, group in sorted(self.groups.items()):
+            if group.newest != group.newest_told:
+                group.newest_told, group.heard = group.newest, now
+            if now - group.heard >= self.idle:
+                self._close_until(group, now - self.lateness)
+            if group.watermark is not None:
+                for number in sorted(group.series):
+                    series = self.series[number]
+                    series.watch.clock(group.watermark, series.points)
+
+    def flush(self) -> None:
+        for _, group in sorted(self.groups.items()):
+            if group.panes:
+                newest = max(group.panes)
+                self._close_before(group, newest + 1)
+                assert group.watermark is not None
+                group.watermark = max(group.watermark, self._end(newest))
+
+    def _end(self, number: int) -> int:
+        return (number + self.panes_per_window) * self.hop + self.offset
+
+    def _close_until(self, group: Group, watermark: int) -> None:
+        """Close the windows that end by the watermark."""
+        oldest = (watermark - self.offset) // self.hop - self.panes_per_window + 1
+        if group.watermark is None:
+            group.watermark, group.closed = watermark, oldest
+        if watermark > group.watermark:
+            group.watermark = watermark
+            self._close_before(group, oldest)
+
+    def _close_before(self, group: Group, oldest: int) -> None:
+        opened = {n - k for n in group.panes for k in range(self.panes_per_window)}
+        for number in sorted(n for n in opened if group.closed <= n < oldest):
+            self._emit(group, number)
+        group.panes = {number: pane for number, pane in group.panes.items() if number >= oldest}
+        group.closed = max(group.closed, oldest)
+
+    def _emit(self, group: Group, number: int) -> None:
+        panes = [group.panes.get(number + k, {}) for k in range(self.panes_per_window)]
+        for name in sorted({name for pane in panes for name in pane}):
+            series = self.series[name]
+            rows = Rows.merged([pane[name] for pane in panes if name in pane])
+            start, end = number * self.hop + self.offset, self._end(number)
+            results = statistics_of(rows, start, end, series.points, series.rules)
+            asked = {n: v for n, v in results.items() if series.rules.statistics >> STATISTICS.index(n) & 1}
+            self.closed.append({"series": name, "start": start, "end": end, **asked})
+
+    # what comes out
+
+    def take(self, output: int) -> list[tuple[Any, ...]] | list[dict[str, Any]]:
+        out: list[Any] = [self.closed, self.said_reports, self.said_events][output]
+        taken = list(out)
+        out.clear()
+        return taken
+
+    def counts(self) -> tuple[int, ...]:
+        return tuple(self.tally.values())

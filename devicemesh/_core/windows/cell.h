@@ -1,0 +1,90 @@
+/* The statistics of one window of one series: a unit of its own, one cache line, that knows nothing of the engine.
+ *
+ * Sums are of differences to a shift near the first value, which keeps the variance exact where values are large
+ * and differ little (1e12 +- 0.1). The shift needs only be near it: its lowest 16 bits are given to the offset. */
+#ifndef DEVICEMESH_WINDOWS_CELL_H
+#define DEVICEMESH_WINDOWS_CELL_H
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#define CELL_DISORDERED 0x80000000u /* a row came out of order: it is in the sums, without weight in time */
+#define CELL_COUNT_MAX 0x7FFFFFFFu
+#define CELL_OFFSET_BITS 48
+
+struct cell {
+    uint64_t head;        /* shift: the top 48 bits of a double; below them the low 16 bits of `offset` */
+    uint32_t marks;       /* count of values; CELL_DISORDERED */
+    uint32_t offset_high; /* of the last value's time from the start, in the container's unit */
+    double sum;           /* of (x - shift) */
+    double squares;       /* of (x - shift)^2 */
+    double min;
+    double max;
+    double last;
+    double held; /* integral of (x - shift) over the known time in ns, as if `last` stays until the end; NaN where
+                  * all that came was out of order */
+};
+_Static_assert(sizeof(struct cell) == 64, "one cache line");
+
+static inline uint32_t cell_count(const struct cell *cell)
+{
+    return cell->marks & CELL_COUNT_MAX;
+}
+
+static inline double cell_shift(const struct cell *cell)
+{
+    uint64_t bits = cell->head & ~UINT64_C(0xFFFF);
+    double shift;
+    memcpy(&shift, &bits, sizeof shift);
+    return shift;
+}
+
+static inline uint64_t cell_offset(const struct cell *cell)
+{
+    return (uint64_t)cell->offset_high << 16 | (cell->head & 0xFFFF);
+}
+
+/* Make `x` the newest value. */
+static inline void cell_set_last(struct cell *cell, double x, uint64_t offset)
+{
+    cell->head = (cell->head & ~UINT64_C(0xFFFF)) | (offset & 0xFFFF);
+    cell->offset_high = (uint32_t)(offset >> 16);
+    cell->last = x;
+}
+
+/* An empty cell with a shift near `x`. */
+static inline void cell_begin(struct cell *cell, double x)
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    *cell = (struct cell){.head = bits & ~UINT64_C(0xFFFF), .min = (double)INFINITY, .max = -(double)INFINITY};
+}
+
+/* A value of a cell that has begun. It must be finite, and the count below CELL_COUNT_MAX. */
+static inline void cell_add(struct cell *cell, double x)
+{
+    double difference = x - cell_shift(cell);
+    cell->marks++;
+    cell->sum += difference;
+    cell->squares += difference * difference;
+    cell->min = x < cell->min ? x : cell->min;
+    cell->max = x > cell->max ? x : cell->max;
+}
+
+/* Add the values of `from`, whose known time is `known_ns`, to a cell that is not empty; `last` is the caller's
+ * to set. Associative but for rounding. The count stays at its maximum. */
+void cell_merge(struct cell *cell, const struct cell *from, int64_t known_ns);
+
+/* Results. NaN where there is none: without values, for a sample variance of less than two, beyond double. */
+double cell_sum(const struct cell *cell);
+double cell_mean(const struct cell *cell);
+double cell_variance(const struct cell *cell, uint32_t fewer); /* over count - fewer: 1 sample, 0 population */
+double cell_deviation(const struct cell *cell, uint32_t fewer);
+double cell_rms(const struct cell *cell);  /* sqrt(mean of squares about zero) */
+double cell_peak(const struct cell *cell); /* largest magnitude */
+double cell_time_average(const struct cell *cell, int64_t known_ns);
+double cell_total(const struct cell *cell, int64_t known_ns); /* integral over known time, value x seconds */
+
+#endif

@@ -1,0 +1,111 @@
+/* The engine's own structures: for its .c files only. */
+#ifndef DEVICEMESH_WINDOWS_ENGINE_INTERNAL_H
+#define DEVICEMESH_WINDOWS_ENGINE_INTERNAL_H
+
+#include "engine.h"
+#include "line.h"
+#include "pane.h"
+#include "results.h"
+
+#define LIKELY(condition) __builtin_expect(!!(condition), 1)
+#define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
+
+enum { QUALITY_UNCERTAIN_FROM = 0x40, QUALITY_BAD_FROM = 0x80 };
+
+/* The series of one source: they share a watermark and a ring of panes. */
+struct group {
+    struct pane *pane; /* that the last row fell into; `start` and `end` are its, or empty */
+    int64_t start, end;
+    int64_t newest;    /* time of the newest row; -1 before the first */
+    int64_t turn;      /* a row from this time on closes a window or is in the future */
+    int64_t watermark; /* windows that end by it are closed; a row moves it only at `turn` */
+    int64_t oldest;    /* number of the oldest window that is not closed */
+    int64_t heard;     /* clock when its last row came, for idle_ns */
+    int64_t known;     /* `newest` at the last advance */
+    int64_t look;      /* a watermark from which on watch_group has something to look at */
+    bool started;      /* watermark and oldest are set */
+    bool watched;      /* some profile of it has missing data, delays or a rate limit */
+    uint32_t members;  /* positions in use */
+    uint32_t capacity; /* positions that panes have room for */
+    uint32_t *ids;     /* position to series; NULL where they are equal */
+    struct pane *ring;
+    bool needs_extras;
+};
+
+struct place {
+    uint32_t group;
+    uint32_t position;
+};
+
+struct engine {
+    struct budget budget;
+    struct grid grid;
+    int64_t panes_per_window;
+    uint32_t ring_count;
+    unsigned offset_shift;
+    int64_t now; /* of the newest advance; -1 before the first */
+    struct row_counts counts;
+
+    struct line *lines; /* by series */
+    uint32_t series_count;
+    uint32_t series_capacity;
+    uint32_t defined; /* series_count without the holes */
+    uint64_t *declared; /* a bit each */
+    struct place *places; /* by series; NULL while there is one group */
+
+    struct group **groups; /* by source; NULL where there is none */
+    uint32_t groups_count;
+    struct group *only; /* the one group, or NULL */
+
+    struct profile *profiles;
+    uint32_t profiles_count;
+    uint32_t profiles_capacity;
+    uint64_t statistics; /* of any profile */
+
+    struct timers *timers; /* of the series that need them; [0] is nobody's */
+    uint32_t timers_count;
+    uint32_t timers_capacity;
+
+    struct sheet outputs[OUTPUT_COUNT];
+    uint8_t window_statistics[STAT_TOTAL_COUNT]; /* of the columns after WINDOW_FIXED */
+};
+
+enum window_column { WINDOW_SERIES, WINDOW_START, WINDOW_END, WINDOW_FIXED };
+
+static inline int64_t floor_divide(int64_t value, int64_t by)
+{
+    int64_t quotient = value / by;
+    return quotient - (value % by < 0);
+}
+
+static inline uint32_t group_id(const struct group *group, uint32_t position)
+{
+    return group->ids ? group->ids[position] : position;
+}
+
+/* Make room for the row of a time at or past `turn`: closes the windows that it ends. False: it is in the future. */
+bool group_turn(struct engine *engine, struct group *group, int64_t time);
+
+/* Move the watermark, never back, and close what ends by it. */
+void group_close_until(struct engine *engine, struct group *group, int64_t watermark);
+
+/* Make the pane of a time the current one; false if it is closed or finds no memory (counted). */
+bool group_select(struct engine *engine, struct group *group, int64_t time);
+
+/* The open pane of a number, or of a time, or NULL. */
+struct pane *group_pane(const struct engine *engine, const struct group *group, int64_t number);
+struct pane *group_pane_of(const struct engine *engine, const struct group *group, int64_t time);
+
+/* After the clock moved. */
+void group_set_turn(const struct engine *engine, struct group *group);
+
+/* Close every window that has rows. */
+void group_flush(struct engine *engine, struct group *group);
+
+/* Emit window `number` of a group. */
+void emit_window(struct engine *engine, struct group *group, int64_t number);
+
+/* Add the window columns that `statistics` ask for; false without room: nothing has changed. */
+bool emit_columns(struct engine *engine, uint64_t statistics);
+
+#endif
