@@ -2,8 +2,8 @@
 
 A table is a mapping of equally long columns by name. Numbers are buffers (anything with the buffer protocol)
 of uint8, uint32, int64, uint64 or float64; texts are tuples of `str`. Two kinds of column mean more than
-their numbers: `series` (uint32) is an index of `names`; `time`, `time_ns`, `start`, `end` and whatever ends in
-`_time` (int64) are nanoseconds since 1970, below zero where there is none.
+their numbers: `series` (uint32) is an index of `names`; `time`, `time_ns`, `start`, `end` and whatever ends
+in `_time` (int64) are nanoseconds since 1970, below zero where there is none.
 """
 
 from __future__ import annotations

@@ -29,9 +29,7 @@ class Series:
     watch: Watch
     newest: int = NEVER  # time of its newest row
     known: bool = False  # the newest row has a value
-    points: list[tuple[int, float | None]] = field(
-        default_factory=list
-    )  # rows in order; None: no value from there
+    points: list[tuple[int, float | None]] = field(default_factory=list)  # rows in order; None: no value from there
 
 
 @dataclass

@@ -17,9 +17,7 @@ VALUES = st.one_of(
     st.sampled_from([0.0, -0.0, 1e12 + 0.1, 1e12 - 0.1, 2.0**53, 1e-300, math.nan, math.inf, -math.inf]),
 )
 QUALITIES = st.sampled_from([0, 0, 0, 0, 0, 1, 0x40, 0x80, 0xC0])
-STEPS = st.sampled_from(
-    [0, 1, 2, 250_000_000, 999_999_999, SECOND, SECOND + 1, 3 * SECOND, -1, -250_000_000, -3 * SECOND]
-)
+STEPS = st.sampled_from([0, 1, 2, 250_000_000, 999_999_999, SECOND, SECOND + 1, 3 * SECOND, -1, -250_000_000, -3 * SECOND])
 
 
 @st.composite
@@ -95,7 +93,9 @@ def test_engine_and_twin_agree(
     idle: int,
     sources: tuple[int, ...],
 ) -> None:
-    both = pair(Tumbling(SECOND, offset), lateness_ns=lateness, max_future_ns=max_future, idle_ns=idle)
+    both = pair(
+        Tumbling(SECOND, offset), lateness_ns=lateness, max_future_ns=max_future, idle_ns=idle
+    )
     numbers = [both.profile(profile) for profile in profiles]
     for series in range(3):
         both.define(range(series, series + 1), numbers[series % len(numbers)], sources[series])
