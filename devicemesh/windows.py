@@ -124,6 +124,9 @@ class Profile:
     Reports by exception are made when a deadband or a heartbeat is given: of the first value, of a value further
     than the wider deadband from the one reported last, and of the next value once `heartbeat_ns` went by; never
     more often than every `min_interval_ns`.
+
+    A quantile q is the value of rank floor(q * (count - 1)) in order: exact up to 15 values, else within
+    `relative_error` (1e-4 to 0.5); its column is named like `p99.9`.
     """
 
     statistics: Sequence[str] = BASIC
@@ -135,6 +138,9 @@ class Profile:
     heartbeat_ns: int = 0
     alarms: Sequence[Alarm] = ()
     missing_ns: int = 0
+    quantiles: Sequence[float] = ()
+    relative_error: float = 0.01
+    max_bins: int = 2048
     percent_good: float = 100.0
     percent_bad: float = 100.0
     uncertain_as_bad: bool = True
@@ -196,6 +202,7 @@ class WindowAggregator:
         A row later than the newest `advance` by more than `max_future_ns` is refused. `advance` closes the windows
         of sources from which nothing came for `idle_ns` of its clock. Raises ValueError naming the argument.
         """
+        self._windows = windows
         self._core = _native.WindowEngine(
             *engine_arguments(
                 windows,
@@ -211,6 +218,8 @@ class WindowAggregator:
 
     def profile(self, profile: Profile) -> int:
         """Add a profile; returns its number for `define`. Raises ValueError naming the argument."""
+        if profile.interpolation == "sloped" and not isinstance(self._windows, Tumbling):
+            raise ValueError("interpolation: sloped is for tumbling windows only")
         number = self._core.profile(*profile_arguments(profile))
         self._profiles.append(profile)
         return number
@@ -265,6 +274,11 @@ class WindowAggregator:
         return Counts(*self._core.counts())
 
     @property
+    def unsketched(self) -> int:
+        """Values that are counted but found no memory, within max_bytes, in their window's quantiles."""
+        return self._core.unsketched
+
+    @property
     def memory_bytes(self) -> int:
         """Bytes in use, of max_bytes."""
         return self._core.memory_bytes
@@ -315,8 +329,9 @@ def profile_arguments(profile: Profile) -> tuple[Any, ...]:
             (alarm.above, alarm.limit, alarm.limit if alarm.clear is None else alarm.clear, alarm.delay_ns)
             for alarm in profile.alarms
         ),
-        (),
-        0.01,
+        tuple(float(quantile) for quantile in profile.quantiles),
+        float(profile.relative_error),
+        profile.max_bins,
     )
 
 
@@ -350,6 +365,9 @@ def _check(profile: Profile) -> None:
     for name in ("percent_good", "percent_bad"):
         if not 0 <= getattr(profile, name) <= 100:
             raise ValueError(f"{name} is not within 0 and 100")
+    for quantile in profile.quantiles:
+        if not 0 <= quantile <= 1:
+            raise ValueError(f"quantiles: {quantile!r} is not within 0 and 1")
     if profile.kind not in KINDS:
         raise ValueError(f"kind: {profile.kind!r} is none of {', '.join(KINDS)}")
     if profile.interpolation not in ("stepped", "sloped"):

@@ -133,6 +133,7 @@ class WindowEngine:
         alarms: tuple[tuple[bool, float, float, int], ...],
         quantiles: tuple[float, ...],
         relative_error: float,
+        max_bins: int,
         /,
     ) -> int:
         """Add a profile, whose ranges were checked; returns its number."""
@@ -163,6 +164,10 @@ class WindowEngine:
     @property
     def memory_bytes(self) -> int:
         """Bytes in use of max_bytes."""
+
+    @property
+    def unsketched(self) -> int:
+        """Values that found no memory in their window's quantiles."""
 
 def encode_json(body: Buffer, names: Sequence[str], /) -> bytes:
     """A record's body as a JSON payload. Raises ValueError."""

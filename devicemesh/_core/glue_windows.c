@@ -118,6 +118,9 @@ static PyObject *refuse(enum engine_status status, const char *what, unsigned lo
     case ENGINE_DEFINED_ALREADY:
         PyErr_SetString(PyExc_ValueError, "series: defined already");
         break;
+    case ENGINE_RELATIVE_ERROR:
+        PyErr_SetString(PyExc_ValueError, "relative_error or max_bins is out of range");
+        break;
     case ENGINE_NO_PROFILE:
         PyErr_SetString(PyExc_ValueError, "profile: there is none of this number");
         break;
@@ -172,11 +175,12 @@ static PyObject *add_profile(PyObject *object, PyObject *args)
     unsigned long long statistics;
     int kind, sloped, uncertain_as_bad, reports;
     long long min_interval, heartbeat, missing;
+    unsigned max_bins;
     PyObject *alarms, *quantiles;
-    if (!PyArg_ParseTuple(args, "KipppddLLLddO!O!d", &statistics, &kind, &sloped, &uncertain_as_bad, &reports,
+    if (!PyArg_ParseTuple(args, "KipppddLLLddO!O!dI", &statistics, &kind, &sloped, &uncertain_as_bad, &reports,
                           &profile.deadband, &profile.fraction, &min_interval, &heartbeat, &missing,
                           &profile.percent_good, &profile.percent_bad, &PyTuple_Type, &alarms, &PyTuple_Type,
-                          &quantiles, &profile.relative_error))
+                          &quantiles, &profile.relative_error, &max_bins))
         return NULL;
     if (parse_alarms(alarms, &profile) || parse_quantiles(quantiles, &profile))
         return NULL;
@@ -188,6 +192,7 @@ static PyObject *add_profile(PyObject *object, PyObject *args)
     profile.min_interval_ns = min_interval;
     profile.heartbeat_ns = heartbeat;
     profile.missing_ns = missing;
+    profile.max_bins = max_bins;
     uint32_t number = 0;
     windows_enter(self);
     enum engine_status status = engine_profile(self->engine, &profile, &number);
@@ -363,6 +368,15 @@ static PyObject *memory_bytes(PyObject *object, void *Py_UNUSED(closure))
     return PyLong_FromSize_t(bytes);
 }
 
+static PyObject *unsketched(PyObject *object, void *Py_UNUSED(closure))
+{
+    Windows *self = (Windows *)object;
+    windows_enter(self);
+    uint64_t values = engine_unsketched(self->engine);
+    windows_leave(self);
+    return PyLong_FromUnsignedLongLong(values);
+}
+
 #define FAST(function) ((PyCFunction)(void (*)(void))(function))
 
 static PyMethodDef windows_methods[] = {
@@ -379,6 +393,7 @@ static PyMethodDef windows_methods[] = {
 };
 static PyGetSetDef windows_properties[] = {
     {"memory_bytes", memory_bytes, NULL, "Bytes in use of max_bytes.", NULL},
+    {"unsketched", unsketched, NULL, "Values that found no memory in their window's quantiles.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 static PyType_Slot windows_slots[] = {

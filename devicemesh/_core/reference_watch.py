@@ -29,6 +29,7 @@ class Rules:
     alarms: Sequence[tuple[bool, float, float, int]]  # above, limit, clear, delay
     quantiles: Sequence[float]
     relative_error: float
+    max_bins: int
 
 
 @dataclass
@@ -91,7 +92,8 @@ class Watch:
             else:
                 self.held = True
         else:
-            self.held = False
+            if time - self.reported[0] >= self.rules.min_interval:
+                self.held = False  # it came back in time
             if self.rules.heartbeat and time - self.reported[0] >= self.rules.heartbeat:
                 self._say(time, time, x, HEARTBEAT)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given, settings
@@ -99,4 +100,21 @@ def test_engine_and_twin_agree(
     numbers = [both.profile(profile) for profile in profiles]
     for series in range(3):
         both.define(range(series, series + 1), numbers[series % len(numbers)], sources[series])
+    play(both, actions)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    profile=PROFILES,
+    actions=streams(),
+    offset=st.sampled_from([0, 1]),
+    hops=st.sampled_from([2, 3, 4]),
+    lateness=st.sampled_from([0, SECOND // 2, 2 * SECOND]),
+)
+def test_hopping_windows_agree(
+    pair: Any, profile: Profile, actions: list[Any], offset: int, hops: int, lateness: int
+) -> None:
+    both = pair(Hopping(SECOND * hops, SECOND, offset), lateness_ns=lateness)
+    number = both.profile(replace(profile, interpolation="stepped"))
+    both.define(range(3), number)
     play(both, actions)

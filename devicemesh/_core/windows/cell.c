@@ -7,17 +7,25 @@ static double finite(double value)
     return isfinite(value) ? value : (double)NAN;
 }
 
-void cell_merge(struct cell *cell, const struct cell *from, int64_t known_ns)
+void cell_merge(struct cell *cell, int64_t known_ns, const struct cell *later, int64_t later_known_ns)
 {
-    double count = (double)cell_count(from), apart = cell_shift(from) - cell_shift(cell);
-    uint64_t total = (uint64_t)cell_count(cell) + cell_count(from);
-    uint32_t marks = (cell->marks | from->marks) & CELL_DISORDERED;
+    double count = (double)cell_count(later), apart = cell_shift(later) - cell_shift(cell);
+    uint64_t total = (uint64_t)cell_count(cell) + cell_count(later);
+    uint32_t marks = (cell->marks | later->marks) & CELL_DISORDERED;
+    if (cell_count(cell) == 0) { /* a shift near values, not near nothing */
+        double held = cell->held - apart * (double)known_ns;
+        *cell = *later;
+        cell->held += held;
+    } else {
+        cell->squares += later->squares + 2 * apart * later->sum + count * apart * apart;
+        cell->sum += later->sum + count * apart;
+        cell->min = later->min < cell->min ? later->min : cell->min;
+        cell->max = later->max > cell->max ? later->max : cell->max;
+        cell->held += later->held + apart * (double)later_known_ns;
+        if (count > 0)
+            cell->last = later->last;
+    }
     cell->marks = marks | (total > CELL_COUNT_MAX ? CELL_COUNT_MAX : (uint32_t)total);
-    cell->squares += from->squares + 2 * apart * from->sum + count * apart * apart;
-    cell->sum += from->sum + count * apart;
-    cell->min = from->min < cell->min ? from->min : cell->min;
-    cell->max = from->max > cell->max ? from->max : cell->max;
-    cell->held += from->held + apart * (double)known_ns;
 }
 
 double cell_sum(const struct cell *cell)

@@ -73,9 +73,9 @@ static inline void cell_add(struct cell *cell, double x)
     cell->max = x > cell->max ? x : cell->max;
 }
 
-/* Add the values of `from`, whose known time is `known_ns`, to a cell that is not empty; `last` is the caller's
- * to set. Associative but for rounding. The count stays at its maximum. */
-void cell_merge(struct cell *cell, const struct cell *from, int64_t known_ns);
+/* Add the values of a later cell; the known times are theirs alone. The offset is the caller's to set. Associative
+ * but for rounding. The count stays at its maximum. */
+void cell_merge(struct cell *cell, int64_t known_ns, const struct cell *later, int64_t later_known_ns);
 
 /* Results. NaN where there is none: without values, for a sample variance of less than two, beyond double. */
 double cell_sum(const struct cell *cell);

@@ -1,13 +1,17 @@
 /* Closed windows into the output sheet, a block at a time: one column's loop has its cells in the nearest cache. */
 #include "engine_internal.h"
 
-/* A block of windows that are about to be written. */
+#include <stdio.h>
+#include <stdlib.h>
+
+/* A block of windows that are about to be written; the cells, extras and sketches are of windows of several panes. */
 struct block {
     uint32_t count;
     uint64_t rows; /* that are lost with it if it finds no room */
     struct closed closed[CLOSED_BLOCK];
-    struct cell cells[CLOSED_BLOCK];   /* of windows merged from several panes */
+    struct cell cells[CLOSED_BLOCK];
     struct extra extras[CLOSED_BLOCK];
+    struct sketch sketches[CLOSED_BLOCK];
 };
 
 static void write_fixed(struct sheet *sheet, const struct closed *closed, uint32_t count)
@@ -21,6 +25,51 @@ static void write_fixed(struct sheet *sheet, const struct closed *closed, uint32
     }
 }
 
+static bool asks(const struct profile *profile, double quantile)
+{
+    for (uint32_t i = 0; i < profile->quantiles_count; i++)
+        if (profile->quantiles[i] == quantile)
+            return true;
+    return false;
+}
+
+/* All quantiles of a window at once: a sketch is walked once. */
+static void write_quantiles(const struct engine *engine, const struct closed *at, size_t row)
+{
+    const struct sheet *sheet = &engine->outputs[OUTPUT_WINDOWS];
+    double wanted[SHEET_COLUMNS_MAX], found[SHEET_COLUMNS_MAX];
+    uint32_t columns[SHEET_COLUMNS_MAX], count = 0;
+    for (uint32_t i = WINDOW_FIXED; i < sheet->count; i++) {
+        const struct asked *asked = &engine->asked[i - WINDOW_FIXED];
+        if (asked->statistic != STAT_TOTAL_COUNT)
+            continue;
+        bool mine = at->sketch && asks(&engine->profiles[at->profile], asked->quantile);
+        wanted[count] = mine ? asked->quantile : (double)NAN;
+        columns[count++] = i;
+    }
+    if (at->sketch)
+        sketch_quantiles(at->sketch, &engine->rules[at->profile], wanted, count, found);
+    for (uint32_t i = 0; i < count; i++)
+        ((double *)sheet->columns[columns[i]])[row] = at->sketch ? found[i] : (double)NAN;
+}
+
+static void write_columns(struct engine *engine, const struct block *block)
+{
+    struct sheet *sheet = &engine->outputs[OUTPUT_WINDOWS];
+    bool quantiles = false;
+    write_fixed(sheet, block->closed, block->count);
+    for (uint32_t i = WINDOW_FIXED; i < sheet->count; i++) {
+        enum statistic statistic = engine->asked[i - WINDOW_FIXED].statistic;
+        if (statistic == STAT_TOTAL_COUNT)
+            quantiles = true;
+        else
+            results_write(statistic, block->closed, block->count, engine->profiles, sheet_end(sheet, i));
+    }
+    for (uint32_t i = 0; quantiles && i < block->count; i++)
+        write_quantiles(engine, &block->closed[i], sheet->rows + i);
+    sheet->rows += block->count;
+}
+
 static void write_block(struct engine *engine, struct block *block)
 {
     struct sheet *sheet = &engine->outputs[OUTPUT_WINDOWS];
@@ -28,11 +77,7 @@ static void write_block(struct engine *engine, struct block *block)
         engine->counts.counted -= block->rows;
         engine->counts.evicted += block->rows;
     } else {
-        write_fixed(sheet, block->closed, block->count);
-        for (uint32_t i = WINDOW_FIXED; i < sheet->count; i++)
-            results_write(engine->window_statistics[i - WINDOW_FIXED], block->closed, block->count, engine->profiles,
-                          sheet_end(sheet, i));
-        sheet->rows += block->count;
+        write_columns(engine, block);
     }
     block->count = 0;
     block->rows = 0;
@@ -68,6 +113,7 @@ static void emit_pane(struct engine *engine, const struct group *group, const st
         block->closed[block->count++] = (struct closed){
             .cell = cell,
             .extra = pane->extras ? &pane->extras[at] : NULL,
+            .sketch = pane->sketches && engine->rules[engine->lines[series].profile].max_bins ? &pane->sketches[at] : NULL,
             .start = pane->start,
             .end = pane->end,
             .last_time = last_time(engine, pane, cell),
@@ -80,16 +126,159 @@ static void emit_pane(struct engine *engine, const struct group *group, const st
     }
 }
 
+/* ---- windows of several panes ---- */
+
+/* A window that is merged from its panes: what is known so far of its time. */
+struct merging {
+    struct closed *at;
+    struct cell *cell;
+    struct extra *extra;
+    bool begun;    /* a pane with rows came */
+    bool in_order; /* one with rows in order */
+    bool carrying; /* the newest row in order had a value, which holds until the next pane */
+    double carried;
+    int64_t unknown; /* time before the first pane with rows in order */
+};
+
+/* A value holds for some time that no row of the series falls into. */
+static void hold(struct merging *merging, double x, int64_t time)
+{
+    merging->cell->held += (x - cell_shift(merging->cell)) * (double)time;
+    merging->at->known_ns += time;
+    merging->extra->nonzero_ns += x != 0 ? time : 0;
+}
+
+static void merge_extra(struct extra *extra, const struct cell *cell, const struct extra *later,
+                        const struct cell *later_cell)
+{
+    bool none = !cell_count(cell), values = cell_count(later_cell) > 0;
+    if (values && none) {
+        extra->first = later->first;
+        extra->first_time = later->first_time;
+    }
+    if (values && (none || later_cell->min < cell->min))
+        extra->min_time = later->min_time;
+    if (values && (none || later_cell->max > cell->max))
+        extra->max_time = later->max_time;
+    extra->nonzero_ns += later->nonzero_ns;
+    extra->increase += later->increase;
+    extra->bad += later->bad;
+    extra->uncertain += later->uncertain;
+    extra->transitions += later->transitions;
+    extra->resets += later->resets;
+}
+
+static void merge_pane(const struct engine *engine, struct merging *merging, const struct pane *pane,
+                       uint32_t position)
+{
+    struct cell cell = pane->cells[position];
+    const struct extra *extra = pane->extras ? &pane->extras[position] : NULL;
+    int64_t known = known_time(engine, pane, position, merging->at->series);
+    bool in_order = !isnan(cell.held);
+    if (!in_order)
+        cell.held = 0;
+    if (extra)
+        merge_extra(merging->extra, merging->cell, extra, &cell);
+    if (cell_count(&cell))
+        merging->at->last_time = last_time(engine, pane, &cell);
+    if (merging->begun)
+        cell_merge(merging->cell, merging->at->known_ns, &cell, known);
+    else
+        *merging->cell = cell;
+    merging->begun = true;
+    merging->at->known_ns += known;
+    if (!in_order) { /* as if no row had come */
+        if (merging->carrying)
+            hold(merging, merging->carried, pane->end - pane->start);
+        merging->unknown += pane->end - pane->start;
+        return;
+    }
+    if (!merging->in_order && extra && extra->entered)
+        hold(merging, extra->entry, merging->unknown);
+    merging->in_order = true;
+    merging->carrying = extra && extra->left;
+    merging->carried = extra ? extra->exit : 0;
+}
+
+static void merge_sketch(struct engine *engine, struct closed *at, struct sketch *sketch, const struct sketch *from)
+{
+    int64_t grown = sketch_merge(sketch, &engine->rules[at->profile], from);
+    at->sketch = sketch;
+    if (grown < 0)
+        engine->unsketched += sketch_count(from);
+}
+
+static void write_merged(struct engine *engine, struct block *block)
+{
+    uint32_t count = block->count;
+    if (count)
+        write_block(engine, block);
+    for (uint32_t i = 0; i < count; i++)
+        sketch_clear(&block->sketches[i]);
+}
+
+static void merge_window(struct engine *engine, const struct group *group, int64_t number, uint32_t position,
+                         struct block *block)
+{
+    uint32_t series = group_id(group, position);
+    struct closed *at = &block->closed[block->count];
+    struct merging merging = {.at = at, .cell = &block->cells[block->count], .extra = &block->extras[block->count]};
+    struct sketch *sketch = &block->sketches[block->count];
+    int64_t hop = engine->grid.hop;
+    *at = (struct closed){.cell = merging.cell,
+                          .extra = merging.extra,
+                          .start = number * hop + engine->grid.offset,
+                          .series = series,
+                          .profile = engine->lines[series].profile};
+    at->end = at->start + engine->grid.length;
+    cell_begin(merging.cell, 0);
+    *merging.extra = (struct extra){0};
+    for (int64_t i = number; i < number + engine->panes_per_window; i++) {
+        const struct pane *pane = group_pane(engine, group, i);
+        if (pane && pane_touched(pane, position)) {
+            merge_pane(engine, &merging, pane, position);
+            if (pane->sketches && engine->rules[at->profile].max_bins)
+                merge_sketch(engine, at, sketch, &pane->sketches[position]);
+        } else if (merging.carrying) {
+            hold(&merging, merging.carried, hop);
+        } else if (!merging.in_order) {
+            merging.unknown += hop;
+        }
+    }
+    block->count++;
+}
+
+/* A window leaves if any of its panes has a row of the series; what is lost with it is what ends with it. */
+static void emit_merged(struct engine *engine, const struct group *group, int64_t number, struct block *block)
+{
+    const struct pane *first = group_pane(engine, group, number);
+    for (uint32_t position = 0; position < group->members; position++) {
+        bool any = false;
+        for (int64_t i = number; i < number + engine->panes_per_window && !any; i++) {
+            const struct pane *pane = group_pane(engine, group, i);
+            any = pane && pane_touched(pane, position);
+        }
+        if (!any)
+            continue;
+        if (first && pane_touched(first, position))
+            block->rows += cell_count(&first->cells[position]);
+        merge_window(engine, group, number, position, block);
+        if (block->count == CLOSED_BLOCK)
+            write_merged(engine, block);
+    }
+    write_merged(engine, block);
+}
+
 void emit_window(struct engine *engine, struct group *group, int64_t number)
 {
-    struct block block;
-    block.count = 0;
-    block.rows = 0;
+    struct block *block = engine->block;
     const struct pane *pane = group_pane(engine, group, number);
-    if (engine->panes_per_window == 1 && pane)
-        emit_pane(engine, group, pane, &block);
-    if (block.count)
-        write_block(engine, &block);
+    if (engine->panes_per_window > 1)
+        emit_merged(engine, group, number, block);
+    else if (pane)
+        emit_pane(engine, group, pane, block);
+    if (block->count)
+        write_block(engine, block);
 }
 
 /* ---- columns ---- */
@@ -104,57 +293,62 @@ static void fill_none(void *column, enum sheet_type type, size_t rows)
     }
 }
 
-static uint32_t column_of(const struct engine *engine, enum statistic statistic)
+static bool has_column(const struct engine *engine, const struct asked *asked)
 {
     const struct sheet *sheet = &engine->outputs[OUTPUT_WINDOWS];
-    for (uint32_t i = WINDOW_FIXED; i < sheet->count; i++)
-        if (engine->window_statistics[i - WINDOW_FIXED] == statistic)
-            return i;
-    return SHEET_COLUMNS_MAX;
+    for (uint32_t i = 0; i < sheet->count - WINDOW_FIXED; i++)
+        if (engine->asked[i].statistic == asked->statistic && engine->asked[i].quantile == asked->quantile)
+            return true;
+    return false;
 }
 
-/* Free the columns of `wider` that the sheet does not have. */
-static void drop_new_columns(struct engine *engine, const struct sheet *wider)
-{
-    const struct sheet *sheet = &engine->outputs[OUTPUT_WINDOWS];
-    for (uint32_t i = WINDOW_FIXED; i < wider->count; i++) {
-        bool old = false;
-        for (uint32_t j = WINDOW_FIXED; j < sheet->count; j++)
-            old |= sheet->columns[j] == wider->columns[i];
-        if (!old)
-            budget_give(&engine->budget, wider->columns[i], sheet->capacity, sheet_width(wider->types[i]));
-    }
-}
-
-bool emit_columns(struct engine *engine, uint64_t statistics)
+/* Rows that wait have nothing in a new column. */
+static bool add_column(struct engine *engine, const struct asked *asked)
 {
     struct sheet *sheet = &engine->outputs[OUTPUT_WINDOWS];
-    struct sheet wider = *sheet;
-    uint8_t order[STAT_TOTAL_COUNT];
-    wider.types[WINDOW_SERIES] = SHEET_U32;
-    wider.types[WINDOW_START] = wider.types[WINDOW_END] = SHEET_I64;
-    wider.count = WINDOW_FIXED;
-    for (uint32_t statistic = 0; statistic < STAT_TOTAL_COUNT; statistic++) {
-        if (!((engine->statistics | statistics) >> statistic & 1))
-            continue;
-        uint32_t old = column_of(engine, statistic);
-        wider.types[wider.count] = statistic_type(statistic);
-        wider.columns[wider.count] = old < SHEET_COLUMNS_MAX ? sheet->columns[old] : NULL;
-        order[wider.count - WINDOW_FIXED] = (uint8_t)statistic;
-        if (old == SHEET_COLUMNS_MAX && sheet->capacity) {
-            size_t width = sheet_width(wider.types[wider.count]);
-            void *column = budget_take(&engine->budget, sheet->capacity, width);
-            if (!column) {
-                drop_new_columns(engine, &wider);
-                return false;
-            }
-            fill_none(column, wider.types[wider.count], sheet->rows);
-            wider.columns[wider.count] = column;
-        }
-        wider.count++;
-    }
-    *sheet = wider;
-    memcpy(engine->window_statistics, order, wider.count - WINDOW_FIXED);
-    engine->statistics |= statistics;
+    bool quantile = asked->statistic == STAT_TOTAL_COUNT;
+    enum sheet_type type = quantile ? SHEET_F64 : statistic_type(asked->statistic);
+    void *column = NULL;
+    if (has_column(engine, asked))
+        return true;
+    if (sheet->count == SHEET_COLUMNS_MAX)
+        return false;
+    if (sheet->capacity && !(column = budget_take(&engine->budget, sheet->capacity, sheet_width(type))))
+        return false;
+    fill_none(column, type, sheet->rows);
+    sheet->types[sheet->count] = type;
+    sheet->columns[sheet->count] = column;
+    engine->asked[sheet->count - WINDOW_FIXED] = *asked;
+    sheet->count++;
     return true;
+}
+
+bool emit_columns(struct engine *engine, const struct profile *profile)
+{
+    for (uint32_t statistic = 0; statistic < STAT_TOTAL_COUNT; statistic++) {
+        struct asked asked = {.statistic = statistic};
+        if (profile->statistics >> statistic & 1 && !add_column(engine, &asked))
+            return false;
+    }
+    for (uint32_t i = 0; i < profile->quantiles_count; i++) {
+        struct asked asked = {.statistic = STAT_TOTAL_COUNT, .quantile = profile->quantiles[i]};
+        snprintf(asked.name, sizeof asked.name, "p%.10g", 100 * asked.quantile);
+        if (!add_column(engine, &asked))
+            return false;
+    }
+    return true;
+}
+
+bool emit_start(struct engine *engine)
+{
+    struct sheet *sheet = &engine->outputs[OUTPUT_WINDOWS];
+    sheet->types[WINDOW_SERIES] = SHEET_U32;
+    sheet->types[WINDOW_START] = sheet->types[WINDOW_END] = SHEET_I64;
+    sheet->count = WINDOW_FIXED;
+    return (engine->block = calloc(1, sizeof *engine->block)) != NULL;
+}
+
+void emit_stop(struct engine *engine)
+{
+    free(engine->block);
 }

@@ -49,7 +49,7 @@ struct engine *engine_new(const struct grid *grid, size_t max_bytes)
     engine->ring_count = (uint32_t)((grid->lateness_ns + grid->hop - 1) / grid->hop + engine->panes_per_window);
     engine->offset_shift = pane_shift(grid->hop);
     watch_columns(engine);
-    if (!emit_columns(engine, 0)) {
+    if (!emit_start(engine)) {
         engine_free(engine);
         return NULL;
     }
@@ -79,6 +79,8 @@ void engine_free(struct engine *engine)
     memory_free(engine->places);
     memory_free(engine->profiles);
     memory_free(engine->timers);
+    memory_free(engine->rules);
+    emit_stop(engine);
     free(engine);
 }
 
@@ -109,8 +111,14 @@ enum engine_status engine_profile(struct engine *engine, const struct profile *p
         return ENGINE_TOO_MANY;
     if (!make_room(&engine->budget, (void **)&engine->profiles, &engine->profiles_capacity, (uint64_t)count + 1,
                    sizeof *engine->profiles) ||
-        !emit_columns(engine, profile->statistics))
+        !make_room(&engine->budget, (void **)&engine->rules, &engine->rules_capacity, (uint64_t)count + 1,
+                   sizeof *engine->rules) ||
+        !emit_columns(engine, profile))
         return ENGINE_NO_MEMORY;
+    struct sketch_rule rule = {0};
+    if (profile->quantiles_count && !sketch_rule_init(&rule, profile->relative_error, profile->max_bins))
+        return ENGINE_RELATIVE_ERROR;
+    engine->rules[count] = rule;
     engine->profiles[count] = *profile;
     engine->profiles_count++;
     *number = count;
@@ -250,12 +258,16 @@ static bool make_timers(struct engine *engine, const struct profile *profile, ui
 
 static bool extend_group(struct engine *engine, struct group *group, const struct profile *profile)
 {
-    if (!(profile->statistics >> STAT_EXTRA) && !profile->sloped)
-        return true;
-    for (uint32_t i = 0; i < engine->ring_count; i++)
-        if (group->ring[i].capacity && !pane_extend(&group->ring[i], &engine->budget))
+    bool timed = engine->panes_per_window > 1 && profile->statistics & STATS_TIMED;
+    bool extras = profile->statistics >> STAT_EXTRA || profile->sloped || timed, sketches = profile->quantiles_count > 0;
+    for (uint32_t i = 0; i < engine->ring_count; i++) {
+        struct pane *pane = &group->ring[i];
+        if (pane->capacity && ((extras && !pane_extend(pane, &engine->budget)) ||
+                               (sketches && !pane_sketch(pane, &engine->budget))))
             return false;
-    group->needs_extras = true;
+    }
+    group->needs_extras |= extras;
+    group->needs_sketches |= sketches;
     return true;
 }
 
@@ -359,13 +371,20 @@ const char *engine_column_name(const struct engine *engine, enum engine_output o
         return reports[column];
     if (output == OUTPUT_EVENTS)
         return events[column];
-    return column < WINDOW_FIXED ? windows[column]
-                                 : statistic_name(engine->window_statistics[column - WINDOW_FIXED]);
+    if (column < WINDOW_FIXED)
+        return windows[column];
+    const struct asked *asked = &engine->asked[column - WINDOW_FIXED];
+    return asked->statistic == STAT_TOTAL_COUNT ? asked->name : statistic_name(asked->statistic);
 }
 
 const struct row_counts *engine_counts(const struct engine *engine)
 {
     return &engine->counts;
+}
+
+uint64_t engine_unsketched(const struct engine *engine)
+{
+    return engine->unsketched;
 }
 
 size_t engine_memory(const struct engine *engine)

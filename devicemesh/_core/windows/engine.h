@@ -53,6 +53,7 @@ enum engine_status {
     ENGINE_DEFINED_ALREADY, /* a series */
     ENGINE_NO_PROFILE,
     ENGINE_TOO_MANY, /* profiles, sources */
+    ENGINE_RELATIVE_ERROR,
 };
 
 struct engine;
@@ -91,6 +92,9 @@ void engine_take(struct engine *engine, enum engine_output output, struct sheet 
 const char *engine_column_name(const struct engine *engine, enum engine_output output, uint32_t column);
 
 const struct row_counts *engine_counts(const struct engine *engine);
+
+/* Values that are counted, but found no memory in their window's quantiles. */
+uint64_t engine_unsketched(const struct engine *engine);
 size_t engine_memory(const struct engine *engine);
 
 #endif

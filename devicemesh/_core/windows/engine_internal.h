@@ -30,7 +30,17 @@ struct group {
     uint32_t *ids;     /* position to series; NULL where they are equal */
     struct pane *ring;
     bool needs_extras;
+    bool needs_sketches;
 };
+
+/* What a column of the windows holds. */
+struct asked {
+    enum statistic statistic; /* or STAT_TOTAL_COUNT: a quantile */
+    double quantile;
+    char name[24]; /* of a quantile */
+};
+
+struct block; /* windows about to be written: see emit.c */
 
 struct place {
     uint32_t group;
@@ -60,14 +70,17 @@ struct engine {
     struct profile *profiles;
     uint32_t profiles_count;
     uint32_t profiles_capacity;
-    uint64_t statistics; /* of any profile */
+    struct sketch_rule *rules; /* by profile; max_bins is 0 where it asks for no quantile */
+    uint32_t rules_capacity;
+    uint64_t unsketched; /* values that found no memory in their sketch */
 
     struct timers *timers; /* of the series that need them; [0] is nobody's */
     uint32_t timers_count;
     uint32_t timers_capacity;
 
     struct sheet outputs[OUTPUT_COUNT];
-    uint8_t window_statistics[STAT_TOTAL_COUNT]; /* of the columns after WINDOW_FIXED */
+    struct asked asked[SHEET_COLUMNS_MAX]; /* of the window columns after WINDOW_FIXED */
+    struct block *block;
 };
 
 enum window_column { WINDOW_SERIES, WINDOW_START, WINDOW_END, WINDOW_FIXED };
@@ -105,7 +118,11 @@ void group_flush(struct engine *engine, struct group *group);
 /* Emit window `number` of a group. */
 void emit_window(struct engine *engine, struct group *group, int64_t number);
 
-/* Add the window columns that `statistics` ask for; false without room: nothing has changed. */
-bool emit_columns(struct engine *engine, uint64_t statistics);
+/* Before and after all emission. */
+bool emit_start(struct engine *engine);
+void emit_stop(struct engine *engine);
+
+/* Add the window columns that a profile asks for; false without room, or with too many. */
+bool emit_columns(struct engine *engine, const struct profile *profile);
 
 #endif

@@ -13,6 +13,7 @@ struct extra {
     int64_t min_time; /* earliest of the minimum */
     int64_t max_time;
     double entry;       /* value held when it began, if `entered` */
+    double exit;        /* value held when it ends, if `left` */
     int64_t unknown_ns; /* time without a known value */
     int64_t nonzero_ns; /* known time with a value other than zero, as if the last stays */
     double increase;    /* of a counter, a fall taken as a new start from zero */
@@ -21,6 +22,7 @@ struct extra {
     uint32_t transitions; /* between zero and not zero */
     uint32_t resets;
     uint8_t entered;
+    uint8_t left;
 };
 
 /* A value that is about to enter the cell, whichever row of its series it is. */

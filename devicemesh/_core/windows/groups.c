@@ -71,7 +71,7 @@ static void close_before(struct engine *engine, struct group *group, int64_t tar
         if (pane) {
             if (pane == group->pane)
                 leave_pane(group);
-            pane_clear(pane);
+            pane_clear(pane, &engine->budget);
         }
         group->oldest++;
     }
@@ -127,7 +127,8 @@ bool group_select(struct engine *engine, struct group *group, int64_t time)
     struct pane *pane = ring_at(engine, group, number);
     if (!pane->open) {
         if (!pane_resize(pane, &engine->budget, group->capacity) ||
-            (group->needs_extras && !pane_extend(pane, &engine->budget))) {
+            (group->needs_extras && !pane_extend(pane, &engine->budget)) ||
+            (group->needs_sketches && !pane_sketch(pane, &engine->budget))) {
             engine->counts.overflow++;
             return false;
         }

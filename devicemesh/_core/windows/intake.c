@@ -16,11 +16,6 @@ static inline uint64_t offset_in(const struct engine *engine, const struct pane 
     return (uint64_t)(time - pane->start) >> engine->offset_shift;
 }
 
-static inline bool touched(const struct pane *pane, uint32_t position)
-{
-    return pane->touched[position / 64] >> position % 64 & 1;
-}
-
 /* One row on its way: what its functions share. */
 struct row {
     struct group *group;
@@ -34,6 +29,21 @@ struct row {
     int64_t remaining; /* until the pane's end */
 };
 
+/* A value for the quantiles, where its profile asks for them. */
+static inline void take_quantile(struct engine *engine, const struct line *line, const struct pane *pane,
+                                 uint32_t position, double x)
+{
+    if (!pane->sketches || engine->rules[line->profile].max_bins == 0)
+        return;
+    int64_t grown = budget_allows(&engine->budget, 1)
+                        ? sketch_add(&pane->sketches[position], &engine->rules[line->profile], x)
+                        : -1;
+    if (grown < 0)
+        engine->unsketched++;
+    else
+        engine->budget.used += (size_t)grown;
+}
+
 /* The first value of a cell. What is held in it already (a value known before a Bad row) is kept. */
 static void first_value(struct row *row)
 {
@@ -41,7 +51,7 @@ static void first_value(struct row *row)
     double held = 0, shift = 0;
     int64_t known = 0;
     uint32_t marks = 0;
-    if (touched(row->pane, row->position)) {
+    if (pane_touched(row->pane, row->position)) {
         shift = cell_shift(cell);
         held = cell->held;
         marks = cell->marks;
@@ -64,7 +74,7 @@ static void take_disordered(struct engine *engine, struct row *row)
         cell->marks |= CELL_DISORDERED;
         return;
     }
-    bool fresh = !touched(row->pane, row->position), empty = !cell_count(cell);
+    bool fresh = !pane_touched(row->pane, row->position), empty = !cell_count(cell);
     if (row->extra)
         extra_value(row->extra, cell, row->time, row->x);
     if (empty)
@@ -75,6 +85,7 @@ static void take_disordered(struct engine *engine, struct row *row)
     if (fresh)
         cell->held = (double)NAN;
     cell->marks |= CELL_DISORDERED;
+    take_quantile(engine, row->line, row->pane, row->position, row->x);
 }
 
 /* A row of the same time as the newest: it is what the value was. */
@@ -87,6 +98,7 @@ static void take_correction(struct engine *engine, struct row *row)
     if (row->extra) {
         row->extra->nonzero_ns += (nonzero(row->x) - nonzero(last)) * row->remaining;
         row->extra->increase += row->x - last;
+        row->extra->exit = row->x;
     }
     row->line->last = row->x;
 }
@@ -144,6 +156,8 @@ static void step_extra(struct row *row)
     const struct line *line = row->line;
     bool now = nonzero(row->x), before = nonzero(line->last);
     int64_t into = row->time - row->pane->start;
+    extra->left = 1;
+    extra->exit = row->x;
     if (!(line->state & LINE_KNOWN))
         extra->nonzero_ns += now * row->remaining;
     else if (line->time >= row->pane->start)
@@ -160,7 +174,7 @@ static void step_extra(struct row *row)
     extra->increase += row->x < line->last ? row->x : row->x - line->last;
 }
 
-static void take_in_order(const struct engine *engine, struct row *row)
+static void take_in_order(struct engine *engine, struct row *row)
 {
     struct cell *cell = row->cell;
     struct line *line = row->line;
@@ -187,6 +201,7 @@ static void take_in_order(const struct engine *engine, struct row *row)
     }
     line->last = row->x;
     line->time = row->time;
+    take_quantile(engine, line, row->pane, row->position, row->x);
 }
 
 static struct row make_row(struct group *group, struct line *line, uint32_t position, int64_t time, double x)
@@ -241,6 +256,7 @@ static inline __attribute__((always_inline)) void take_value(struct engine *engi
         cell_set_last(cell, x, (uint64_t)(time - group->start) >> engine->offset_shift);
         line->last = x;
         line->time = time;
+        take_quantile(engine, line, pane, position, x);
     } else if (!take_rare(engine, group, line, position, time, x)) {
         return;
     }
@@ -270,6 +286,7 @@ static void become_unknown(struct row *row)
     struct extra *extra = row->extra;
     int64_t into = row->time - row->pane->start;
     double last = line->last;
+    extra->left = 0;
     if (!(line->state & LINE_KNOWN)) {
         if (!(line->state & LINE_SEEN) || line->time < row->pane->start)
             extra->unknown_ns = into + row->remaining;
@@ -304,7 +321,7 @@ static void take_bad(struct engine *engine, struct group *group, uint32_t series
     struct row row = make_row(group, line, position, time, 0);
     ++*cause;
     row.extra->bad++;
-    if (!touched(pane, position)) {
+    if (!pane_touched(pane, position)) {
         pane_touch(pane, position);
         cell_begin(row.cell, line->state & LINE_KNOWN ? line->last : 0);
         if (disordered)

@@ -12,6 +12,7 @@ enum line_state {
     LINE_HELD = 16,    /* a change waits for the rate limit */
     LINE_MISSING = 32, /* the missing event is active */
     LINE_VALUED = 64,  /* `last` is set */
+    LINE_AWAITED = 128, /* no row came yet: `time` is that from which its data is missing */
 };
 
 enum { NO_PROFILE = UINT16_MAX };

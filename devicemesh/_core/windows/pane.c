@@ -1,30 +1,39 @@
 #include "pane.h"
 
+/* Room for `capacity` items in place of the pane's `count`, which keep their content. */
+static void *widen(struct budget *budget, const void *old, size_t count, size_t capacity, size_t size)
+{
+    void *wide = budget_take(budget, capacity, size);
+    if (wide && old)
+        memcpy(wide, old, count * size);
+    return wide;
+}
+
+static void give(struct budget *budget, const struct pane *pane)
+{
+    budget_give(budget, pane->cells, pane->capacity, sizeof *pane->cells);
+    budget_give(budget, pane->touched, pane->capacity / 64, sizeof *pane->touched);
+    budget_give(budget, pane->extras, pane->capacity, sizeof *pane->extras);
+    budget_give(budget, pane->sketches, pane->capacity, sizeof *pane->sketches);
+}
+
 bool pane_resize(struct pane *pane, struct budget *budget, uint32_t capacity)
 {
-    struct pane grown = *pane;
-    if (capacity <= pane->capacity)
+    struct pane wide = *pane;
+    uint32_t old = pane->capacity;
+    if (capacity <= old)
         return true;
-    grown.cells = budget_take(budget, capacity, sizeof *grown.cells);
-    grown.touched = budget_take(budget, capacity / 64, sizeof *grown.touched);
-    if (pane->extras)
-        grown.extras = budget_take(budget, capacity, sizeof *grown.extras);
-    if (!grown.cells || !grown.touched || (pane->extras && !grown.extras)) {
-        budget_give(budget, grown.cells, capacity, sizeof *grown.cells);
-        budget_give(budget, grown.touched, capacity / 64, sizeof *grown.touched);
-        if (pane->extras)
-            budget_give(budget, grown.extras, capacity, sizeof *grown.extras);
+    wide.capacity = capacity;
+    wide.cells = widen(budget, pane->cells, old, capacity, sizeof *wide.cells);
+    wide.touched = widen(budget, pane->touched, old / 64, capacity / 64, sizeof *wide.touched);
+    wide.extras = pane->extras ? widen(budget, pane->extras, old, capacity, sizeof *wide.extras) : NULL;
+    wide.sketches = pane->sketches ? widen(budget, pane->sketches, old, capacity, sizeof *wide.sketches) : NULL;
+    if (!wide.cells || !wide.touched || (pane->extras && !wide.extras) || (pane->sketches && !wide.sketches)) {
+        give(budget, &wide);
         return false;
     }
-    if (pane->capacity) {
-        memcpy(grown.cells, pane->cells, pane->capacity * sizeof *grown.cells);
-        memcpy(grown.touched, pane->touched, pane->capacity / 64 * sizeof *grown.touched);
-        if (pane->extras)
-            memcpy(grown.extras, pane->extras, pane->capacity * sizeof *grown.extras);
-    }
-    pane_free(pane, budget);
-    grown.capacity = capacity;
-    *pane = grown;
+    give(budget, pane); /* what the sketches have on the heap has moved with them */
+    *pane = wide;
     return true;
 }
 
@@ -35,12 +44,23 @@ bool pane_extend(struct pane *pane, struct budget *budget)
     return pane->extras != NULL;
 }
 
-void pane_clear(struct pane *pane)
+bool pane_sketch(struct pane *pane, struct budget *budget)
+{
+    if (!pane->sketches)
+        pane->sketches = budget_take(budget, pane->capacity, sizeof *pane->sketches);
+    return pane->sketches != NULL;
+}
+
+void pane_clear(struct pane *pane, struct budget *budget)
 {
     for (uint32_t at = pane_next(pane, 0); at < pane->capacity; at = pane_next(pane, at + 1)) {
         pane->cells[at].marks = 0;
         if (pane->extras)
             pane->extras[at] = (struct extra){0};
+        if (pane->sketches) {
+            budget->used -= sketch_bytes(&pane->sketches[at]);
+            sketch_clear(&pane->sketches[at]);
+        }
     }
     if (pane->capacity)
         memset(pane->touched, 0, pane->capacity / 64 * sizeof *pane->touched);
@@ -49,8 +69,7 @@ void pane_clear(struct pane *pane)
 
 void pane_free(struct pane *pane, struct budget *budget)
 {
-    budget_give(budget, pane->cells, pane->capacity, sizeof *pane->cells);
-    budget_give(budget, pane->touched, pane->capacity / 64, sizeof *pane->touched);
-    budget_give(budget, pane->extras, pane->capacity, sizeof *pane->extras);
+    pane_clear(pane, budget);
+    give(budget, pane);
     *pane = (struct pane){0};
 }

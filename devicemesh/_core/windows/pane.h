@@ -4,6 +4,7 @@
 
 #include "extra.h"
 #include "memory.h"
+#include "sketch.h"
 
 struct pane {
     int64_t number; /* its start is offset + number * hop */
@@ -23,13 +24,21 @@ bool pane_resize(struct pane *pane, struct budget *budget, uint32_t capacity);
 /* Give it extras; false without room. */
 bool pane_extend(struct pane *pane, struct budget *budget);
 
+/* Give it sketches; false without room. */
+bool pane_sketch(struct pane *pane, struct budget *budget);
+
 /* Empty it: cells that were touched, nothing else, are written. */
-void pane_clear(struct pane *pane);
+void pane_clear(struct pane *pane, struct budget *budget);
 void pane_free(struct pane *pane, struct budget *budget);
 
 static inline void pane_touch(struct pane *pane, uint32_t position)
 {
     pane->touched[position / 64] |= UINT64_C(1) << position % 64;
+}
+
+static inline bool pane_touched(const struct pane *pane, uint32_t position)
+{
+    return pane->touched[position / 64] >> position % 64 & 1;
 }
 
 /* An offset in a cell has 48 bits, exact to the nanosecond in panes up to 78 h: longer ones drop low bits. */

@@ -32,7 +32,8 @@ struct profile {
     struct alarm alarms[ALARMS_MAX];
     uint32_t quantiles_count;
     double quantiles[QUANTILES_MAX];
-    double relative_error;
+    double relative_error; /* of the quantiles */
+    uint32_t max_bins;
 };
 
 /* Whether its series need more than a line. */

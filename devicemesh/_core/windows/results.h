@@ -49,6 +49,12 @@ enum statistic {
     STAT_EXTRA = STAT_FIRST,
 };
 
+/* Those that weigh by time. */
+#define STATS_TIMED                                                                                                    \
+    (UINT64_C(1) << STAT_TIME_AVERAGE | UINT64_C(1) << STAT_TOTAL | UINT64_C(1) << STAT_DURATION_GOOD |                \
+     UINT64_C(1) << STAT_DURATION_BAD | UINT64_C(1) << STAT_PERCENT_GOOD | UINT64_C(1) << STAT_PERCENT_BAD |           \
+     UINT64_C(1) << STAT_TIME_STATUS)
+
 /* Name and type of a statistic's column. */
 const char *statistic_name(enum statistic statistic);
 enum sheet_type statistic_type(enum statistic statistic);

@@ -248,7 +248,8 @@ static bool judge_report(struct engine *engine, uint32_t series, int64_t time, d
         line->state |= LINE_HELD;
         return true;
     }
-    line->state &= (uint8_t)~LINE_HELD;
+    if (line->state & LINE_HELD && time - timers->reported_time >= profile->min_interval_ns)
+        line->state &= (uint8_t)~LINE_HELD; /* it came back in time */
     int64_t beat = timers ? timers->reported_time + profile->heartbeat_ns : line->due;
     if (profile->heartbeat_ns && time >= beat)
         return report(engine, series, time, x, REASON_HEARTBEAT);
@@ -283,8 +284,10 @@ void watch_heard(struct engine *engine, uint32_t series, int64_t time)
 static int64_t judge_missing(struct engine *engine, const struct group *group, uint32_t series, int64_t missing_ns)
 {
     struct line *line = &engine->lines[series];
-    if (line->time < 0)
-        line->time = group->watermark; /* never seen: it counts from the first time that the clock was told */
+    if (!(line->state & (LINE_SEEN | LINE_AWAITED))) {
+        line->time = group->watermark; /* it counts from the first time that the clock was told */
+        line->state |= LINE_AWAITED;
+    }
     int64_t due = line->time + missing_ns;
     if (line->state & LINE_MISSING)
         return INT64_MAX;
