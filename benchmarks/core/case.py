@@ -1,4 +1,4 @@
-"""One stream through all contenders, in turn, on one core: `case.py COUNT SHAPE ORDER [--samples] [--repeats]`.
+"""One stream through all contenders, in turn, on one core: `case.py COUNT SHAPE ORDER [--samples N]`.
 
 Prints one line of JSON: nanoseconds a sample by contender (medians), and what was checked.
 """
@@ -55,7 +55,9 @@ def measure(inputs: Inputs, repeats: int) -> dict[str, float]:
     del ours, calls
     for name in SLOW:
         seconds[name].append(timed(PEERS[name](inputs)))
-    counts = dict.fromkeys(seconds, len(inputs.times)) | {"ddsketch": min(DDSKETCH_SAMPLES, len(inputs.times))}
+    counts = dict.fromkeys(seconds, len(inputs.times)) | {
+        "ddsketch": min(DDSKETCH_SAMPLES, len(inputs.times))
+    }
     return {name: statistics.median(each) / counts[name] * 1e9 for name, each in seconds.items()}
 
 

@@ -1,4 +1,4 @@
-"""The streams that are measured: one second of event time is a tenth of the samples, so that ten windows close."""
+"""The streams that are measured: ten seconds of event time, so that ten windows close."""
 
 from __future__ import annotations
 

@@ -65,8 +65,9 @@ def duckdb(inputs: Inputs) -> Callable[[], Any]:
     connection.execute("create table stream as select * from frame")
     connection.unregister("frame")
     query = (
-        f"select series, (time - {START}) // {SECOND} as w, count(*) as n, avg(value) as mean, min(value) as low,"
-        " max(value) as high, stddev_samp(value) as std, last(value) as last from stream group by all"
+        f"select series, (time - {START}) // {SECOND} as w, count(*) as n, avg(value) as mean,"
+        " min(value) as low, max(value) as high, stddev_samp(value) as std, last(value) as last"
+        " from stream group by all"
     )
     return lambda: connection.execute(query).fetchnumpy()
 
