@@ -107,6 +107,16 @@ class Hopping:
 
 
 @dataclass(frozen=True, slots=True)
+class Session:
+    """A window of a series lasts while its rows are less than `gap` ns apart: [first row, last row + gap).
+
+    It weighs by time from its first row to its last. A late row may join two.
+    """
+
+    gap: int
+
+
+@dataclass(frozen=True, slots=True)
 class Alarm:
     """Raised beyond `limit` for `delay_ns`, cleared beyond `clear` on the other side (default: the limit)."""
 
@@ -190,7 +200,7 @@ class WindowAggregator:
 
     def __init__(
         self,
-        windows: Tumbling | Hopping,
+        windows: Tumbling | Hopping | Session,
         *,
         lateness_ns: int = 0,
         max_future_ns: int | None = None,
@@ -285,7 +295,7 @@ class WindowAggregator:
 
 
 def engine_arguments(
-    windows: Tumbling | Hopping,
+    windows: Tumbling | Hopping | Session,
     *,
     lateness_ns: int = 0,
     max_future_ns: int | None = None,
@@ -293,20 +303,24 @@ def engine_arguments(
     max_bytes: int = 1 << 30,
 ) -> tuple[Any, ...]:
     """What the core is made from. Raises ValueError or TypeError naming the argument."""
-    hop = windows.hop if isinstance(windows, Hopping) else windows.length
     if max_future_ns is not None and max_future_ns < 0:
         raise ValueError("max_future_ns is negative")
     return (
-        False,
-        _whole("length", windows.length),
-        _whole("hop", hop),
-        _whole("offset", windows.offset) % hop if hop > 0 else 0,
-        0,
+        *_grid(windows),
         _whole("lateness_ns", lateness_ns),
         -1 if max_future_ns is None else _whole("max_future_ns", max_future_ns),
         _whole("idle_ns", idle_ns),
         max_bytes,
     )
+
+
+def _grid(windows: Tumbling | Hopping | Session) -> tuple[bool, int, int, int, int]:
+    """Whether they are sessions, length, hop, offset, gap."""
+    if isinstance(windows, Session):
+        return True, 0, 0, 0, _whole("gap", windows.gap)
+    hop = _whole("hop", windows.hop if isinstance(windows, Hopping) else windows.length)
+    offset = _whole("offset", windows.offset)
+    return False, _whole("length", windows.length), hop, offset % hop if hop > 0 else 0, 0
 
 
 def profile_arguments(profile: Profile) -> tuple[Any, ...]:

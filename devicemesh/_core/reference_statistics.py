@@ -25,7 +25,7 @@ class Rows:
     bad: int = 0
     uncertain: int = 0
     disordered: bool = False
-    in_order: bool = False  # some row came in order
+    ordered: tuple[int, int] | None = None  # times of the first and last row that came in order
     transitions: int = 0
     resets: int = 0
     increase: float = 0.0
@@ -45,6 +45,10 @@ class Rows:
         self.insert(time, x)
         return True
 
+    def in_order(self, time: int) -> None:
+        """A row in order, with a value or not."""
+        self.ordered = (self.ordered or (time, time))[0], time
+
     def correct(self, x: float) -> None:
         """The newest value was this."""
         assert self.last
@@ -61,6 +65,7 @@ class Rows:
 
     @staticmethod
     def merged(panes: Sequence[Rows]) -> Rows:
+        ordered = [pane.ordered for pane in panes if pane.ordered]
         last = max((pane.last for pane in panes if pane.last), key=lambda row: row[0], default=None)
         return Rows(
             panes[0].start,
@@ -70,7 +75,7 @@ class Rows:
             sum(pane.bad for pane in panes),
             sum(pane.uncertain for pane in panes),
             any(pane.disordered for pane in panes),
-            any(pane.in_order for pane in panes),
+            (ordered[0][0], ordered[-1][1]) if ordered else None,
             sum(pane.transitions for pane in panes),
             sum(pane.resets for pane in panes),
             math.fsum(pane.increase for pane in panes),
@@ -85,11 +90,10 @@ def shift_near(x: float) -> float:
 
 
 def statistics_of(
-    rows: Rows, start: int, end: int, points: Sequence[tuple[int, float | None]], rules: Rules
+    rows: Rows, weighed: tuple[int, int], length: int, points: Sequence[tuple[int, float | None]], rules: Rules
 ) -> dict[str, Any]:
-    """Every statistic of the window [start, end); `points` are the series' rows that came in order."""
-    known, integral, nonzero = held(points, start, end, rules.sloped) if rows.in_order else (0, Fraction(), 0)
-    length = end - start
+    """Every statistic of a window; `points` are the series' rows in order, which weigh within `weighed`."""
+    known, integral, nonzero = held(points, *weighed, rules.sloped) if rows.ordered else (0, Fraction(), 0)
     count = len(rows.values)
     return {
         **of_values(rows),
@@ -98,8 +102,8 @@ def statistics_of(
         "total": float(integral / 10**9) if known else math.nan,
         "duration_good": known,
         "duration_bad": length - known,
-        "percent_good": 100 * known / length,
-        "percent_bad": 100 * (length - known) / length,
+        "percent_good": 100 * known / length if length else math.nan,
+        "percent_bad": 100 * (length - known) / length if length else math.nan,
         "duration_nonzero": nonzero,
         "duration_zero": known - nonzero,
         "bad": rows.bad,
@@ -110,7 +114,7 @@ def statistics_of(
         "transitions": rows.transitions,
         "resets": rows.resets,
         "increase": rows.increase if count else math.nan,
-        "rate": rows.increase / (length / 1e9) if count else math.nan,
+        "rate": rows.increase / (length / 1e9) if count and length else math.nan,
     }
 
 

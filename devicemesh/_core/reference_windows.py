@@ -58,7 +58,8 @@ class WindowEngine:
         idle_ns: int,
         max_bytes: int,
     ) -> None:
-        self.hop, self.offset, self.panes_per_window = hop, offset, length // hop
+        self.hop, self.offset, self.gap = hop, offset, gap
+        self.panes_per_window = 0 if sessions else length // hop
         self.lateness, self.max_future, self.idle = lateness_ns, max_future_ns, idle_ns
         self.now = NEVER
         self.series: dict[int, Series] = {}
@@ -108,11 +109,9 @@ class WindowEngine:
                 return "future"
             group.newest = time
             self._close_until(group, time - self.lateness)
-        number = (time - self.offset) // self.hop
-        if number < group.closed:
+        rows = self._place(group, series, time)
+        if rows is None:
             return "late"
-        start = number * self.hop + self.offset
-        rows = group.panes.setdefault(number, {}).setdefault(series.number, Rows(start, start + self.hop))
         uncertain = UNCERTAIN <= quality < BAD
         if quality >= BAD or (uncertain and series.rules.uncertain_as_bad):
             return self._no_value(series, rows, time, "bad")
@@ -124,12 +123,20 @@ class WindowEngine:
         rows.uncertain += uncertain and counted == "counted"
         return counted
 
+    def _place(self, group: Group, series: Series, time: int) -> Rows | None:
+        """Where a row belongs; None where all is closed."""
+        number = (time - self.offset) // self.hop
+        if number < group.closed:
+            return None
+        start = number * self.hop + self.offset
+        return group.panes.setdefault(number, {}).setdefault(series.number, Rows(start, start + self.hop))
+
     def _no_value(self, series: Series, rows: Rows, time: int, cause: str) -> str:
         rows.bad += 1
         if time < series.newest:
             rows.disordered = True
             return cause
-        rows.in_order = True
+        rows.in_order(time)
         series.newest, series.known = time, False
         series.points.append((time, None))
         series.watch.heard(time)
@@ -143,7 +150,7 @@ class WindowEngine:
             series.points.append((time, x))
             series.watch.value(time, x)
             return "duplicate"
-        rows.in_order = True
+        rows.in_order(time)
         rows.insert(time, x)
         rows.step(next((old for _, old in reversed(series.points) if old is not None), None), x)
         series.newest, series.known = time, True
@@ -200,9 +207,14 @@ class WindowEngine:
             series = self.series[name]
             rows = Rows.merged([pane[name] for pane in panes if name in pane])
             start, end = number * self.hop + self.offset, self._end(number)
-            results = statistics_of(rows, start, end, series.points, series.rules)
-            asked = {n: v for n, v in results.items() if series.rules.statistics >> STATISTICS.index(n) & 1}
-            self.closed.append({"series": name, "start": start, "end": end, **asked})
+            self._out(series, rows, (start, end), (start, end), end - start)
+
+    def _out(
+        self, series: Series, rows: Rows, window: tuple[int, int], weighed: tuple[int, int], length: int
+    ) -> None:
+        results = statistics_of(rows, weighed, length, series.points, series.rules)
+        asked = {n: v for n, v in results.items() if series.rules.statistics >> STATISTICS.index(n) & 1}
+        self.closed.append({"series": series.number, "start": window[0], "end": window[1], **asked})
 
     # what comes out
 
@@ -214,3 +226,44 @@ class WindowEngine:
 
     def counts(self) -> tuple[int, ...]:
         return tuple(self.tally.values())
+
+
+class SessionEngine(WindowEngine):
+    """The same for sessions: rows of a series nearer than the gap to each other."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.open: dict[int, list[Rows]] = {}  # by series: Rows from the first row's time to the last's, in order
+
+    def _place(self, group: Group, series: Series, time: int) -> Rows | None:
+        assert group.watermark is not None
+        mine = self.open.setdefault(series.number, [])
+        near = [rows for rows in mine if rows.start - self.gap < time < rows.end + self.gap]
+        if not near:
+            if time + self.gap <= group.watermark:
+                return None
+            near = [Rows(time, time)]
+            mine.append(near[0])
+        joined = Rows.merged(near) if len(near) > 1 else near[0]
+        joined.start, joined.end = min(joined.start, time), max(joined.end, time)
+        mine[:] = sorted([rows for rows in mine if rows not in near] + [joined], key=lambda rows: rows.start)
+        return joined
+
+    def _close_until(self, group: Group, watermark: int) -> None:
+        group.watermark = watermark if group.watermark is None else max(group.watermark, watermark)
+        for number in group.series:
+            mine = self.open.get(number, [])
+            for rows in [rows for rows in mine if rows.end + self.gap <= group.watermark]:
+                self._leave(mine, self.series[number], rows)
+
+    def _leave(self, mine: list[Rows], series: Series, rows: Rows) -> None:
+        mine.remove(rows)
+        window = rows.start, rows.end + self.gap
+        self._out(series, rows, window, rows.ordered or (0, 0), rows.end - rows.start)
+
+    def flush(self) -> None:
+        for number, mine in sorted(self.open.items()):
+            group = self.groups[self.series[number].source]
+            for rows in list(mine):
+                group.watermark = max(group.watermark or 0, rows.end + self.gap)
+                self._leave(mine, self.series[number], rows)

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devicemesh.windows import STATISTICS, Alarm, Hopping, Profile, Tumbling
+from devicemesh.windows import STATISTICS, Alarm, Hopping, Profile, Session, Tumbling
 
 SECOND = 10**9
 VALUES = st.one_of(
@@ -117,4 +117,22 @@ def test_hopping_windows_agree(
     both = pair(Hopping(SECOND * hops, SECOND, offset), lateness_ns=lateness)
     number = both.profile(replace(profile, interpolation="stepped"))
     both.define(range(3), number)
+    play(both, actions)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    profile=PROFILES,
+    actions=streams(),
+    gap=st.sampled_from([1, 2, SECOND // 4, SECOND]),
+    lateness=st.sampled_from([0, SECOND // 2, 4 * SECOND]),
+    sources=st.sampled_from([(0, 0, 0), (0, 1, 1)]),
+)
+def test_sessions_agree(
+    pair: Any, profile: Profile, actions: list[Any], gap: int, lateness: int, sources: tuple[int, ...]
+) -> None:
+    both = pair(Session(gap), lateness_ns=lateness)
+    number = both.profile(replace(profile, interpolation="stepped"))
+    for series in range(3):
+        both.define(range(series, series + 1), number, sources[series])
     play(both, actions)

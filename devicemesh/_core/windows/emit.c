@@ -118,6 +118,7 @@ static void emit_pane(struct engine *engine, const struct group *group, const st
             .end = pane->end,
             .last_time = last_time(engine, pane, cell),
             .known_ns = known_time(engine, pane, at, series),
+            .length_ns = pane->end - pane->start,
             .series = series,
             .profile = engine->lines[series].profile,
         };
@@ -148,26 +149,6 @@ static void hold(struct merging *merging, double x, int64_t time)
     merging->extra->nonzero_ns += x != 0 ? time : 0;
 }
 
-static void merge_extra(struct extra *extra, const struct cell *cell, const struct extra *later,
-                        const struct cell *later_cell)
-{
-    bool none = !cell_count(cell), values = cell_count(later_cell) > 0;
-    if (values && none) {
-        extra->first = later->first;
-        extra->first_time = later->first_time;
-    }
-    if (values && (none || later_cell->min < cell->min))
-        extra->min_time = later->min_time;
-    if (values && (none || later_cell->max > cell->max))
-        extra->max_time = later->max_time;
-    extra->nonzero_ns += later->nonzero_ns;
-    extra->increase += later->increase;
-    extra->bad += later->bad;
-    extra->uncertain += later->uncertain;
-    extra->transitions += later->transitions;
-    extra->resets += later->resets;
-}
-
 static void merge_pane(const struct engine *engine, struct merging *merging, const struct pane *pane,
                        uint32_t position)
 {
@@ -178,7 +159,7 @@ static void merge_pane(const struct engine *engine, struct merging *merging, con
     if (!in_order)
         cell.held = 0;
     if (extra)
-        merge_extra(merging->extra, merging->cell, extra, &cell);
+        extra_merge(merging->extra, merging->cell, extra, &cell);
     if (cell_count(&cell))
         merging->at->last_time = last_time(engine, pane, &cell);
     if (merging->begun)
@@ -228,9 +209,10 @@ static void merge_window(struct engine *engine, const struct group *group, int64
     *at = (struct closed){.cell = merging.cell,
                           .extra = merging.extra,
                           .start = number * hop + engine->grid.offset,
+                          .length_ns = engine->grid.length,
                           .series = series,
                           .profile = engine->lines[series].profile};
-    at->end = at->start + engine->grid.length;
+    at->end = at->start + at->length_ns;
     cell_begin(merging.cell, 0);
     *merging.extra = (struct extra){0};
     for (int64_t i = number; i < number + engine->panes_per_window; i++) {
@@ -279,6 +261,30 @@ void emit_window(struct engine *engine, struct group *group, int64_t number)
         emit_pane(engine, group, pane, block);
     if (block->count)
         write_block(engine, block);
+}
+
+/* ---- windows from elsewhere ---- */
+
+void emit_closed(struct engine *engine, const struct closed *closed, const struct cell *cell,
+                 const struct extra *extra, const struct sketch *sketch)
+{
+    struct block *block = engine->block;
+    uint32_t at = block->count++;
+    block->rows += cell_count(cell);
+    block->cells[at] = *cell;
+    block->extras[at] = *extra;
+    block->sketches[at] = *sketch;
+    block->closed[at] = *closed;
+    block->closed[at].cell = &block->cells[at];
+    block->closed[at].extra = &block->extras[at];
+    block->closed[at].sketch = engine->rules[closed->profile].max_bins ? &block->sketches[at] : NULL;
+    if (block->count == CLOSED_BLOCK)
+        write_merged(engine, block);
+}
+
+void emit_finish(struct engine *engine)
+{
+    write_merged(engine, engine->block);
 }
 
 /* ---- columns ---- */

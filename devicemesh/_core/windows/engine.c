@@ -1,6 +1,7 @@
 #include "engine.h"
 
 #include "engine_internal.h"
+#include "sessions.h"
 #include "watch.h"
 
 #include <stdlib.h>
@@ -45,9 +46,11 @@ struct engine *engine_new(const struct grid *grid, size_t max_bytes)
     engine->grid = *grid;
     engine->budget.limit = max_bytes;
     engine->now = -1;
-    engine->panes_per_window = grid->length / grid->hop;
-    engine->ring_count = (uint32_t)((grid->lateness_ns + grid->hop - 1) / grid->hop + engine->panes_per_window);
-    engine->offset_shift = pane_shift(grid->hop);
+    if (grid->kind == GRID_PANES) {
+        engine->panes_per_window = grid->length / grid->hop;
+        engine->ring_count = (uint32_t)((grid->lateness_ns + grid->hop - 1) / grid->hop + engine->panes_per_window);
+        engine->offset_shift = pane_shift(grid->hop);
+    }
     watch_columns(engine);
     if (!emit_start(engine)) {
         engine_free(engine);
@@ -73,6 +76,7 @@ void engine_free(struct engine *engine)
         group_free(engine, engine->groups[i]);
     for (int i = 0; i < OUTPUT_COUNT; i++)
         sheet_free(&engine->outputs[i], &engine->budget);
+    sessions_free(engine);
     memory_free(engine->groups);
     memory_free(engine->lines);
     memory_free(engine->declared);
@@ -351,14 +355,18 @@ void engine_advance(struct engine *engine, int64_t now)
 void engine_flush(struct engine *engine)
 {
     for (uint32_t i = 0; i < engine->groups_count; i++)
-        if (engine->groups[i])
+        if (engine->groups[i] && engine->grid.kind == GRID_PANES)
             group_flush(engine, engine->groups[i]);
+    if (engine->grid.kind == GRID_SESSIONS)
+        sessions_flush(engine);
 }
 
 /* ---- what comes out ---- */
 
 void engine_take(struct engine *engine, enum engine_output output, struct sheet *out)
 {
+    if (engine->grid.kind == GRID_SESSIONS && output == OUTPUT_WINDOWS)
+        sessions_close(engine);
     sheet_take(&engine->outputs[output], &engine->budget, out);
 }
 

@@ -81,6 +81,7 @@ struct engine {
     struct sheet outputs[OUTPUT_COUNT];
     struct asked asked[SHEET_COLUMNS_MAX]; /* of the window columns after WINDOW_FIXED */
     struct block *block;
+    struct sessions *sessions; /* NULL before the first */
 };
 
 enum window_column { WINDOW_SERIES, WINDOW_START, WINDOW_END, WINDOW_FIXED };
@@ -105,6 +106,19 @@ void group_close_until(struct engine *engine, struct group *group, int64_t water
 /* Make the pane of a time the current one; false if it is closed or finds no memory (counted). */
 bool group_select(struct engine *engine, struct group *group, int64_t time);
 
+/* A value for the quantiles, if its profile asks for them. */
+static inline void take_quantile(struct engine *engine, const struct line *line, struct sketch *sketch, double x)
+{
+    if (engine->rules[line->profile].max_bins == 0)
+        return;
+    bool room = budget_allows(&engine->budget, 1);
+    int64_t grown = room ? sketch_add(sketch, &engine->rules[line->profile], x) : -1;
+    if (grown < 0)
+        engine->unsketched++;
+    else
+        engine->budget.used += (size_t)grown;
+}
+
 /* The open pane of a number, or of a time, or NULL. */
 struct pane *group_pane(const struct engine *engine, const struct group *group, int64_t number);
 struct pane *group_pane_of(const struct engine *engine, const struct group *group, int64_t time);
@@ -117,6 +131,12 @@ void group_flush(struct engine *engine, struct group *group);
 
 /* Emit window `number` of a group. */
 void emit_window(struct engine *engine, struct group *group, int64_t number);
+
+/* Emit a window that no pane has: its content is copied, the sketch's heap moves. Then, at the end of several,
+ * emit_finish. */
+void emit_closed(struct engine *engine, const struct closed *closed, const struct cell *cell,
+                 const struct extra *extra, const struct sketch *sketch);
+void emit_finish(struct engine *engine);
 
 /* Before and after all emission. */
 bool emit_start(struct engine *engine);

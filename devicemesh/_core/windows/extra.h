@@ -39,4 +39,33 @@ static inline void extra_value(struct extra *extra, const struct cell *cell, int
         extra->max_time = time;
 }
 
+/* Add those of a later cell, before the cells themselves are merged. */
+static inline void extra_merge(struct extra *extra, const struct cell *cell, const struct extra *later,
+                               const struct cell *later_cell)
+{
+    bool none = !cell_count(cell), values = cell_count(later_cell) > 0;
+    if (values && none) {
+        extra->first = later->first;
+        extra->first_time = later->first_time;
+    }
+    if (values && (none || later_cell->min < cell->min))
+        extra->min_time = later->min_time;
+    if (values && (none || later_cell->max > cell->max))
+        extra->max_time = later->max_time;
+    extra->nonzero_ns += later->nonzero_ns;
+    extra->increase += later->increase;
+    extra->bad += later->bad;
+    extra->uncertain += later->uncertain;
+    extra->transitions += later->transitions;
+    extra->resets += later->resets;
+}
+
+/* From the series' value before to the next one in order. */
+static inline void extra_step(struct extra *extra, double before, double x)
+{
+    extra->transitions += (before != 0) != (x != 0);
+    extra->resets += x < before;
+    extra->increase += x < before ? x : x - before;
+}
+
 #endif

@@ -81,7 +81,8 @@ static void start_at(const struct engine *engine, struct group *group, int64_t w
 {
     group->started = true;
     group->watermark = watermark;
-    group->oldest = oldest_after(engine, watermark);
+    if (engine->grid.kind == GRID_PANES)
+        group->oldest = oldest_after(engine, watermark);
 }
 
 void group_close_until(struct engine *engine, struct group *group, int64_t watermark)
@@ -90,7 +91,8 @@ void group_close_until(struct engine *engine, struct group *group, int64_t water
         start_at(engine, group, watermark);
     if (watermark > group->watermark) {
         group->watermark = watermark;
-        close_before(engine, group, oldest_after(engine, watermark));
+        if (engine->grid.kind == GRID_PANES)
+            close_before(engine, group, oldest_after(engine, watermark));
     }
     group_set_turn(engine, group);
 }

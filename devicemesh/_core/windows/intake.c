@@ -1,5 +1,6 @@
 /* Rows into cells: the common row inline, everything rarer in functions of its own. */
 #include "engine_internal.h"
+#include "sessions.h"
 #include "watch.h"
 
 #include <float.h>
@@ -28,21 +29,6 @@ struct row {
     double x;
     int64_t remaining; /* until the pane's end */
 };
-
-/* A value for the quantiles, where its profile asks for them. */
-static inline void take_quantile(struct engine *engine, const struct line *line, const struct pane *pane,
-                                 uint32_t position, double x)
-{
-    if (!pane->sketches || engine->rules[line->profile].max_bins == 0)
-        return;
-    int64_t grown = budget_allows(&engine->budget, 1)
-                        ? sketch_add(&pane->sketches[position], &engine->rules[line->profile], x)
-                        : -1;
-    if (grown < 0)
-        engine->unsketched++;
-    else
-        engine->budget.used += (size_t)grown;
-}
 
 /* The first value of a cell. What is held in it already (a value known before a Bad row) is kept. */
 static void first_value(struct row *row)
@@ -85,7 +71,8 @@ static void take_disordered(struct engine *engine, struct row *row)
     if (fresh)
         cell->held = (double)NAN;
     cell->marks |= CELL_DISORDERED;
-    take_quantile(engine, row->line, row->pane, row->position, row->x);
+    if (row->pane->sketches)
+        take_quantile(engine, row->line, &row->pane->sketches[row->position], row->x);
 }
 
 /* A row of the same time as the newest: it is what the value was. */
@@ -167,11 +154,8 @@ static void step_extra(struct row *row)
         extra->entered = 1;
         extra->entry = line->last;
     }
-    if (!(line->state & LINE_VALUED))
-        return;
-    extra->transitions += now != before;
-    extra->resets += row->x < line->last;
-    extra->increase += row->x < line->last ? row->x : row->x - line->last;
+    if (line->state & LINE_VALUED)
+        extra_step(extra, line->last, row->x);
 }
 
 static void take_in_order(struct engine *engine, struct row *row)
@@ -201,7 +185,8 @@ static void take_in_order(struct engine *engine, struct row *row)
     }
     line->last = row->x;
     line->time = row->time;
-    take_quantile(engine, line, row->pane, row->position, row->x);
+    if (row->pane->sketches)
+        take_quantile(engine, line, &row->pane->sketches[row->position], row->x);
 }
 
 static struct row make_row(struct group *group, struct line *line, uint32_t position, int64_t time, double x)
@@ -256,7 +241,8 @@ static inline __attribute__((always_inline)) void take_value(struct engine *engi
         cell_set_last(cell, x, (uint64_t)(time - group->start) >> engine->offset_shift);
         line->last = x;
         line->time = time;
-        take_quantile(engine, line, pane, position, x);
+        if (pane->sketches)
+            take_quantile(engine, line, &pane->sketches[position], x);
     } else if (!take_rare(engine, group, line, position, time, x)) {
         return;
     }
@@ -386,6 +372,17 @@ static inline __attribute__((always_inline)) void take_row(struct engine *engine
         take_value(engine, group, series, position, time, x);
 }
 
+/* A row of whatever kind of window. */
+static inline __attribute__((always_inline)) void take(struct engine *engine, struct group *group, uint32_t series,
+                                                       uint32_t position, int64_t time, double x, uint8_t quality,
+                                                       uint64_t *nonfinite)
+{
+    if (UNLIKELY(engine->grid.kind == GRID_SESSIONS))
+        sessions_take(engine, group, series, time, x, quality, nonfinite);
+    else
+        take_row(engine, group, series, position, time, x, quality, nonfinite);
+}
+
 /* Whatever a caller does to its buffer, each value is loaded once: what was checked is what is used. */
 struct u32_at {
     uint32_t value;
@@ -435,7 +432,7 @@ static void take_rows(struct engine *engine, const struct rows_view *rows, uint6
             engine->counts.undeclared++;
             continue;
         }
-        take_row(engine, group, series, series, time, load_f64(rows->floats, i),
+        take(engine, group, series, series, time, load_f64(rows->floats, i),
                  rows->qualities ? ((const volatile uint8_t *)rows->qualities)[i] : 0, nonfinite);
     }
 }
@@ -457,7 +454,7 @@ static void take_rows_of_many(struct engine *engine, const struct rows_view *row
             continue;
         }
         struct place place = engine->places[series];
-        take_row(engine, engine->groups[place.group], series, place.position, time, load_f64(rows->floats, i),
+        take(engine, engine->groups[place.group], series, place.position, time, load_f64(rows->floats, i),
                  rows->qualities ? ((const volatile uint8_t *)rows->qualities)[i] : 0, nonfinite);
     }
 }
@@ -547,7 +544,7 @@ enum engine_status engine_add(struct engine *engine, uint32_t series, int64_t ti
         group = engine->groups[place.group];
     }
     uint64_t before = refused(&engine->counts);
-    take_row(engine, group, series, place.position, time, value, quality, &engine->counts.nonfinite);
+    take(engine, group, series, place.position, time, value, quality, &engine->counts.nonfinite);
     engine->counts.counted += 1 - (refused(&engine->counts) - before);
     return ENGINE_DONE;
 }

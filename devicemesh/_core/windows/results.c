@@ -87,7 +87,7 @@ static uint8_t status_by_count(const struct closed *at, const struct profile *pr
 
 static uint8_t status_by_time(const struct closed *at, const struct profile *profile)
 {
-    double length = (double)(at->end - at->start), known = (double)at->known_ns;
+    double length = (double)at->length_ns, known = (double)at->known_ns;
     uint8_t judged = status(profile, known, length - known, length);
     return judged == 0 && at->cell->marks & CELL_DISORDERED ? 0x40 : judged;
 }
@@ -107,7 +107,7 @@ static double number(enum statistic statistic, const struct closed *at)
 {
     const struct cell *cell = at->cell;
     const struct extra *extra = extra_of(at);
-    double length = (double)(at->end - at->start);
+    double length = (double)at->length_ns;
     if (statistic == STAT_PERCENT_GOOD)
         return percent((double)at->known_ns, length);
     if (statistic == STAT_PERCENT_BAD)
@@ -140,7 +140,7 @@ static double number(enum statistic statistic, const struct closed *at)
     case STAT_INCREASE:
         return extra->increase;
     case STAT_RATE:
-        return extra->increase / (length / 1e9);
+        return length > 0 ? extra->increase / (length / 1e9) : (double)NAN;
     default:
         return (double)NAN;
     }
@@ -158,7 +158,7 @@ static int64_t whole(enum statistic statistic, const struct closed *at)
     case STAT_DURATION_GOOD:
         return at->known_ns;
     case STAT_DURATION_BAD:
-        return at->end - at->start - at->known_ns;
+        return at->length_ns - at->known_ns;
     case STAT_BAD:
         return extra->bad;
     case STAT_UNCERTAIN:

@@ -66,7 +66,8 @@ struct closed {
     const struct sketch *sketch;
     int64_t start, end;
     int64_t last_time;
-    int64_t known_ns; /* time with a known value */
+    int64_t length_ns; /* that it weighs by time: all of it, but for sessions */
+    int64_t known_ns;  /* of that, with a known value */
     uint32_t series;
     uint16_t profile;
 };
