@@ -6,7 +6,7 @@ BENCH_CORE := benchmarks/core/.venv
 PACKAGES := -e .[test,broker] -e mappers/modbus -e simulators
 C_SOURCES := $(wildcard devicemesh/_core/*.c devicemesh/_core/*.h devicemesh/_core/windows/*.c devicemesh/_core/windows/*.h)
 
-.PHONY: demo test lint sanitize wheels bench bench-core clean dev
+.PHONY: demo test lint sanitize fuzz test-free-threaded wheels bench bench-core clean dev
 
 demo: $(VENV)/.demo  ## live table; FOR=20 stops by itself
 	@$(BIN)/devicemesh demo $(if $(FOR),--for $(FOR))
@@ -46,6 +46,12 @@ wheels: $(VENV)/.dev
 sanitize: $(VENV)/.dev
 	PYTHON=$(CURDIR)/$(BIN)/python sh tests/core/sanitize.sh
 
+fuzz:  ## RUNS inputs to each libFuzzer target
+	sh tests/core/fuzz.sh $(or $(RUNS),100000)
+
+test-free-threaded:  ## the core's tests on CPython without the GIL
+	sh tests/core/free_threaded.sh
+
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/run.py
 
@@ -62,4 +68,4 @@ $(BENCH_CORE)/.done: $(VENV)/bin/python setup.py pyproject.toml benchmarks/core/
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(BENCH_CORE) build dist *.egg-info
+	rm -rf $(VENV) $(BENCH_CORE) .free-threaded build dist *.egg-info

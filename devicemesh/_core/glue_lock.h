@@ -5,8 +5,8 @@
 #include "glue.h"
 
 #ifdef Py_GIL_DISABLED
-#define GLUE_LOCK(object) Py_BEGIN_CRITICAL_SECTION(object)
-#define GLUE_LOCK_BOTH(a, b) Py_BEGIN_CRITICAL_SECTION2(a, b)
+#define GLUE_LOCK(object) Py_BEGIN_CRITICAL_SECTION(object);
+#define GLUE_LOCK_BOTH(a, b) Py_BEGIN_CRITICAL_SECTION2(a, b);
 #define GLUE_UNLOCK Py_END_CRITICAL_SECTION()
 #define GLUE_UNLOCK_BOTH Py_END_CRITICAL_SECTION2()
 #else
