@@ -3,6 +3,7 @@
 
 typedef struct {
     PyObject_HEAD
+    Windows *owner; /* which has the memory back in the end */
     void *data;
     Py_ssize_t rows;
     enum sheet_type type;
@@ -35,7 +36,13 @@ static int column_buffer(PyObject *object, Py_buffer *view, int flags)
 static void column_dealloc(PyObject *object)
 {
     PyTypeObject *type = Py_TYPE(object);
-    memory_free(((Column *)object)->data);
+    Column *self = (Column *)object;
+    if (self->owner) {
+        windows_enter(self->owner);
+        engine_return(self->owner->engine, self->data);
+        windows_leave(self->owner);
+        Py_DECREF((PyObject *)self->owner);
+    }
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(object);
     Py_DECREF(type);
@@ -51,7 +58,7 @@ PyType_Spec column_spec = {"devicemesh._core._native.Column", sizeof(Column), 0,
                            Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, column_slots};
 
 /* A Column that owns `data`, which is freed on failure. */
-static PyObject *make_column(PyTypeObject *type, void *data, size_t rows, enum sheet_type kind)
+static PyObject *make_column(PyTypeObject *type, Windows *owner, void *data, size_t rows, enum sheet_type kind)
 {
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     Column *column = allocate ? (Column *)allocate(type, 0) : NULL;
@@ -59,6 +66,7 @@ static PyObject *make_column(PyTypeObject *type, void *data, size_t rows, enum s
         memory_free(data);
         return NULL;
     }
+    column->owner = (Windows *)Py_NewRef((PyObject *)owner);
     column->data = data;
     column->rows = (Py_ssize_t)rows;
     column->type = kind;
@@ -87,7 +95,7 @@ PyObject *glue_windows_take(PyObject *object, PyObject *argument)
     windows_leave(self);
     for (uint32_t i = 0; i < sheet.count; i++) {
         PyObject *column =
-            make_column((PyTypeObject *)state->column_type, sheet.columns[i], sheet.rows, sheet.types[i]);
+            make_column((PyTypeObject *)state->column_type, self, sheet.columns[i], sheet.rows, sheet.types[i]);
         PyObject *pair = pairs && column ? Py_BuildValue("(sO)", names[i], column) : NULL;
         Py_XDECREF(column);
         if (pairs && (!pair || PyList_Append(pairs, pair)))

@@ -233,11 +233,14 @@ class SessionEngine(WindowEngine):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        self.closed_until: dict[int, int] = {}  # by series: rows before it belonged to a session that left
         self.open: dict[int, list[Rows]] = {}  # by series: Rows from the first row's time to the last's, in order
 
     def _place(self, group: Group, series: Series, time: int) -> Rows | None:
         assert group.watermark is not None
         mine = self.open.setdefault(series.number, [])
+        if time < self.closed_until.get(series.number, 0):
+            return None
         near = [rows for rows in mine if rows.start - self.gap < time < rows.end + self.gap]
         if not near:
             if time + self.gap <= group.watermark:
@@ -259,11 +262,10 @@ class SessionEngine(WindowEngine):
     def _leave(self, mine: list[Rows], series: Series, rows: Rows) -> None:
         mine.remove(rows)
         window = rows.start, rows.end + self.gap
+        self.closed_until[series.number] = window[1]
         self._out(series, rows, window, rows.ordered or (0, 0), rows.end - rows.start)
 
     def flush(self) -> None:
         for number, mine in sorted(self.open.items()):
-            group = self.groups[self.series[number].source]
             for rows in list(mine):
-                group.watermark = max(group.watermark or 0, rows.end + self.gap)
                 self._leave(mine, self.series[number], rows)

@@ -28,6 +28,12 @@ struct cell {
 };
 _Static_assert(sizeof(struct cell) == 64, "one cache line");
 
+/* Beyond double there is no result. */
+static inline double cell_or_nan(double value)
+{
+    return isfinite(value) ? value : (double)NAN;
+}
+
 static inline uint32_t cell_count(const struct cell *cell)
 {
     return cell->marks & CELL_COUNT_MAX;
@@ -79,12 +85,34 @@ void cell_merge(struct cell *cell, int64_t known_ns, const struct cell *later, i
 
 /* Results. NaN where there is none: without values, for a sample variance of less than two, beyond double. */
 double cell_sum(const struct cell *cell);
-double cell_mean(const struct cell *cell);
-double cell_variance(const struct cell *cell, uint32_t fewer); /* over count - fewer: 1 sample, 0 population */
-double cell_deviation(const struct cell *cell, uint32_t fewer);
 double cell_rms(const struct cell *cell);  /* sqrt(mean of squares about zero) */
 double cell_peak(const struct cell *cell); /* largest magnitude */
-double cell_time_average(const struct cell *cell, int64_t known_ns);
 double cell_total(const struct cell *cell, int64_t known_ns); /* integral over known time, value x seconds */
+
+static inline double cell_mean(const struct cell *cell)
+{
+    uint32_t count = cell_count(cell);
+    return count ? cell_or_nan(cell_shift(cell) + cell->sum / (double)count) : (double)NAN;
+}
+
+/* Over count - fewer: 1 is the sample's, 0 the population's. */
+static inline double cell_variance(const struct cell *cell, uint32_t fewer)
+{
+    double count = (double)cell_count(cell), variance;
+    if (cell_count(cell) <= fewer)
+        return (double)NAN;
+    variance = (cell->squares - cell->sum * cell->sum / count) / (count - (double)fewer);
+    return variance < 0 ? 0.0 : cell_or_nan(variance);
+}
+
+static inline double cell_deviation(const struct cell *cell, uint32_t fewer)
+{
+    return sqrt(cell_variance(cell, fewer));
+}
+
+static inline double cell_time_average(const struct cell *cell, int64_t known_ns)
+{
+    return known_ns > 0 ? cell_or_nan(cell_shift(cell) + cell->held / (double)known_ns) : (double)NAN;
+}
 
 #endif

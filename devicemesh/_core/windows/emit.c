@@ -104,8 +104,9 @@ static int64_t last_time(const struct engine *engine, const struct pane *pane, c
     return pane->start + (int64_t)(cell_offset(cell) << engine->offset_shift);
 }
 
-static void emit_pane(struct engine *engine, const struct group *group, const struct pane *pane, struct block *block)
+static void emit_pane(struct engine *engine, const struct group *group, struct pane *pane, struct block *block)
 {
+    (void)sheet_reserve(&engine->outputs[OUTPUT_WINDOWS], &engine->budget, pane_count(pane)); /* at once, if it can */
     for (uint32_t at = pane_next(pane, 0); at < pane->capacity; at = pane_next(pane, at + 1)) {
         uint32_t series = group_id(group, at);
         const struct cell *cell = &pane->cells[at];
@@ -122,9 +123,14 @@ static void emit_pane(struct engine *engine, const struct group *group, const st
             .series = series,
             .profile = engine->lines[series].profile,
         };
-        if (block->count == CLOSED_BLOCK)
+        if (block->count == CLOSED_BLOCK) {
             write_block(engine, block);
+            pane_clear_to(pane, &engine->budget, at + 1); /* while its cells are near */
+        }
     }
+    if (block->count)
+        write_block(engine, block);
+    pane_clear_to(pane, &engine->budget, pane->capacity);
 }
 
 /* ---- windows of several panes ---- */
@@ -254,13 +260,11 @@ static void emit_merged(struct engine *engine, const struct group *group, int64_
 void emit_window(struct engine *engine, struct group *group, int64_t number)
 {
     struct block *block = engine->block;
-    const struct pane *pane = group_pane(engine, group, number);
+    struct pane *pane = group_pane(engine, group, number);
     if (engine->panes_per_window > 1)
         emit_merged(engine, group, number, block);
     else if (pane)
         emit_pane(engine, group, pane, block);
-    if (block->count)
-        write_block(engine, block);
 }
 
 /* ---- windows from elsewhere ---- */

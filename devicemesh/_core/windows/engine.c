@@ -65,9 +65,9 @@ static void group_free(struct engine *engine, struct group *group)
         return;
     for (uint32_t i = 0; group->ring && i < engine->ring_count; i++)
         pane_free(&group->ring[i], &engine->budget);
-    budget_give(&engine->budget, group->ring, engine->ring_count, sizeof *group->ring);
-    budget_give(&engine->budget, group->ids, group->capacity, sizeof *group->ids);
-    budget_give(&engine->budget, group, 1, sizeof *group);
+    budget_give(&engine->budget, group->ring);
+    budget_give(&engine->budget, group->ids);
+    budget_give(&engine->budget, group);
 }
 
 void engine_free(struct engine *engine)
@@ -85,6 +85,7 @@ void engine_free(struct engine *engine)
     memory_free(engine->timers);
     memory_free(engine->rules);
     emit_stop(engine);
+    budget_trim(&engine->budget);
     free(engine);
 }
 
@@ -163,8 +164,8 @@ static bool make_places(struct engine *engine)
     struct place *places = budget_take(&engine->budget, engine->series_capacity, sizeof *places);
     uint32_t *ids = budget_take(&engine->budget, group->capacity, sizeof *ids);
     if (!places || !ids) {
-        budget_give(&engine->budget, places, engine->series_capacity, sizeof *places);
-        budget_give(&engine->budget, ids, group->capacity, sizeof *ids);
+        budget_give(&engine->budget, places);
+        budget_give(&engine->budget, ids);
         return false;
     }
     uint32_t source = 0;
@@ -219,9 +220,9 @@ static bool widen_series(struct engine *engine, uint64_t wanted)
     uint64_t *declared = budget_take(budget, capacity / 64, sizeof *declared);
     struct place *places = engine->places ? budget_take(budget, capacity, sizeof *places) : NULL;
     if (!lines || !declared || (engine->places && !places)) {
-        budget_give(budget, lines, capacity, sizeof *lines);
-        budget_give(budget, declared, capacity / 64, sizeof *declared);
-        budget_give(budget, places, capacity, sizeof *places);
+        budget_give(budget, lines);
+        budget_give(budget, declared);
+        budget_give(budget, places);
         return false;
     }
     if (old) {
@@ -230,9 +231,9 @@ static bool widen_series(struct engine *engine, uint64_t wanted)
     }
     if (places)
         memcpy(places, engine->places, old * sizeof *places);
-    budget_give(budget, engine->lines, old, sizeof *lines);
-    budget_give(budget, engine->declared, old / 64, sizeof *declared);
-    budget_give(budget, engine->places, old, sizeof *places);
+    budget_give(budget, engine->lines);
+    budget_give(budget, engine->declared);
+    budget_give(budget, engine->places);
     for (uint64_t i = old; i < capacity; i++)
         lines[i].profile = NO_PROFILE;
     engine->lines = lines;
@@ -383,6 +384,11 @@ const char *engine_column_name(const struct engine *engine, enum engine_output o
         return windows[column];
     const struct asked *asked = &engine->asked[column - WINDOW_FIXED];
     return asked->statistic == STAT_TOTAL_COUNT ? asked->name : statistic_name(asked->statistic);
+}
+
+void engine_return(struct engine *engine, void *column)
+{
+    budget_return(&engine->budget, column);
 }
 
 const struct row_counts *engine_counts(const struct engine *engine)

@@ -89,6 +89,9 @@ void engine_flush(struct engine *engine);
 /* The closed windows, reports and events since the last call. */
 enum engine_output { OUTPUT_WINDOWS, OUTPUT_REPORTS, OUTPUT_EVENTS, OUTPUT_COUNT };
 void engine_take(struct engine *engine, enum engine_output output, struct sheet *out);
+
+/* A column that was taken is not needed any more: its memory may be used again. */
+void engine_return(struct engine *engine, void *column);
 const char *engine_column_name(const struct engine *engine, enum engine_output output, uint32_t column);
 
 const struct row_counts *engine_counts(const struct engine *engine);

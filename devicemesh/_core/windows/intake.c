@@ -1,387 +1,11 @@
-/* Rows into cells: the common row inline, everything rarer in functions of its own. */
-#include "engine_internal.h"
+/* Batches of rows: what is wrong with them, and the common row's short way. The other rows are in take.c. */
 #include "sessions.h"
+#include "take.h"
 #include "watch.h"
 
 #include <float.h>
 
 enum { AHEAD = 16 };
-
-static inline bool nonzero(double x)
-{
-    return x != 0;
-}
-
-static inline uint64_t offset_in(const struct engine *engine, const struct pane *pane, int64_t time)
-{
-    return (uint64_t)(time - pane->start) >> engine->offset_shift;
-}
-
-/* One row on its way: what its functions share. */
-struct row {
-    struct group *group;
-    struct pane *pane;
-    struct cell *cell;
-    struct extra *extra; /* NULL where the pane has none */
-    struct line *line;
-    uint32_t position;
-    int64_t time;
-    double x;
-    int64_t remaining; /* until the pane's end */
-};
-
-/* The first value of a cell. What is held in it already (a value known before a Bad row) is kept. */
-static void first_value(struct row *row)
-{
-    struct cell *cell = row->cell;
-    double held = 0, shift = 0;
-    int64_t known = 0;
-    uint32_t marks = 0;
-    if (pane_touched(row->pane, row->position)) {
-        shift = cell_shift(cell);
-        held = cell->held;
-        marks = cell->marks;
-        known = row->pane->end - row->pane->start - (row->extra ? row->extra->unknown_ns : 0);
-    }
-    cell_begin(cell, row->x);
-    cell->marks = marks;
-    cell->held = held + (shift - cell_shift(cell)) * (double)known;
-    pane_touch(row->pane, row->position);
-}
-
-/* A row older than the newest of its series: in the sums, without weight in time. */
-static void take_disordered(struct engine *engine, struct row *row)
-{
-    struct cell *cell = row->cell;
-    uint64_t offset = offset_in(engine, row->pane, row->time);
-    if (cell_count(cell) && offset == cell_offset(cell)) {
-        engine->counts.duplicate++;
-        cell->last = row->x;
-        cell->marks |= CELL_DISORDERED;
-        return;
-    }
-    bool fresh = !pane_touched(row->pane, row->position), empty = !cell_count(cell);
-    if (row->extra)
-        extra_value(row->extra, cell, row->time, row->x);
-    if (empty)
-        first_value(row);
-    cell_add(cell, row->x);
-    if (empty || offset > cell_offset(cell))
-        cell_set_last(cell, row->x, offset);
-    if (fresh)
-        cell->held = (double)NAN;
-    cell->marks |= CELL_DISORDERED;
-    if (row->pane->sketches)
-        take_quantile(engine, row->line, &row->pane->sketches[row->position], row->x);
-}
-
-/* A row of the same time as the newest: it is what the value was. */
-static void take_correction(struct engine *engine, struct row *row)
-{
-    double last = row->line->last;
-    engine->counts.duplicate++;
-    row->cell->last = row->x;
-    row->cell->held += (row->x - last) * (double)row->remaining;
-    if (row->extra) {
-        row->extra->nonzero_ns += (nonzero(row->x) - nonzero(last)) * row->remaining;
-        row->extra->increase += row->x - last;
-        row->extra->exit = row->x;
-    }
-    row->line->last = row->x;
-}
-
-/* The first row of a series: it may be older than what its missing data was counted from. */
-static void first_row(struct row *row)
-{
-    row->line->state |= LINE_SEEN;
-    row->group->look = INT64_MIN;
-}
-
-/* The newest row had no value: from now on there is one. */
-static void become_known(struct row *row)
-{
-    struct line *line = row->line;
-    if (line->state & LINE_SEEN && line->time >= row->pane->start) {
-        if (row->extra)
-            row->extra->unknown_ns -= row->remaining;
-    } else if (row->extra) {
-        row->extra->unknown_ns += row->time - row->pane->start;
-    } else {
-        line->known_since = row->time;
-        line->state |= LINE_LATELY;
-        row->pane->lately = true;
-    }
-    if (!(line->state & LINE_SEEN))
-        first_row(row);
-    line->state |= LINE_KNOWN | LINE_VALUED;
-}
-
-/* Linear between rows: replaces what was held since the last row by the slope to this one. */
-static void slope(const struct engine *engine, struct row *row)
-{
-    const struct line *line = row->line;
-    const struct pane *pane = row->pane;
-    double rise = row->x - line->last, span = (double)(row->time - line->time);
-    if (line->time >= pane->start) {
-        row->cell->held += rise / 2 * span;
-        return;
-    }
-    double into = (double)(row->time - pane->start);
-    double bound = line->last + rise * ((double)(pane->start - line->time) / span);
-    row->cell->held += ((bound + row->x) / 2 - line->last) * into;
-    struct pane *before = group_pane_of(engine, row->group, line->time);
-    if (before) {
-        double tail = (double)(before->end - line->time);
-        before->cells[row->position].held += rise * (tail / span) / 2 * tail;
-    }
-}
-
-/* Statistics of steps from row to row. */
-static void step_extra(struct row *row)
-{
-    struct extra *extra = row->extra;
-    const struct line *line = row->line;
-    bool now = nonzero(row->x), before = nonzero(line->last);
-    int64_t into = row->time - row->pane->start;
-    extra->left = 1;
-    extra->exit = row->x;
-    if (!(line->state & LINE_KNOWN))
-        extra->nonzero_ns += now * row->remaining;
-    else if (line->time >= row->pane->start)
-        extra->nonzero_ns += (now - before) * row->remaining;
-    else {
-        extra->nonzero_ns += before * into + now * row->remaining;
-        extra->entered = 1;
-        extra->entry = line->last;
-    }
-    if (line->state & LINE_VALUED)
-        extra_step(extra, line->last, row->x);
-}
-
-static void take_in_order(struct engine *engine, struct row *row)
-{
-    struct cell *cell = row->cell;
-    struct line *line = row->line;
-    if (row->extra) {
-        extra_value(row->extra, cell, row->time, row->x);
-        step_extra(row);
-    }
-    if (!cell_count(cell))
-        first_value(row);
-    cell_add(cell, row->x);
-    cell_set_last(cell, row->x, offset_in(engine, row->pane, row->time));
-    double shift = cell_shift(cell);
-    if (!(line->state & LINE_KNOWN)) {
-        cell->held += (row->x - shift) * (double)row->remaining;
-        become_known(row);
-    } else {
-        if (line->time >= row->pane->start)
-            cell->held += (row->x - line->last) * (double)row->remaining;
-        else
-            cell->held = (line->last - shift) * (double)(row->time - row->pane->start) +
-                         (row->x - shift) * (double)row->remaining;
-        if (engine->profiles[line->profile].sloped)
-            slope(engine, row);
-    }
-    line->last = row->x;
-    line->time = row->time;
-    if (row->pane->sketches)
-        take_quantile(engine, line, &row->pane->sketches[row->position], row->x);
-}
-
-static struct row make_row(struct group *group, struct line *line, uint32_t position, int64_t time, double x)
-{
-    struct pane *pane = group->pane;
-    return (struct row){.group = group,
-                        .pane = pane,
-                        .cell = &pane->cells[position],
-                        .extra = pane->extras ? &pane->extras[position] : NULL,
-                        .line = line,
-                        .position = position,
-                        .time = time,
-                        .x = x,
-                        .remaining = pane->end - time};
-}
-
-/* A value that is not the common one. Returns whether it is now the newest of its series. */
-static __attribute__((noinline)) bool take_rare(struct engine *engine, struct group *group, struct line *line,
-                                                uint32_t position, int64_t time, double x)
-{
-    struct row row = make_row(group, line, position, time, x);
-    if (line->profile == NO_PROFILE) {
-        engine->counts.undeclared++;
-        return false;
-    }
-    if (cell_count(row.cell) == CELL_COUNT_MAX) {
-        engine->counts.overflow++;
-        return false;
-    }
-    if (line->state & LINE_SEEN && time < line->time) {
-        take_disordered(engine, &row);
-        return false;
-    }
-    if (line->state & LINE_KNOWN && time == line->time)
-        take_correction(engine, &row);
-    else
-        take_in_order(engine, &row);
-    return true;
-}
-
-/* A finite value of a time in the current pane. */
-static inline __attribute__((always_inline)) void take_value(struct engine *engine, struct group *group,
-                                                             uint32_t series, uint32_t position, int64_t time, double x)
-{
-    struct line *line = &engine->lines[series];
-    struct pane *pane = group->pane;
-    struct cell *cell = &pane->cells[position];
-    if (LIKELY(cell_count(cell) - 1 < CELL_COUNT_MAX - 1 && line->state & LINE_KNOWN && time > line->time &&
-               !pane->extras)) {
-        cell_add(cell, x);
-        cell->held += (x - line->last) * (double)(group->end - time);
-        cell_set_last(cell, x, (uint64_t)(time - group->start) >> engine->offset_shift);
-        line->last = x;
-        line->time = time;
-        if (pane->sketches)
-            take_quantile(engine, line, &pane->sketches[position], x);
-    } else if (!take_rare(engine, group, line, position, time, x)) {
-        return;
-    }
-    if (UNLIKELY(x < line->low || x > line->high || time >= line->due))
-        watch_row(engine, series, time, x);
-}
-
-/* Write down in the pane's extra since when a series is known; false without room. */
-static bool settle_lately(struct engine *engine, struct group *group, struct line *line, uint32_t position)
-{
-    if (line->state & LINE_LATELY) {
-        struct pane *pane = group_pane_of(engine, group, line->known_since);
-        if (pane) {
-            if (!pane_extend(pane, &engine->budget))
-                return false;
-            pane->extras[position].unknown_ns += line->known_since - pane->start;
-        }
-        line->state &= (uint8_t)~LINE_LATELY;
-    }
-    return true;
-}
-
-/* From this row on there is no known value. */
-static void become_unknown(struct row *row)
-{
-    struct line *line = row->line;
-    struct extra *extra = row->extra;
-    int64_t into = row->time - row->pane->start;
-    double last = line->last;
-    extra->left = 0;
-    if (!(line->state & LINE_KNOWN)) {
-        if (!(line->state & LINE_SEEN) || line->time < row->pane->start)
-            extra->unknown_ns = into + row->remaining;
-    } else if (line->time >= row->pane->start) {
-        row->cell->held -= (last - cell_shift(row->cell)) * (double)row->remaining;
-        extra->unknown_ns += row->remaining;
-        extra->nonzero_ns -= nonzero(last) * row->remaining;
-    } else {
-        row->cell->held = (last - cell_shift(row->cell)) * (double)into;
-        extra->unknown_ns = row->remaining;
-        extra->nonzero_ns = nonzero(last) * into;
-        extra->entered = 1;
-        extra->entry = last;
-    }
-    if (!(line->state & LINE_SEEN))
-        first_row(row);
-    line->state &= (uint8_t)~LINE_KNOWN;
-    line->time = row->time;
-}
-
-/* A row without a value, counted as `cause`. */
-static void take_bad(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time,
-                     uint64_t *cause)
-{
-    struct line *line = &engine->lines[series];
-    struct pane *pane = group->pane;
-    bool disordered = line->state & LINE_SEEN && time < line->time;
-    if (!pane_extend(pane, &engine->budget) || (!disordered && !settle_lately(engine, group, line, position))) {
-        engine->counts.overflow++;
-        return;
-    }
-    struct row row = make_row(group, line, position, time, 0);
-    ++*cause;
-    row.extra->bad++;
-    if (!pane_touched(pane, position)) {
-        pane_touch(pane, position);
-        cell_begin(row.cell, line->state & LINE_KNOWN ? line->last : 0);
-        if (disordered)
-            row.cell->held = (double)NAN;
-    }
-    if (disordered)
-        row.cell->marks |= CELL_DISORDERED;
-    else
-        become_unknown(&row);
-    if (!disordered && UNLIKELY(line->state & LINE_MISSING))
-        watch_heard(engine, series, time);
-}
-
-/* A row that is not simply Good and finite. */
-static __attribute__((noinline)) void take_doubtful(struct engine *engine, struct group *group, uint32_t series,
-                                                    uint32_t position, int64_t time, double x, uint8_t quality,
-                                                    uint64_t *nonfinite)
-{
-    const struct line *line = &engine->lines[series];
-    if (line->profile == NO_PROFILE) {
-        engine->counts.undeclared++;
-        return;
-    }
-    bool uncertain = quality >= QUALITY_UNCERTAIN_FROM;
-    if (quality >= QUALITY_BAD_FROM || (uncertain && engine->profiles[line->profile].uncertain_as_bad)) {
-        take_bad(engine, group, series, position, time, &engine->counts.bad);
-        return;
-    }
-    if (!(fabs(x) <= DBL_MAX)) {
-        take_bad(engine, group, series, position, time, nonfinite);
-        return;
-    }
-    if (uncertain) {
-        if (!pane_extend(group->pane, &engine->budget)) {
-            engine->counts.overflow++;
-            return;
-        }
-        uint64_t lost = engine->counts.overflow + engine->counts.duplicate;
-        take_value(engine, group, series, position, time, x);
-        group->pane->extras[position].uncertain += engine->counts.overflow + engine->counts.duplicate == lost;
-        return;
-    }
-    take_value(engine, group, series, position, time, x);
-}
-
-static inline __attribute__((always_inline)) void take_row(struct engine *engine, struct group *group, uint32_t series,
-                                                           uint32_t position, int64_t time, double x, uint8_t quality,
-                                                           uint64_t *nonfinite)
-{
-    if (time > group->newest) {
-        if (UNLIKELY(time >= group->turn) && !group_turn(engine, group, time)) {
-            engine->counts.future++;
-            return;
-        }
-        group->newest = time;
-    }
-    if (UNLIKELY(time < group->start || time >= group->end) && !group_select(engine, group, time))
-        return;
-    if (UNLIKELY(quality || !(fabs(x) <= DBL_MAX)))
-        take_doubtful(engine, group, series, position, time, x, quality, nonfinite);
-    else
-        take_value(engine, group, series, position, time, x);
-}
-
-/* A row of whatever kind of window. */
-static inline __attribute__((always_inline)) void take(struct engine *engine, struct group *group, uint32_t series,
-                                                       uint32_t position, int64_t time, double x, uint8_t quality,
-                                                       uint64_t *nonfinite)
-{
-    if (UNLIKELY(engine->grid.kind == GRID_SESSIONS))
-        sessions_take(engine, group, series, time, x, quality, nonfinite);
-    else
-        take_row(engine, group, series, position, time, x, quality, nonfinite);
-}
 
 /* Whatever a caller does to its buffer, each value is loaded once: what was checked is what is used. */
 struct u32_at {
@@ -409,53 +33,131 @@ static inline double load_f64(const void *column, size_t row)
     return ((const volatile struct f64_at *)column)[row].value;
 }
 
-static inline void fetch(const struct engine *engine, const struct group *group, uint32_t series, uint32_t position)
+/* Touch the two lines of a row that comes soon. The address may be anything: it is not read. */
+static inline void fetch(const struct line *lines, const struct cell *cells, uint32_t series, uint32_t position)
 {
-    __builtin_prefetch(&engine->lines[series], 1);
-    if (group && group->pane)
-        __builtin_prefetch(&group->pane->cells[position], 1);
+    __builtin_prefetch((const void *)((uintptr_t)lines + (size_t)series * sizeof *lines), 1);
+    __builtin_prefetch((const void *)((uintptr_t)cells + (size_t)position * sizeof *cells), 1);
+}
+
+/* A group's current pane, in registers. Empty where each of its rows needs take_row. */
+struct view {
+    struct cell *cells;
+    struct sketch *sketches;
+    int64_t start;
+    uint64_t span;   /* from the start, in which no row closes a window or is in the future */
+    int64_t length;
+    int64_t newest;
+};
+
+static inline struct view look(const struct group *group)
+{
+    const struct pane *pane = group->pane;
+    struct view view = {.newest = group->newest};
+    if (pane) {
+        int64_t until = group->turn < pane->end ? group->turn : pane->end;
+        view.cells = pane->cells;
+        view.sketches = pane->sketches;
+        view.start = pane->start;
+        view.length = pane->end - pane->start;
+        view.span = pane->extras || until <= pane->start ? 0 : (uint64_t)(until - pane->start);
+    }
+    return view;
+}
+
+/* The common row: in the current pane, Good, finite, newer than its series' newest, which had a value, and not the
+ * first of its window. False: it is not that, and nothing has happened. */
+static inline __attribute__((always_inline)) bool take_common(struct engine *engine, struct view *view,
+                                                              uint32_t series, uint32_t position, int64_t time,
+                                                              double x, uint8_t quality)
+{
+    uint64_t into = (uint64_t)time - (uint64_t)view->start;
+    if (UNLIKELY(into >= view->span || quality))
+        return false;
+    struct line *line = &engine->lines[series];
+    struct cell *cell = &view->cells[position];
+    bool quiet = x >= line->low && x <= line->high && time < line->due; /* and finite: the edges are */
+    if (UNLIKELY(cell->marks - 1 >= CELL_COUNT_MAX - 1 || !(line->state & LINE_KNOWN) || time <= line->time ||
+                 (!quiet && !(fabs(x) <= DBL_MAX))))
+        return false;
+    double last = line->last;
+    line->last = x;
+    line->time = time;
+    cell_add(cell, x);
+    cell->held += (x - last) * (double)(view->length - (int64_t)into);
+    cell_set_last(cell, x, into >> engine->offset_shift);
+    view->newest = time > view->newest ? time : view->newest;
+    if (view->sketches)
+        take_quantile(engine, line, &view->sketches[position], x);
+    if (UNLIKELY(!quiet))
+        watch_row(engine, series, time, x);
+    return true;
+}
+
+static void take_other(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time,
+                       double x, uint8_t quality, uint64_t *nonfinite)
+{
+    if (time < 0 || time >= ENGINE_TIME_LIMIT)
+        engine->counts.undeclared++;
+    else if (engine->grid.kind == GRID_SESSIONS)
+        sessions_take(engine, group, series, time, x, quality, nonfinite);
+    else
+        take_row(engine, group, series, position, time, x, quality, nonfinite);
+}
+
+static inline uint8_t load_quality(const struct rows_view *rows, size_t row)
+{
+    return rows->qualities ? ((const volatile uint8_t *)rows->qualities)[row] : 0;
 }
 
 /* Rows of the one group. */
 static void take_rows(struct engine *engine, const struct rows_view *rows, uint64_t *nonfinite)
 {
     struct group *group = engine->only;
+    struct view view = look(group);
     for (size_t i = 0; i < rows->count; i++) {
-        if (i + AHEAD < rows->count) {
-            uint32_t ahead = load_u32(rows->series, i + AHEAD);
-            if (ahead < engine->series_count)
-                fetch(engine, group, ahead, ahead);
-        }
+        uint32_t ahead = load_u32(rows->series, i + AHEAD < rows->count ? i + AHEAD : i);
+        fetch(engine->lines, view.cells, ahead, ahead);
         uint32_t series = load_u32(rows->series, i);
         int64_t time = load_i64(rows->times, i);
-        if (UNLIKELY(series >= engine->series_count || time < 0 || time >= ENGINE_TIME_LIMIT)) {
+        double x = load_f64(rows->floats, i);
+        uint8_t quality = load_quality(rows, i);
+        if (UNLIKELY(series >= engine->series_count)) {
             engine->counts.undeclared++;
-            continue;
+        } else if (UNLIKELY(!take_common(engine, &view, series, series, time, x, quality))) {
+            group->newest = view.newest;
+            take_other(engine, group, series, series, time, x, quality, nonfinite);
+            view = look(group);
         }
-        take(engine, group, series, series, time, load_f64(rows->floats, i),
-                 rows->qualities ? ((const volatile uint8_t *)rows->qualities)[i] : 0, nonfinite);
     }
+    group->newest = view.newest;
 }
 
 /* Rows of several groups: one more look-up each. */
 static void take_rows_of_many(struct engine *engine, const struct rows_view *rows, uint64_t *nonfinite)
 {
     for (size_t i = 0; i < rows->count; i++) {
-        if (i + AHEAD < rows->count) {
-            uint32_t ahead = load_u32(rows->series, i + AHEAD);
-            if (ahead < engine->series_count)
-                fetch(engine, engine->groups[engine->places[ahead].group], ahead, engine->places[ahead].position);
-        }
         uint32_t series = load_u32(rows->series, i);
         int64_t time = load_i64(rows->times, i);
-        if (UNLIKELY(series >= engine->series_count || time < 0 || time >= ENGINE_TIME_LIMIT ||
-                     engine->lines[series].profile == NO_PROFILE)) {
+        double x = load_f64(rows->floats, i);
+        uint8_t quality = load_quality(rows, i);
+        uint32_t ahead = load_u32(rows->series, i + AHEAD < rows->count ? i + AHEAD : i);
+        if (LIKELY(ahead < engine->series_count)) {
+            struct place soon = engine->places[ahead];
+            const struct group *group = engine->groups[soon.group];
+            fetch(engine->lines, group && group->pane ? group->pane->cells : NULL, ahead, soon.position);
+        }
+        if (UNLIKELY(series >= engine->series_count || engine->lines[series].profile == NO_PROFILE)) {
             engine->counts.undeclared++;
             continue;
         }
         struct place place = engine->places[series];
-        take(engine, engine->groups[place.group], series, place.position, time, load_f64(rows->floats, i),
-                 rows->qualities ? ((const volatile uint8_t *)rows->qualities)[i] : 0, nonfinite);
+        struct group *group = engine->groups[place.group];
+        struct view view = look(group);
+        if (LIKELY(take_common(engine, &view, series, place.position, time, x, quality)))
+            group->newest = view.newest;
+        else
+            take_other(engine, group, series, place.position, time, x, quality, nonfinite);
     }
 }
 
@@ -544,7 +246,11 @@ enum engine_status engine_add(struct engine *engine, uint32_t series, int64_t ti
         group = engine->groups[place.group];
     }
     uint64_t before = refused(&engine->counts);
-    take(engine, group, series, place.position, time, value, quality, &engine->counts.nonfinite);
+    struct view view = look(group);
+    if (take_common(engine, &view, series, place.position, time, value, quality))
+        group->newest = view.newest;
+    else
+        take_other(engine, group, series, place.position, time, value, quality, &engine->counts.nonfinite);
     engine->counts.counted += 1 - (refused(&engine->counts) - before);
     return ENGINE_DONE;
 }

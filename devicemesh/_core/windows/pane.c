@@ -11,10 +11,10 @@ static void *widen(struct budget *budget, const void *old, size_t count, size_t 
 
 static void give(struct budget *budget, const struct pane *pane)
 {
-    budget_give(budget, pane->cells, pane->capacity, sizeof *pane->cells);
-    budget_give(budget, pane->touched, pane->capacity / 64, sizeof *pane->touched);
-    budget_give(budget, pane->extras, pane->capacity, sizeof *pane->extras);
-    budget_give(budget, pane->sketches, pane->capacity, sizeof *pane->sketches);
+    budget_give(budget, pane->cells);
+    budget_give(budget, pane->touched);
+    budget_give(budget, pane->extras);
+    budget_give(budget, pane->sketches);
 }
 
 bool pane_resize(struct pane *pane, struct budget *budget, uint32_t capacity)
@@ -51,9 +51,10 @@ bool pane_sketch(struct pane *pane, struct budget *budget)
     return pane->sketches != NULL;
 }
 
-void pane_clear(struct pane *pane, struct budget *budget)
+void pane_clear_to(struct pane *pane, struct budget *budget, uint32_t until)
 {
-    for (uint32_t at = pane_next(pane, 0); at < pane->capacity; at = pane_next(pane, at + 1)) {
+    for (uint32_t at = pane_next(pane, pane->cleared); at < until; at = pane_next(pane, at + 1)) {
+        pane->touched[at / 64] &= ~(UINT64_C(1) << at % 64);
         pane->cells[at].marks = 0;
         if (pane->extras)
             pane->extras[at] = (struct extra){0};
@@ -62,8 +63,13 @@ void pane_clear(struct pane *pane, struct budget *budget)
             sketch_clear(&pane->sketches[at]);
         }
     }
-    if (pane->capacity)
-        memset(pane->touched, 0, pane->capacity / 64 * sizeof *pane->touched);
+    pane->cleared = until;
+}
+
+void pane_clear(struct pane *pane, struct budget *budget)
+{
+    pane_clear_to(pane, budget, pane->capacity);
+    pane->cleared = 0;
     pane->open = pane->lately = false;
 }
 

@@ -12,6 +12,7 @@ struct pane {
     bool open;
     bool lately; /* a series became known in it, and its extra does not say so */
     uint32_t capacity;
+    uint32_t cleared; /* positions below it are empty already */
     struct cell *cells;
     uint64_t *touched; /* a bit each: the cell or the extra holds something */
     struct extra *extras; /* NULL: nothing rare happened */
@@ -27,6 +28,9 @@ bool pane_extend(struct pane *pane, struct budget *budget);
 /* Give it sketches; false without room. */
 bool pane_sketch(struct pane *pane, struct budget *budget);
 
+/* Empty its positions below `until`, on the way to pane_clear. */
+void pane_clear_to(struct pane *pane, struct budget *budget, uint32_t until);
+
 /* Empty it: cells that were touched, nothing else, are written. */
 void pane_clear(struct pane *pane, struct budget *budget);
 void pane_free(struct pane *pane, struct budget *budget);
@@ -34,6 +38,15 @@ void pane_free(struct pane *pane, struct budget *budget);
 static inline void pane_touch(struct pane *pane, uint32_t position)
 {
     pane->touched[position / 64] |= UINT64_C(1) << position % 64;
+}
+
+/* Positions that were touched. */
+static inline uint32_t pane_count(const struct pane *pane)
+{
+    uint32_t count = 0;
+    for (uint32_t word = 0; word < pane->capacity / 64; word++)
+        count += (uint32_t)__builtin_popcountll(pane->touched[word]);
+    return count;
 }
 
 static inline bool pane_touched(const struct pane *pane, uint32_t position)

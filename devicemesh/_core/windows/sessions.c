@@ -21,13 +21,21 @@ struct session {
     bool ordered; /* a row came in order */
 };
 
+struct head;
+
 struct sessions {
     struct session *items; /* [0] is nobody's */
     uint32_t count;
     uint32_t capacity;
     uint32_t free;
-    uint32_t *heads; /* by series */
+    struct head *heads; /* by series */
     uint32_t heads_capacity;
+};
+
+/* The sessions of a series. */
+struct head {
+    uint32_t first;       /* the earliest that is open */
+    int64_t closed_until; /* end of the latest that is closed: a row before it belonged there */
 };
 
 /* ---- the container ---- */
@@ -40,7 +48,7 @@ static bool start_sessions(struct engine *engine)
     if (!all)
         return false;
     if (all->heads_capacity < engine->series_capacity) {
-        uint32_t *heads =
+        struct head *heads =
             budget_grow(&engine->budget, all->heads, all->heads_capacity, engine->series_capacity, sizeof *heads);
         if (!heads)
             return false;
@@ -90,9 +98,9 @@ void sessions_free(struct engine *engine)
         return;
     for (uint32_t i = 1; i <= all->count; i++)
         sketch_clear(&all->items[i].sketch);
-    budget_give(&engine->budget, all->items, all->capacity, sizeof *all->items);
-    budget_give(&engine->budget, all->heads, all->heads_capacity, sizeof *all->heads);
-    budget_give(&engine->budget, all, 1, sizeof *all);
+    budget_give(&engine->budget, all->items);
+    budget_give(&engine->budget, all->heads);
+    budget_give(&engine->budget, all);
     engine->sessions = NULL;
 }
 
@@ -108,6 +116,7 @@ static void emit_session(struct engine *engine, uint32_t place)
                             .known_ns = session->known_ns,
                             .series = session->series,
                             .profile = engine->lines[session->series].profile};
+    engine->sessions->heads[session->series].closed_until = closed.end;
     engine->budget.used -= sketch_bytes(&session->sketch);
     emit_closed(engine, &closed, &session->cell, &session->extra, &session->sketch);
     session->sketch = (struct sketch){0}; /* it has moved */
@@ -117,7 +126,7 @@ static void emit_session(struct engine *engine, uint32_t place)
 /* Emit the sessions of a series that end by the watermark: its earliest. */
 static void close_series(struct engine *engine, uint32_t series, int64_t watermark)
 {
-    uint32_t *head = &engine->sessions->heads[series];
+    uint32_t *head = &engine->sessions->heads[series].first;
     while (*head != NOBODY && engine->sessions->items[*head].last + engine->grid.gap <= watermark) {
         uint32_t place = *head;
         *head = engine->sessions->items[place].next;
@@ -130,11 +139,11 @@ static void close_all(struct engine *engine, bool (*ends)(const struct group *, 
     struct sessions *all = engine->sessions;
     for (uint32_t series = 0; all && series < all->heads_capacity && series < engine->series_count; series++) {
         const struct group *group = engine->only ? engine->only : engine->groups[engine->places[series].group];
-        while (all->heads[series] != NOBODY) {
-            uint32_t place = all->heads[series];
+        while (all->heads[series].first != NOBODY) {
+            uint32_t place = all->heads[series].first;
             if (!ends(group, all->items[place].last + engine->grid.gap))
                 break;
-            all->heads[series] = all->items[place].next;
+            all->heads[series].first = all->items[place].next;
             emit_session(engine, place);
         }
     }
@@ -158,16 +167,8 @@ void sessions_close(struct engine *engine)
     close_all(engine, by_watermark);
 }
 
-/* What belonged to a flushed session is late from now on. */
 void sessions_flush(struct engine *engine)
 {
-    struct sessions *all = engine->sessions;
-    for (uint32_t series = 0; all && series < all->heads_capacity && series < engine->series_count; series++) {
-        struct group *group = engine->only ? engine->only : engine->groups[engine->places[series].group];
-        for (uint32_t place = all->heads[series]; place != NOBODY; place = all->items[place].next)
-            if (all->items[place].last + engine->grid.gap > group->watermark)
-                group->watermark = all->items[place].last + engine->grid.gap;
-    }
     close_all(engine, anyway);
 }
 
@@ -210,7 +211,7 @@ static uint32_t open_session(struct engine *engine, uint32_t series, int64_t tim
     if (place == NOBODY)
         return NOBODY;
     struct session *session = &engine->sessions->items[place];
-    uint32_t before = NOBODY, at = engine->sessions->heads[series];
+    uint32_t before = NOBODY, at = engine->sessions->heads[series].first;
     while (at != NOBODY && engine->sessions->items[at].start < time) {
         before = at;
         at = engine->sessions->items[at].next;
@@ -218,7 +219,7 @@ static uint32_t open_session(struct engine *engine, uint32_t series, int64_t tim
     *session = (struct session){.start = time, .last = time, .series = series, .open = true, .next = at};
     cell_begin(&session->cell, 0);
     if (before == NOBODY)
-        engine->sessions->heads[series] = place;
+        engine->sessions->heads[series].first = place;
     else
         engine->sessions->items[before].next = place;
     return place;
@@ -235,7 +236,11 @@ static struct session *find_session(struct engine *engine, const struct group *g
     }
     close_series(engine, series, group->watermark);
     emit_finish(engine);
-    for (uint32_t at = engine->sessions->heads[series]; at != NOBODY;) {
+    if (time < engine->sessions->heads[series].closed_until) {
+        engine->counts.late++;
+        return NULL;
+    }
+    for (uint32_t at = engine->sessions->heads[series].first; at != NOBODY;) {
         struct session *session = &engine->sessions->items[at];
         uint32_t next = session->next;
         if (time > session->start - gap && time < session->last + gap) {

@@ -1,5 +1,6 @@
 #include "watch.h"
 
+#include <float.h>
 #include <math.h>
 
 /* ---- what is said ---- */
@@ -119,8 +120,8 @@ static void report_edges(struct line *line, const struct profile *profile, const
 /* When a row must be looked at again. */
 static void set_edges(struct line *line, const struct profile *profile, const struct timers *timers, bool unsaid)
 {
-    line->low = -(double)INFINITY;
-    line->high = (double)INFINITY;
+    line->low = -DBL_MAX; /* an infinity is beyond */
+    line->high = DBL_MAX;
     alarm_edges(line, profile, timers);
     if (profile->reports)
         report_edges(line, profile, timers);
