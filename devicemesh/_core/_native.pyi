@@ -171,3 +171,57 @@ class WindowEngine:
 
 def encode_json(body: Buffer, names: Sequence[str], /) -> bytes:
     """A record's body as a JSON payload. Raises ValueError."""
+
+@final
+class Sketch:
+    """A quantile sketch with a relative error; see windows/sketch.h.
+
+    Raises ValueError for a relative_error outside 0.0001 to 0.5, or max_bins outside 64 to 1048576.
+    """
+
+    def __new__(cls, relative_error: float = 0.01, max_bins: int = 2048) -> Sketch: ...
+    def add(self, value: float, /) -> None:
+        """Take a finite value. Raises ValueError for others."""
+
+    def update(self, values: Buffer, /) -> None:
+        """Take a column of float64; NaN and infinities in it are skipped."""
+
+    def merge(self, other: Sketch, /) -> None:
+        """Take all that another sketch of the same rule holds. Raises ValueError for another rule."""
+
+    def quantile(self, q: float, /) -> float:
+        """The value of rank floor(q * (count - 1)), counted from 0; NaN if the sketch is empty."""
+
+    def to_bytes(self) -> bytes:
+        """What it holds; equal bytes for equal content."""
+
+    def read(self, data: Buffer, /) -> None:
+        """Hold what was written under the same rule instead. Raises ValueError: then it is as it was."""
+
+    @property
+    def count(self) -> int:
+        """Values taken."""
+
+    @property
+    def collapsed(self) -> int:
+        """Values nearest zero for which the relative error is not kept."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+
+def fold_dense(
+    values: Buffer, /
+) -> tuple[int, int, float, float, float, float, float, float, float, float, int, int, int, int]:
+    """One pass over float64, float32 or int16: the fields of `struct dense`, in order; see windows/dense.h."""
+
+_Columns = Sequence[tuple[str, int, Buffer | tuple[str, ...] | tuple[Buffer, tuple[str, ...]]]]
+
+def encode_json_objects(columns: _Columns, rows: int, /) -> bytes:
+    """One JSON object a line; a column is (name, type, values), see glue_rows.c. Raises TypeError, ValueError."""
+
+def encode_json_arrays(columns: _Columns, rows: int, /) -> bytes:
+    """One JSON object of arrays: the columns' names, and the rows. Raises TypeError, ValueError."""
+
+def encode_line(columns: _Columns, rows: int, measurement: str, stamp: int, /) -> bytes:
+    """InfluxDB line protocol; `stamp` is the number of a column of times. Raises TypeError, ValueError."""

@@ -1,4 +1,5 @@
 /* The extension module: registration only. The core itself never sees Python. */
+#include "glue_parts.h"
 #include "glue_windows.h"
 
 static PyObject *add_type(PyObject *module, PyType_Spec *spec)
@@ -23,7 +24,9 @@ static int module_exec(PyObject *module)
     state->aggregator_type = add_type(module, &aggregator_spec);
     state->windows_type = add_type(module, &windows_spec);
     state->column_type = add_type(module, &column_spec);
-    return state->plan_type && state->aggregator_type && state->windows_type && state->column_type ? 0 : -1;
+    if (!state->plan_type || !state->aggregator_type || !state->windows_type || !state->column_type)
+        return -1;
+    return glue_parts(module);
 }
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
@@ -56,7 +59,13 @@ static PyMethodDef module_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, module_exec}, {0, NULL}};
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+#ifdef Py_GIL_DISABLED
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
 
 static struct PyModuleDef module_def = {
     .m_base = PyModuleDef_HEAD_INIT,

@@ -191,14 +191,14 @@ static size_t block_at(size_t first, size_t count)
     return count - first < DENSE_BLOCK ? count - first : DENSE_BLOCK;
 }
 
-/* The place of the first `value` from `from` on; it is in that block. */
-static size_t locate(load_function load, const uint8_t *values, size_t count, size_t from, double value)
+/* Set `place`, that of a block, to where in it `value` comes first; and `value` to what is there (-0.0 equals 0.0). */
+static inline void locate(load_function load, const uint8_t *values, size_t count, size_t *place, double *value)
 {
     enum { STRIDE = 16 };
     double block[DENSE_BLOCK];
-    size_t at = 0, size = block_at(from, count);
-    const double *x = load(values, from, size, block);
-    pair wanted = {value, value};
+    size_t at = 0, size = block_at(*place, count);
+    const double *x = load(values, *place, size, block);
+    pair wanted = {*value, *value};
     while (at + STRIDE <= size) {
         pair_mask found = {0, 0};
         for (size_t i = 0; i < STRIDE; i += 2) {
@@ -210,9 +210,12 @@ static size_t locate(load_function load, const uint8_t *values, size_t count, si
             break;
         at += STRIDE;
     }
-    while (x[at] != value)
+    while (at < size && x[at] != *value)
         at++;
-    return from + at;
+    if (at == size)
+        return; /* somebody changed the array meanwhile */
+    *place += at;
+    *value = x[at];
 }
 
 static inline void fold(struct dense *dense, const void *values, size_t count, load_function load)
@@ -225,8 +228,8 @@ static inline void fold(struct dense *dense, const void *values, size_t count, l
     }
     if (!dense->count)
         return;
-    dense->min_at = locate(load, values, count, dense->min_at, dense->min);
-    dense->max_at = locate(load, values, count, dense->max_at, dense->max);
+    locate(load, values, count, &dense->min_at, &dense->min);
+    locate(load, values, count, &dense->max_at, &dense->max);
 }
 
 void dense_fold_double(struct dense *dense, const void *values, size_t count)
