@@ -62,7 +62,7 @@ static inline struct view look(const struct engine *engine, const struct group *
         view.sketches = pane->sketches;
         view.start = pane->start;
         view.length = pane->end - pane->start;
-        view.span = pane->extras || until <= pane->start ? 0 : (uint64_t)(until - pane->start);
+        view.span = group->needs_extras || until <= pane->start ? 0 : (uint64_t)(until - pane->start);
     }
     return view;
 }
@@ -96,8 +96,8 @@ static inline __attribute__((always_inline)) bool take_common(struct engine *eng
     return true;
 }
 
-static void take_other(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time,
-                       double x, uint8_t quality, uint64_t *nonfinite)
+void take_other(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time,
+                double x, uint8_t quality, uint64_t *nonfinite)
 {
     if (time < 0 || time >= ENGINE_TIME_LIMIT)
         engine->counts.undeclared++;
@@ -165,20 +165,14 @@ static void take_rows_of_many(struct engine *engine, const struct rows_view *row
     }
 }
 
-static uint64_t refused(const struct row_counts *counts)
-{
-    return counts->late + counts->duplicate + counts->future + counts->bad + counts->nonfinite + counts->inexact +
-           counts->overflow + counts->undeclared;
-}
-
 static void take_floats(struct engine *engine, const struct rows_view *rows, uint64_t *nonfinite)
 {
-    uint64_t before = refused(&engine->counts);
+    uint64_t before = counts_refused(&engine->counts);
     if (engine->only)
         take_rows(engine, rows, nonfinite);
     else
         take_rows_of_many(engine, rows, nonfinite);
-    engine->counts.counted += rows->count - (refused(&engine->counts) - before);
+    engine->counts.counted += rows->count - (counts_refused(&engine->counts) - before);
 }
 
 /* Integers as doubles, a chunk at a time; one that a double cannot hold becomes NaN, which is then `inexact`. */
@@ -249,12 +243,12 @@ enum engine_status engine_add(struct engine *engine, uint32_t series, int64_t ti
         place = engine->places[series];
         group = engine->groups[place.group];
     }
-    uint64_t before = refused(&engine->counts);
+    uint64_t before = counts_refused(&engine->counts);
     struct view view = look(engine, group);
     if (take_common(engine, &view, series, place.position, time, value, quality))
         group->newest = view.newest;
     else
         take_other(engine, group, series, place.position, time, value, quality, &engine->counts.nonfinite);
-    engine->counts.counted += 1 - (refused(&engine->counts) - before);
+    engine->counts.counted += 1 - (counts_refused(&engine->counts) - before);
     return ENGINE_DONE;
 }
