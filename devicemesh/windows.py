@@ -8,10 +8,12 @@ means, and every limit of its exactness, is in docs/aggregation.md; `_core.refer
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple, Self
 
 from devicemesh._core import _native
 
@@ -156,6 +158,14 @@ class Profile:
     uncertain_as_bad: bool = True
 
 
+_GRIDS: Mapping[str, Callable[..., Tumbling | Hopping | Session]] = {
+    "Tumbling": Tumbling,
+    "Hopping": Hopping,
+    "Session": Session,
+}
+_MAGIC = b"DMwindo1"
+
+
 class Counts(NamedTuple):
     """Rows by what became of them: each is in exactly one."""
 
@@ -222,7 +232,14 @@ class WindowAggregator:
                 max_bytes=max_bytes,
             )
         )
+        self._options = {
+            "lateness_ns": lateness_ns,
+            "max_future_ns": max_future_ns,
+            "idle_ns": idle_ns,
+            "max_bytes": max_bytes,
+        }
         self._profiles: list[Profile] = []
+        self._defined: list[tuple[int, int, int, int]] = []
         self.add = self._core.add
         """add(series, time_ns, value, quality=0): take one row; as `ingest`, without the counts."""
 
@@ -242,9 +259,11 @@ class WindowAggregator:
         if isinstance(series, range):
             if series.step != 1:
                 raise ValueError("series: the range's step is not 1")
-            self._core.define(series.start, len(series), profile, source)
+            first, count = series.start, len(series)
         else:
-            self._core.define(series, 1, profile, source)
+            first, count = series, 1
+        self._core.define(first, count, profile, source)
+        self._defined.append((first, count, profile, source))
 
     def ingest(self, series: Any, time_ns: Any, value: Any, quality: Any = None) -> Counts:
         """Take rows: equal-length buffers of uint32, int64, float64 or int64, and uint8 (None: all Good).
@@ -285,6 +304,42 @@ class WindowAggregator:
         """Alarms and missing data since the last call: series, time_ns, kind (0 alarm, 1 missing data), alarm
         (index in the profile's), active, value (NaN for missing data)."""
         return Columns(self._core.take(2))
+
+    def snapshot(self) -> bytes:
+        """All of it, for `restore` by the same release on the same kind of machine: open windows, what was not
+        taken yet, the last values, the counts."""
+        definitions = {
+            "windows": [type(self._windows).__name__, asdict(self._windows)],
+            "options": self._options,
+            "profiles": [asdict(profile) for profile in self._profiles],
+            "defined": self._defined,
+        }
+        head = json.dumps(definitions, separators=(",", ":")).encode()
+        body = len(head).to_bytes(4, "little") + head + self._core.state()
+        return _MAGIC + zlib.crc32(body).to_bytes(4, "little") + body
+
+    @classmethod
+    def restore(cls, snapshot: bytes) -> Self:
+        """An aggregator that goes on where another's snapshot was taken.
+
+        Raises ValueError for bytes that are no snapshot, are damaged, or come from another release or machine.
+        """
+        body = snapshot[12:]
+        if snapshot[:8] != _MAGIC:
+            raise ValueError("snapshot: not one, or of another version")
+        if len(body) < 4 or zlib.crc32(body) != int.from_bytes(snapshot[8:12], "little"):
+            raise ValueError("snapshot: damaged")
+        end = 4 + int.from_bytes(body[:4], "little")
+        definitions = json.loads(body[4:end])
+        kind, fields = definitions["windows"]
+        made = cls(_GRIDS[kind](**fields), **definitions["options"])
+        for profile in definitions["profiles"]:
+            alarms = [Alarm(**alarm) for alarm in profile.pop("alarms")]
+            made.profile(Profile(**profile, alarms=alarms))
+        for first, count, profile, source in definitions["defined"]:
+            made.define(range(first, first + count), profile, source)
+        made._core.restore(body[end:])
+        return made
 
     @property
     def counts(self) -> Counts:
