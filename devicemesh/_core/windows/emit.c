@@ -60,10 +60,13 @@ static void write_columns(struct engine *engine, const struct block *block)
     write_fixed(sheet, block->closed, block->count);
     for (uint32_t i = WINDOW_FIXED; i < sheet->count; i++) {
         enum statistic statistic = engine->asked[i - WINDOW_FIXED].statistic;
-        if (statistic == STAT_TOTAL_COUNT)
+        if (statistic == STAT_TOTAL_COUNT) {
             quantiles = true;
-        else
-            results_write(statistic, block->closed, block->count, engine->profiles, sheet_end(sheet, i));
+            continue;
+        }
+        results_write(statistic, block->closed, block->count, engine->profiles, sheet_end(sheet, i));
+        if (!(engine->asked_by_all >> statistic & 1))
+            results_forget(statistic, block->closed, block->count, engine->profiles, sheet_end(sheet, i));
     }
     for (uint32_t i = 0; quantiles && i < block->count; i++)
         write_quantiles(engine, &block->closed[i], sheet->rows + i);
@@ -104,33 +107,41 @@ static int64_t last_time(const struct engine *engine, const struct pane *pane, c
     return pane->start + (int64_t)(cell_offset(cell) << engine->offset_shift);
 }
 
+static inline void close_cell(struct engine *engine, const struct group *group, const struct pane *pane, uint32_t at,
+                              struct block *block)
+{
+    uint32_t series = group_id(group, at);
+    const struct cell *cell = &pane->cells[at];
+    uint16_t profile = engine->profiles_count > 1 ? engine->lines[series].profile : 0;
+    block->rows += cell_count(cell);
+    block->closed[block->count++] = (struct closed){
+        .cell = cell,
+        .extra = pane->extras ? &pane->extras[at] : NULL,
+        .sketch = pane->sketches && engine->rules[profile].max_bins ? &pane->sketches[at] : NULL,
+        .start = pane->start,
+        .end = pane->end,
+        .last_time = last_time(engine, pane, cell),
+        .known_ns = known_time(engine, pane, at, series),
+        .length_ns = pane->end - pane->start,
+        .series = series,
+        .profile = profile,
+    };
+}
+
 static void emit_pane(struct engine *engine, const struct group *group, struct pane *pane, struct block *block)
 {
     (void)sheet_reserve(&engine->outputs[OUTPUT_WINDOWS], &engine->budget, pane_count(pane)); /* at once, if it can */
-    for (uint32_t at = pane_next(pane, 0); at < pane->capacity; at = pane_next(pane, at + 1)) {
-        uint32_t series = group_id(group, at);
-        const struct cell *cell = &pane->cells[at];
-        block->rows += cell_count(cell);
-        block->closed[block->count++] = (struct closed){
-            .cell = cell,
-            .extra = pane->extras ? &pane->extras[at] : NULL,
-            .sketch = pane->sketches && engine->rules[engine->lines[series].profile].max_bins ? &pane->sketches[at] : NULL,
-            .start = pane->start,
-            .end = pane->end,
-            .last_time = last_time(engine, pane, cell),
-            .known_ns = known_time(engine, pane, at, series),
-            .length_ns = pane->end - pane->start,
-            .series = series,
-            .profile = engine->lines[series].profile,
-        };
-        if (block->count == CLOSED_BLOCK) {
+    for (uint32_t word = 0; word < pane->capacity / 64; word++) {
+        for (uint64_t bits = pane->touched[word]; bits; bits &= bits - 1)
+            close_cell(engine, group, pane, word * 64 + (uint32_t)__builtin_ctzll(bits), block);
+        if (block->count > CLOSED_BLOCK - 64) {
             write_block(engine, block);
-            pane_clear_to(pane, &engine->budget, at + 1); /* while its cells are near */
+            pane_clear_to(pane, &engine->budget, word + 1); /* while its cells are near */
         }
     }
     if (block->count)
         write_block(engine, block);
-    pane_clear_to(pane, &engine->budget, pane->capacity);
+    pane_clear_to(pane, &engine->budget, pane->capacity / 64);
 }
 
 /* ---- windows of several panes ---- */

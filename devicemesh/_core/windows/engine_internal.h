@@ -70,6 +70,7 @@ struct engine {
     struct profile *profiles;
     uint32_t profiles_count;
     uint32_t profiles_capacity;
+    uint64_t asked_by_all; /* statistics of every profile */
     struct sketch_rule *rules; /* by profile; max_bins is 0 where it asks for no quantile */
     uint32_t rules_capacity;
     uint64_t unsketched; /* values that found no memory in their sketch */

@@ -51,24 +51,26 @@ bool pane_sketch(struct pane *pane, struct budget *budget)
     return pane->sketches != NULL;
 }
 
-void pane_clear_to(struct pane *pane, struct budget *budget, uint32_t until)
+void pane_clear_to(struct pane *pane, struct budget *budget, uint32_t word)
 {
-    for (uint32_t at = pane_next(pane, pane->cleared); at < until; at = pane_next(pane, at + 1)) {
-        pane->touched[at / 64] &= ~(UINT64_C(1) << at % 64);
-        pane->cells[at].marks = 0;
-        if (pane->extras)
-            pane->extras[at] = (struct extra){0};
-        if (pane->sketches) {
-            budget->used -= sketch_bytes(&pane->sketches[at]);
-            sketch_clear(&pane->sketches[at]);
+    for (; pane->cleared < word; pane->cleared++) {
+        for (uint64_t bits = pane->touched[pane->cleared]; bits; bits &= bits - 1) {
+            uint32_t at = pane->cleared * 64 + (uint32_t)__builtin_ctzll(bits);
+            pane->cells[at].marks = 0;
+            if (pane->extras)
+                pane->extras[at] = (struct extra){0};
+            if (pane->sketches) {
+                budget->used -= sketch_bytes(&pane->sketches[at]);
+                sketch_clear(&pane->sketches[at]);
+            }
         }
+        pane->touched[pane->cleared] = 0;
     }
-    pane->cleared = until;
 }
 
 void pane_clear(struct pane *pane, struct budget *budget)
 {
-    pane_clear_to(pane, budget, pane->capacity);
+    pane_clear_to(pane, budget, pane->capacity / 64);
     pane->cleared = 0;
     pane->open = pane->lately = false;
 }

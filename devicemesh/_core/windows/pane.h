@@ -12,7 +12,7 @@ struct pane {
     bool open;
     bool lately; /* a series became known in it, and its extra does not say so */
     uint32_t capacity;
-    uint32_t cleared; /* positions below it are empty already */
+    uint32_t cleared; /* words of `touched` before it are empty already */
     struct cell *cells;
     uint64_t *touched; /* a bit each: the cell or the extra holds something */
     struct extra *extras; /* NULL: nothing rare happened */
@@ -28,8 +28,8 @@ bool pane_extend(struct pane *pane, struct budget *budget);
 /* Give it sketches; false without room. */
 bool pane_sketch(struct pane *pane, struct budget *budget);
 
-/* Empty its positions below `until`, on the way to pane_clear. */
-void pane_clear_to(struct pane *pane, struct budget *budget, uint32_t until);
+/* Empty the positions of the words before `word` of `touched`, on the way to pane_clear. */
+void pane_clear_to(struct pane *pane, struct budget *budget, uint32_t word);
 
 /* Empty it: cells that were touched, nothing else, are written. */
 void pane_clear(struct pane *pane, struct budget *budget);

@@ -216,6 +216,17 @@ static void write_numbers(enum statistic statistic, const struct closed *closed,
     }
 }
 
+static void write_wholes(enum statistic statistic, const struct closed *closed, uint32_t count, int64_t *out)
+{
+    if (statistic == STAT_COUNT) {
+        for (uint32_t i = 0; i < count; i++)
+            out[i] = cell_count(closed[i].cell);
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        out[i] = whole(statistic, &closed[i]);
+}
+
 static void write_bytes(enum statistic statistic, const struct closed *closed, uint32_t count,
                         const struct profile *profiles, uint8_t *out)
 {
@@ -233,21 +244,24 @@ void results_write(enum statistic statistic, const struct closed *closed, uint32
     double *numbers = column;
     int64_t *wholes = column;
     enum sheet_type type = statistics[statistic].type;
-    if (type == SHEET_U8) {
+    if (type == SHEET_U8)
         write_bytes(statistic, closed, count, profiles, column);
-        return;
-    }
-    if (type == SHEET_F64)
+    else if (type == SHEET_F64)
         write_numbers(statistic, closed, count, numbers);
     else
-        for (uint32_t i = 0; i < count; i++)
-            wholes[i] = whole(statistic, &closed[i]);
+        write_wholes(statistic, closed, count, wholes);
+}
+
+void results_forget(enum statistic statistic, const struct closed *closed, uint32_t count,
+                    const struct profile *profiles, void *column)
+{
+    enum sheet_type type = statistics[statistic].type;
     for (uint32_t i = 0; i < count; i++) {
         if (profiles[closed[i].profile].statistics >> statistic & 1)
             continue;
         if (type == SHEET_F64)
-            numbers[i] = (double)NAN;
-        else
-            wholes[i] = -1;
+            ((double *)column)[i] = (double)NAN;
+        else if (type == SHEET_I64)
+            ((int64_t *)column)[i] = -1;
     }
 }

@@ -79,8 +79,12 @@ struct closed {
 
 enum { CLOSED_BLOCK = 128 };
 
-/* Write a statistic of `count` closed windows. A series whose profile did not ask has NaN, or -1. */
+/* Write a statistic of `count` closed windows. */
 void results_write(enum statistic statistic, const struct closed *closed, uint32_t count,
                    const struct profile *profiles, void *column);
+
+/* Where a series' profile did not ask for it: NaN, or -1. */
+void results_forget(enum statistic statistic, const struct closed *closed, uint32_t count,
+                    const struct profile *profiles, void *column);
 
 #endif
