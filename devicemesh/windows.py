@@ -49,6 +49,7 @@ __all__ = [
 REASONS = ("first", "change", "heartbeat", "held")
 """Why a report was made: `held` is a change that waited for `min_interval_ns`."""
 
+
 def merge(columns: Mapping[str, Any], windows: Tumbling) -> Columns:
     """Emitted windows as those of a coarser grid: to thin a backlog.
 

@@ -167,9 +167,7 @@ NUMBERS = (
 )
 
 
-def held(
-    points: Points, start: int, end: int, sloped: bool
-) -> tuple[int, Fraction, int]:
+def held(points: Points, start: int, end: int, sloped: bool) -> tuple[int, Fraction, int]:
     """(known time, integral over it, time of a value other than zero) of [start, end).
 
     A value holds until the next row, or is connected to it by a straight line; after the newest row, and

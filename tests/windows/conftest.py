@@ -54,7 +54,10 @@ class Pair:
         series, times, values, qualities = zip(*rows, strict=True) if rows else ((), (), (), ())
         integers = any(isinstance(value, int) for value in values)
         self.real.ingest(
-            array("I", series), array("q", times), array("q" if integers else "d", values), array("B", qualities)
+            array("I", series),
+            array("q", times),
+            array("q" if integers else "d", values),
+            array("B", qualities),
         )
         self.twin.ingest(series, times, values, qualities)
         self.pushed += len(rows)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 from array import array
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from devicemesh.windows import (
+    PART_13,
+    STATISTICS,
     Alarm,
     Columns,
     Counts,
@@ -23,7 +27,12 @@ from devicemesh.windows import (
 SECOND = 10**9
 
 
-def make(windows: Any = Tumbling(SECOND), series: int = 4, profile: Profile | None = None, **options: Any) -> WindowAggregator:
+SECONDS = Tumbling(SECOND)
+
+
+def make(
+    windows: Any = SECONDS, series: int = 4, profile: Profile | None = None, **options: Any
+) -> WindowAggregator:
     aggregator = WindowAggregator(windows, **options)
     aggregator.define(range(series), aggregator.profile(profile or Profile()))
     return aggregator
@@ -35,7 +44,10 @@ def rows(*rows: tuple[int, int, float]) -> tuple[array[int], array[int], array[f
 
 
 def table(columns: Columns) -> list[dict[str, Any]]:
-    return [dict(zip(columns, row, strict=True)) for row in zip(*(columns[name].tolist() for name in columns), strict=True)]
+    return [
+        dict(zip(columns, row, strict=True))
+        for row in zip(*(columns[name].tolist() for name in columns), strict=True)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -47,9 +59,17 @@ def table(columns: Columns) -> list[dict[str, Any]]:
         ((array("I", [0]), array("q", [0]), array("d", [0]), array("q", [0])), TypeError, "quality"),
         ((array("I", [0, 1]), array("q", [0]), array("d", [0, 0])), ValueError, "time_ns"),
         ((array("I", [0]), array("q", [0]), array("d", [0, 0])), ValueError, "value"),
-        ((array("I", [0, 4]), array("q", [0, 0]), array("d", [0, 0])), ValueError, "series: row 1 is not defined"),
+        (
+            (array("I", [0, 4]), array("q", [0, 0]), array("d", [0, 0])),
+            ValueError,
+            "series: row 1 is not defined",
+        ),
         ((array("I", [0, 0]), array("q", [0, -1]), array("d", [0, 0])), ValueError, "time_ns: that of row 1"),
-        ((array("I", [0, 0]), array("q", [0, 1 << 62]), array("d", [0, 0])), ValueError, "time_ns: that of row 1"),
+        (
+            (array("I", [0, 0]), array("q", [0, 1 << 62]), array("d", [0, 0])),
+            ValueError,
+            "time_ns: that of row 1",
+        ),
         (([0], [0], [0.0]), TypeError, "bytes-like"),
     ],
 )
@@ -106,7 +126,12 @@ def test_profiles_that_are_none(profile: Profile, match: str) -> None:
 
 def test_definitions_that_clash() -> None:
     aggregator = make()
-    for series, profile, match in ((3, 0, "series: defined already"), (9, 7, "profile"), (-1, 0, "series"), (1 << 32, 0, "series")):
+    for series, profile, match in (
+        (3, 0, "series: defined already"),
+        (9, 7, "profile"),
+        (-1, 0, "series"),
+        (1 << 32, 0, "series"),
+    ):
         with pytest.raises(ValueError, match=match):
             aggregator.define(series, profile)
     aggregator.define(6, 0)
@@ -134,7 +159,9 @@ def test_a_sample_is_a_batch_of_one() -> None:
 def test_integers_are_exact_or_refused() -> None:
     aggregator = make(profile=Profile(statistics=("sum",)))
     values = array("q", [1 << 53, (1 << 53) + 1, -(1 << 53), 1])
-    assert aggregator.ingest(array("I", [0, 1, 2, 3]), array("q", [0] * 4), values) == Counts(3, 0, 0, 0, 0, 0, 1, 0, 0, 0)
+    assert aggregator.ingest(array("I", [0, 1, 2, 3]), array("q", [0] * 4), values) == Counts(
+        3, 0, 0, 0, 0, 0, 1, 0, 0, 0
+    )
     aggregator.flush()
     assert aggregator.windows()["sum"].tolist()[::2] == [2.0**53, -(2.0**53)]
 
@@ -142,7 +169,9 @@ def test_integers_are_exact_or_refused() -> None:
 def test_the_future_moves_nothing() -> None:
     aggregator = make(max_future_ns=SECOND)
     aggregator.advance(10 * SECOND)
-    assert aggregator.ingest(*rows((0, 11 * SECOND + 1, 1.0), (0, 10 * SECOND, 1.0), (0, 11 * SECOND, 1.0))) == Counts(2, 0, 0, 1, *[0] * 6)
+    assert aggregator.ingest(
+        *rows((0, 11 * SECOND + 1, 1.0), (0, 10 * SECOND, 1.0), (0, 11 * SECOND, 1.0))
+    ) == Counts(2, 0, 0, 1, *[0] * 6)
     assert aggregator.windows()["start"].tolist() == [10 * SECOND]
 
 
@@ -163,7 +192,9 @@ def test_a_silent_source_stalls_nobody() -> None:
 def test_variance_where_values_are_large_and_differ_little(far: float) -> None:
     aggregator = make(profile=Profile(statistics=("variance", "mean", "time_average")))
     values = [far + (0.1 if i % 2 else -0.1) for i in range(1000)]
-    aggregator.ingest(array("I", [0] * 1000), array("q", range(0, SECOND, SECOND // 1000)), array("d", values))
+    aggregator.ingest(
+        array("I", [0] * 1000), array("q", range(0, SECOND, SECOND // 1000)), array("d", values)
+    )
     aggregator.flush()
     (row,) = table(aggregator.windows())
     step = values[1] - values[0]
@@ -175,7 +206,10 @@ def test_a_session_lasts_while_rows_come_and_late_rows_join_two() -> None:
     aggregator = make(Session(10), profile=Profile(statistics=("count", "sum", "last")), lateness_ns=100)
     aggregator.ingest(*rows((0, 100, 1.0), (0, 109, 2.0), (0, 125, 4.0), (0, 117, 8.0), (0, 140, 16.0)))
     aggregator.flush()
-    got = [(row["start"], row["end"], row["count"], row["sum"], row["last"]) for row in table(aggregator.windows())]
+    got = [
+        (row["start"], row["end"], row["count"], row["sum"], row["last"])
+        for row in table(aggregator.windows())
+    ]
     assert got == [(100, 135, 4, 15.0, 4.0), (140, 150, 1, 16.0, 16.0)]
 
 
@@ -189,8 +223,12 @@ def test_a_counter_counts_on_over_a_reset() -> None:
 
 def test_quantiles_are_within_their_error() -> None:
     values = [math.exp(i / 500) for i in range(5000)]
-    aggregator = make(Hopping(2 * SECOND, SECOND), profile=Profile(quantiles=(0.0, 0.5, 0.99, 0.999), relative_error=0.01))
-    aggregator.ingest(array("I", [1] * 5000), array("q", range(0, 2 * SECOND, 2 * SECOND // 5000)), array("d", values))
+    aggregator = make(
+        Hopping(2 * SECOND, SECOND), profile=Profile(quantiles=(0.0, 0.5, 0.99, 0.999), relative_error=0.01)
+    )
+    aggregator.ingest(
+        array("I", [1] * 5000), array("q", range(0, 2 * SECOND, 2 * SECOND // 5000)), array("d", values)
+    )
     aggregator.flush()
     row = next(row for row in table(aggregator.windows()) if row["start"] == 0)
     for name, q in (("p0", 0.0), ("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)):
@@ -205,7 +243,9 @@ def test_a_budget_is_kept_and_what_it_costs_is_counted() -> None:
     pushed = 0
     for second in range(200):
         for _ in range(2):
-            aggregator.ingest(array("I", range(1000)), array("q", [second * SECOND] * 1000), array("d", [1.0] * 1000))
+            aggregator.ingest(
+                array("I", range(1000)), array("q", [second * SECOND] * 1000), array("d", [1.0] * 1000)
+            )
             pushed += 1000
         assert aggregator.memory_bytes <= 200_000
         assert sum(aggregator.counts) == pushed
@@ -237,7 +277,11 @@ def test_threads_share_an_aggregator() -> None:
 
     def push(series: int) -> None:
         for second in range(20):
-            aggregator.ingest(array("I", [series] * 1000), array("q", range(second * SECOND, (second + 1) * SECOND, SECOND // 1000)), array("d", range(1000)))
+            aggregator.ingest(
+                array("I", [series] * 1000),
+                array("q", range(second * SECOND, (second + 1) * SECOND, SECOND // 1000)),
+                array("d", range(1000)),
+            )
             aggregator.add(series, (second + 1) * SECOND - 1, 1.0)
 
     def take() -> None:
@@ -246,7 +290,9 @@ def test_threads_share_an_aggregator() -> None:
             aggregator.reports()
             aggregator.snapshot()
 
-    threads = [threading.Thread(target=push, args=(series,)) for series in range(4)] + [threading.Thread(target=take)]
+    threads = [threading.Thread(target=push, args=(series,)) for series in range(4)] + [
+        threading.Thread(target=take)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -256,3 +302,15 @@ def test_threads_share_an_aggregator() -> None:
     counts = aggregator.counts
     assert sum(counts) == 4 * 20 * 1001
     assert sum(emitted) == counts.counted
+
+
+def test_the_docs_name_it_all_and_their_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[2] / "docs/aggregation.md").read_text()
+    for name in (*STATISTICS, *Counts._fields):
+        assert f"`{name}`" in text, name
+    for name in PART_13:
+        assert name in text, name
+    code = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert code
+    exec(code[1], {})
+    assert capsys.readouterr().out == "[20.0, 81.5]\n[1]\n"

@@ -34,7 +34,9 @@ def make(windows: Any, seed: int) -> WindowAggregator:
 
 
 def push(aggregator: WindowAggregator, random_: random.Random, start: int, rows: int) -> None:
-    times = array("q", (start + random_.randrange(-SECOND // 2, SECOND // 2) + i * 10_000_000 for i in range(rows)))
+    times = array(
+        "q", (start + random_.randrange(-SECOND // 2, SECOND // 2) + i * 10_000_000 for i in range(rows))
+    )
     aggregator.ingest(
         array("I", (random_.randrange(5) for _ in range(rows))),
         times,
@@ -70,7 +72,13 @@ def test_a_restart_changes_nothing(windows: Any, seed: int, taken_before: bool) 
 
 def test_what_is_no_snapshot_is_refused() -> None:
     snapshot = make(Tumbling(SECOND), 0).snapshot()
-    for damaged in (b"", snapshot[:-1], b"x" + snapshot[1:], snapshot[:40] + b"?" + snapshot[41:], snapshot[:13]):
+    for damaged in (
+        b"",
+        snapshot[:-1],
+        b"x" + snapshot[1:],
+        snapshot[:40] + b"?" + snapshot[41:],
+        snapshot[:13],
+    ):
         with pytest.raises(ValueError, match="snapshot"):
             WindowAggregator.restore(damaged)
 

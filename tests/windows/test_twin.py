@@ -18,7 +18,9 @@ VALUES = st.one_of(
     st.sampled_from([0.0, -0.0, 1e12 + 0.1, 1e12 - 0.1, 2.0**53, 1e-300, math.nan, math.inf, -math.inf]),
 )
 QUALITIES = st.sampled_from([0, 0, 0, 0, 0, 1, 0x40, 0x80, 0xC0])
-STEPS = st.sampled_from([0, 1, 2, 250_000_000, 999_999_999, SECOND, SECOND + 1, 3 * SECOND, -1, -250_000_000, -3 * SECOND])
+STEPS = st.sampled_from(
+    [0, 1, 2, 250_000_000, 999_999_999, SECOND, SECOND + 1, 3 * SECOND, -1, -250_000_000, -3 * SECOND]
+)
 
 
 @st.composite
@@ -94,9 +96,7 @@ def test_engine_and_twin_agree(
     idle: int,
     sources: tuple[int, ...],
 ) -> None:
-    both = pair(
-        Tumbling(SECOND, offset), lateness_ns=lateness, max_future_ns=max_future, idle_ns=idle
-    )
+    both = pair(Tumbling(SECOND, offset), lateness_ns=lateness, max_future_ns=max_future, idle_ns=idle)
     numbers = [both.profile(profile) for profile in profiles]
     for series in range(3):
         both.define(range(series, series + 1), numbers[series % len(numbers)], sources[series])
@@ -156,7 +156,9 @@ ARRAYS = st.lists(
 @given(
     profile=PROFILES,
     actions=ARRAYS,
-    statistics=st.sampled_from([STATISTICS, ("mean", "std", "time_average", "last", "first", "min_time", "max_time")]),
+    statistics=st.sampled_from(
+        [STATISTICS, ("mean", "std", "time_average", "last", "first", "min_time", "max_time")]
+    ),
     lateness=st.sampled_from([0, SECOND // 2, 4 * SECOND]),
 )
 def test_an_array_is_its_rows(
