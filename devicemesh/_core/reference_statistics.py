@@ -161,6 +161,15 @@ def of_values(rows: Rows) -> dict[str, Any]:
     }
 
 
+def quantiles_of(rows: Rows, rules: Rules) -> dict[str, float]:
+    """The exact ones, by their columns' names: the engine's are within the relative error."""
+    ordered = sorted(x for _, x in rows.values)
+    return {
+        f"p{100 * q:.10g}": ordered[math.floor(q * (len(ordered) - 1))] if ordered else math.nan
+        for q in rules.quantiles
+    }
+
+
 NUMBERS = (
     *("sum", "mean", "min", "max", "range", "first", "last", "delta", "variance", "std"),
     *("variance_population", "std_population", "rms", "peak", "crest"),

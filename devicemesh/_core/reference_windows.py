@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from devicemesh._core.reference_statistics import Rows, statistics_of
+from devicemesh._core.reference_statistics import Rows, quantiles_of, statistics_of
 from devicemesh._core.reference_watch import Rules, Watch
 from devicemesh._core.window_rules import STATISTICS
 from devicemesh.windows import Counts
@@ -217,6 +217,7 @@ class WindowEngine:
     ) -> None:
         results = statistics_of(rows, weighed, length, series.points, series.rules)
         asked = {n: v for n, v in results.items() if series.rules.statistics >> STATISTICS.index(n) & 1}
+        asked |= quantiles_of(rows, series.rules)
         self.closed.append({"series": series.number, "start": window[0], "end": window[1], **asked})
 
     # what comes out

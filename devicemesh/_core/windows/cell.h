@@ -68,6 +68,20 @@ static inline void cell_begin(struct cell *cell, double x)
     *cell = (struct cell){.head = bits & ~UINT64_C(0xFFFF), .min = (double)INFINITY, .max = -(double)INFINITY};
 }
 
+/* A cell of one value: as cell_begin, cell_add and cell_set_last. */
+static inline void cell_open(struct cell *cell, double x, uint64_t offset)
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    cell->head = bits;
+    cell->marks = 1;
+    cell_set_last(cell, x, offset);
+    double difference = x - cell_shift(cell);
+    cell->sum = difference;
+    cell->squares = difference * difference;
+    cell->min = cell->max = x;
+}
+
 /* A value of a cell that has begun. It must be finite, and the count below CELL_COUNT_MAX. */
 static inline void cell_add(struct cell *cell, double x)
 {

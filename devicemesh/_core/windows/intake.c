@@ -45,6 +45,7 @@ struct view {
     struct line *lines;
     struct cell *cells;
     struct sketch *sketches;
+    uint64_t *touched;
     int64_t start;
     uint64_t span;   /* from the start, in which no row closes a window or is in the future */
     int64_t length;
@@ -60,6 +61,7 @@ static inline struct view look(const struct engine *engine, const struct group *
         int64_t until = group->turn < pane->end ? group->turn : pane->end;
         view.cells = pane->cells;
         view.sketches = pane->sketches;
+        view.touched = pane->touched;
         view.start = pane->start;
         view.length = pane->end - pane->start;
         view.span = group->needs_extras || until <= pane->start ? 0 : (uint64_t)(until - pane->start);
@@ -67,8 +69,7 @@ static inline struct view look(const struct engine *engine, const struct group *
     return view;
 }
 
-/* The common row: in the current pane, Good, finite, newer than its series' newest, which had a value, and not the
- * first of its window. False: it is not that, and nothing has happened. */
+/* The common row: in the current pane, Good, finite, newer than its series' newest, which had a value. False: it is not that, and nothing has happened. */
 static inline __attribute__((always_inline)) bool take_common(struct engine *engine, struct view *view,
                                                               uint32_t series, uint32_t position, int64_t time,
                                                               double x, uint8_t quality)
@@ -79,15 +80,25 @@ static inline __attribute__((always_inline)) bool take_common(struct engine *eng
     struct line *line = &view->lines[series];
     struct cell *cell = &view->cells[position];
     bool quiet = x >= line->low && x <= line->high && time < line->due; /* and finite: the edges are */
-    if (UNLIKELY(cell->marks - 1 >= CELL_COUNT_MAX - 1 || !(line->state & LINE_KNOWN) || time <= line->time ||
-                 (!quiet && !(fabs(x) <= DBL_MAX))))
+    int64_t remaining = view->length - (int64_t)into;
+    if (UNLIKELY(!(line->state & LINE_KNOWN) || time <= line->time || (!quiet && !(fabs(x) <= DBL_MAX))))
         return false;
     double last = line->last;
+    if (LIKELY(cell->marks - 1 < CELL_COUNT_MAX - 1)) {
+        cell_add(cell, x);
+        cell->held += (x - last) * (double)remaining;
+        cell_set_last(cell, x, into >> view->shift);
+    } else {
+        uint64_t bit = UINT64_C(1) << position % 64;
+        if (cell->marks || view->touched[position / 64] & bit || line->time >= view->start)
+            return false;
+        view->touched[position / 64] |= bit;
+        cell_open(cell, x, into >> view->shift);
+        double shift = cell_shift(cell);
+        cell->held = (last - shift) * (double)into + (x - shift) * (double)remaining;
+    }
     line->last = x;
     line->time = time;
-    cell_add(cell, x);
-    cell->held += (x - last) * (double)(view->length - (int64_t)into);
-    cell_set_last(cell, x, into >> view->shift);
     view->newest = time > view->newest ? time : view->newest;
     if (view->sketches)
         take_quantile(engine, line, &view->sketches[position], x);
