@@ -1,0 +1,224 @@
+/* libFuzzer target: an input is a small program for a window engine. Holds: no row is lost or counted twice, and every
+ * (series, window) leaves once. */
+#include "fuzz_input.h"
+#include "windows/engine.h"
+#include "windows/results.h"
+
+enum { SERIES = 6, SOURCES = 3, ROWS = 12, SEEN = 512 };
+
+struct run {
+    struct engine *engine;
+    struct grid grid;
+    int64_t now; /* around which times lie */
+    uint64_t pushed;
+    uint64_t emitted; /* rows, by the windows' counts */
+    struct {
+        uint32_t series;
+        int64_t start;
+    } seen[SEEN];
+    size_t seen_count;
+};
+
+static int64_t take_span(struct input *input)
+{
+    static const int64_t chosen[] = {0, 1, 5, 10, 100, 1000, 1000000000, INT64_C(1) << 60};
+    return chosen[take_below(input, 8)];
+}
+
+static struct grid take_grid(struct input *input)
+{
+    struct grid grid = {.kind = take_below(input, 4) ? GRID_PANES : GRID_SESSIONS};
+    grid.hop = 1 + take_below(input, 12);
+    grid.length = grid.hop * (1 + take_below(input, 3));
+    grid.offset = take_below(input, (uint32_t)grid.hop);
+    grid.gap = 1 + take_below(input, 12);
+    grid.lateness_ns = take_below(input, 30);
+    grid.max_future_ns = take_below(input, 2) ? -1 : (int64_t)take_below(input, 60);
+    grid.idle_ns = take_below(input, 30);
+    return grid;
+}
+
+static struct profile take_profile(struct input *input)
+{
+    struct profile profile = {
+        .statistics = take_number(input, 5) | UINT64_C(1) << STAT_COUNT,
+        .kind = (enum series_kind)take_below(input, 3),
+        .sloped = take_below(input, 2),
+        .uncertain_as_bad = take_below(input, 2),
+        .reports = take_below(input, 2),
+        .deadband = take_below(input, 4),
+        .fraction = take_below(input, 4) / 4.0,
+        .min_interval_ns = take_span(input),
+        .heartbeat_ns = take_span(input),
+        .missing_ns = take_span(input),
+        .percent_good = take_below(input, 101),
+        .percent_bad = take_below(input, 101),
+        .alarms_count = take_below(input, 4),
+        .quantiles_count = take_below(input, 3),
+        .quantiles = {0.5, 0.99},
+        .relative_error = 0.01,
+        .max_bins = 64,
+    };
+    profile.statistics &= (UINT64_C(1) << STAT_TOTAL_COUNT) - 1;
+    for (uint32_t i = 0; i < profile.alarms_count; i++) {
+        bool above = take_below(input, 2);
+        double limit = (int8_t)take_number(input, 1);
+        profile.alarms[i] = (struct alarm){limit, limit + (above ? -1 : 1) * (double)take_below(input, 3),
+                                           take_span(input), above};
+    }
+    return profile;
+}
+
+/* Near the present nearly always, so that windows meet; else anywhere. */
+static int64_t take_time(struct run *run, struct input *input)
+{
+    uint8_t how = (uint8_t)take_number(input, 1);
+    if (how >= 250)
+        return (int64_t)(take_number(input, 8) >> (2 + how % 40));
+    int64_t time = run->now + how % 64 - 24;
+    if (how >= 200)
+        run->now += 8;
+    return time < 0 ? 0 : time;
+}
+
+static void see(struct run *run, uint32_t series, int64_t start)
+{
+    for (size_t i = 0; i < run->seen_count; i++)
+        CHECK(run->seen[i].series != series || run->seen[i].start != start);
+    if (run->seen_count < SEEN) {
+        run->seen[run->seen_count].series = series;
+        run->seen[run->seen_count++].start = start;
+    }
+}
+
+static void take_windows(struct run *run)
+{
+    struct sheet sheet;
+    engine_take(run->engine, OUTPUT_WINDOWS, &sheet);
+    for (uint32_t column = 0; column < sheet.count; column++) {
+        const char *name = engine_column_name(run->engine, OUTPUT_WINDOWS, column);
+        if (strcmp(name, "count") == 0)
+            for (size_t row = 0; row < sheet.rows; row++)
+                run->emitted += sheet_width(sheet.types[column]) == 4 ? ((uint32_t *)sheet.columns[column])[row]
+                                                                       : ((uint64_t *)sheet.columns[column])[row];
+    }
+    for (size_t row = 0; row < sheet.rows; row++) {
+        int64_t start = ((int64_t *)sheet.columns[1])[row], end = ((int64_t *)sheet.columns[2])[row];
+        CHECK(start < end || (run->grid.kind == GRID_SESSIONS && start <= end));
+        see(run, ((uint32_t *)sheet.columns[0])[row], start);
+    }
+    for (uint32_t column = 0; column < sheet.count; column++)
+        engine_return(run->engine, sheet.columns[column]);
+}
+
+static void forget(struct run *run, enum engine_output output)
+{
+    struct sheet sheet;
+    engine_take(run->engine, output, &sheet);
+    for (uint32_t column = 0; column < sheet.count; column++)
+        engine_return(run->engine, sheet.columns[column]);
+}
+
+static void ingest(struct run *run, struct input *input)
+{
+    uint32_t series[ROWS];
+    int64_t times[ROWS], integers[ROWS];
+    double floats[ROWS];
+    uint8_t qualities[ROWS];
+    size_t count = take_below(input, ROWS + 1), fault;
+    bool whole = take_below(input, 4) == 0, good = take_below(input, 3) == 0;
+    for (size_t i = 0; i < count; i++) {
+        series[i] = take_below(input, SERIES + (take_below(input, 16) == 0));
+        times[i] = take_time(run, input);
+        floats[i] = take_double(input);
+        integers[i] = (int64_t)take_number(input, take_below(input, 9));
+        qualities[i] = take_below(input, 3) ? 0 : (uint8_t)take_number(input, 1);
+    }
+    uint8_t *exact_series = exactly(series, count * sizeof *series), *exact_times = exactly(times, count * sizeof *times);
+    double *exact_floats = (double *)(void *)exactly(floats, count * sizeof *floats);
+    int64_t *exact_integers = (int64_t *)(void *)exactly(integers, count * sizeof *integers);
+    struct rows_view rows = {count, exact_series, exact_times, whole ? NULL : exact_floats, whole ? exact_integers : NULL,
+                             good ? NULL : qualities};
+    if (engine_check(run->engine, &rows, &fault) == ENGINE_DONE) {
+        engine_ingest(run->engine, &rows);
+        run->pushed += count;
+    } else {
+        CHECK(fault < count);
+    }
+    free(exact_series);
+    free(exact_times);
+    free(exact_floats);
+    free(exact_integers);
+}
+
+static void step(struct run *run, struct input *input)
+{
+    uint32_t number = 0;
+    struct profile profile;
+    switch (take_below(input, 16)) {
+    case 0:
+        profile = take_profile(input);
+        engine_profile(run->engine, &profile, &number);
+        engine_define(run->engine, take_below(input, SERIES), 1 + take_below(input, 2), number, take_below(input, SOURCES));
+        break;
+    case 1:
+        take_windows(run);
+        break;
+    case 2:
+        forget(run, OUTPUT_REPORTS);
+        forget(run, OUTPUT_EVENTS);
+        break;
+    case 3:
+        engine_flush(run->engine);
+        break;
+    case 4:
+    case 5:
+        engine_advance(run->engine, take_time(run, input));
+        break;
+    case 6:
+    case 7:
+        number = take_below(input, SERIES + 1);
+        if (engine_add(run->engine, number, take_time(run, input), take_double(input),
+                       take_below(input, 4) ? 0 : (uint8_t)take_number(input, 1)) == ENGINE_DONE)
+            run->pushed++;
+        break;
+    default:
+        ingest(run, input);
+    }
+}
+
+static uint64_t all(const struct row_counts *counts)
+{
+    return counts->counted + counts->late + counts->duplicate + counts->future + counts->bad + counts->nonfinite +
+           counts->inexact + counts->overflow + counts->evicted + counts->undeclared;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const size_t budgets[] = {1 << 24, 1 << 24, 1 << 24, 20000, 60000};
+    struct input input = {data, data + size};
+    struct run run = {.now = 1000};
+    run.grid = take_grid(&input);
+    if (engine_grid_fault(&run.grid))
+        return 0;
+    run.engine = engine_new(&run.grid, budgets[take_below(&input, 5)]);
+    if (!run.engine)
+        return 0;
+    struct profile profile = take_profile(&input);
+    uint32_t number;
+    if (engine_profile(run.engine, &profile, &number) == ENGINE_DONE)
+        engine_define(run.engine, 0, SERIES - 1, number, take_below(&input, SOURCES));
+    while (input.at < input.end) {
+        step(&run, &input);
+        CHECK(all(engine_counts(run.engine)) == run.pushed);
+    }
+    engine_flush(run.engine);
+    take_windows(&run);
+    CHECK(all(engine_counts(run.engine)) == run.pushed);
+    if (run.grid.kind == GRID_SESSIONS || run.grid.hop == run.grid.length)
+        CHECK(run.emitted == engine_counts(run.engine)->counted);
+    engine_free(run.engine);
+    return 0;
+}
