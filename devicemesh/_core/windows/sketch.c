@@ -540,7 +540,7 @@ static bool write_run(const struct run *run, struct buffer *out)
         return false;
     if (size == first)
         return true;
-    bool written = put_number(out, (uint64_t)(run->low + (int32_t)first)) &&
+    bool written = put_number(out, (uint32_t)run->low + first) &&
                    put_number(out, run->bins ? run->bins->collapsed : 0);
     for (uint32_t i = first; i < size && written; i++)
         written = put_number(out, run_at(run, i));
