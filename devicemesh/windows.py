@@ -253,6 +253,14 @@ class WindowAggregator:
         """
         return Counts(*self._core.ingest(series, time_ns, value, quality))
 
+    def ingest_array(self, series: int, t0_ns: int, dt_ns: int, values: Any) -> Counts:
+        """Take samples of one series, Good all, at t0_ns, t0_ns + dt_ns, ...: a buffer of float64, float32 or int16.
+
+        It is what ingesting them as rows would do, but for the rounding of sums. Raises TypeError or ValueError
+        naming the argument, and has then taken nothing.
+        """
+        return Counts(*self._core.ingest_array(series, t0_ns, dt_ns, values))
+
     def advance(self, now_ns: int) -> None:
         """Tell the time; it never goes back. What no row has closed closes at `now_ns` - lateness_ns."""
         self._core.advance(now_ns)

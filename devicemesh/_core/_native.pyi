@@ -146,6 +146,9 @@ class WindowEngine:
     ) -> tuple[int, ...]:
         """Take rows; returns how many were counted as what. Raises TypeError or ValueError: then none."""
 
+    def ingest_array(self, series: int, t0_ns: int, dt_ns: int, values: Buffer, /) -> tuple[int, ...]:
+        """Take samples at equal distances; as `ingest`."""
+
     def add(self, series: int, time_ns: int, value: float, quality: int = 0, /) -> None:
         """Take one row. Raises ValueError."""
 

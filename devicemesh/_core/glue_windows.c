@@ -304,6 +304,57 @@ static PyObject *ingest(PyObject *object, PyObject *const *args, Py_ssize_t coun
     return status == ENGINE_DONE ? counts_tuple(&after, &before) : refuse(status, "row", row);
 }
 
+/* The samples' type by their format. */
+static int fill_samples(struct held *held, PyObject *values, struct samples *samples)
+{
+    static const char formats[] = {[SAMPLES_DOUBLE] = 'd', [SAMPLES_FLOAT] = 'f', [SAMPLES_INT16] = 'h'};
+    Py_buffer *view = &held->views[0];
+    if (PyObject_GetBuffer(values, view, PyBUF_FORMAT | PyBUF_ND))
+        return -1;
+    held->count = 1;
+    const char *format = view->format ? view->format : "B";
+    format += format[0] == '@' || format[0] == '=';
+    for (int type = SAMPLES_DOUBLE; type <= SAMPLES_INT16; type++) {
+        if (format[0] == formats[type] && !format[1]) {
+            samples->type = (enum samples_type)type;
+            samples->count = (size_t)(view->len / view->itemsize);
+            samples->values = view->buf;
+            return 0;
+        }
+    }
+    PyErr_Format(PyExc_TypeError, "values: of '%s', not of float64, float32 or int16", format);
+    return -1;
+}
+
+static PyObject *ingest_array(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+    Windows *self = (Windows *)object;
+    struct held held = {.count = 0};
+    struct samples samples = {0};
+    struct row_counts before, after;
+    enum engine_status status;
+    if (count != 4)
+        return PyErr_Format(PyExc_TypeError, "%zd arguments, not 4", count);
+    if (glue_u32(args[0], "series", &samples.series) || glue_i64(args[1], &samples.start) ||
+        glue_i64(args[2], &samples.step))
+        return NULL;
+    if (samples.step <= 0) {
+        PyErr_SetString(PyExc_ValueError, "dt_ns is not above 0");
+        return NULL;
+    }
+    if (fill_samples(&held, args[3], &samples)) {
+        release_columns(&held);
+        return NULL;
+    }
+    WINDOWS_BEGIN_ROWS(self)
+    before = *engine_counts(self->engine);
+    status = engine_ingest_array(self->engine, &samples);
+    after = *engine_counts(self->engine);
+    WINDOWS_END_ROWS(self)
+    release_columns(&held);
+    return status == ENGINE_DONE ? counts_tuple(&after, &before) : refuse(status, "series", samples.series);
+}
+
 static PyObject *add(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
     Windows *self = (Windows *)object;
@@ -384,6 +435,8 @@ static PyMethodDef windows_methods[] = {
     {"define", define, METH_VARARGS, "Define series: first, count, profile, source."},
     {"ingest", FAST(ingest), METH_FASTCALL,
      "ingest(series, time_ns, value, quality=None, /)\n--\n\nTake rows; returns how each kind was counted."},
+    {"ingest_array", FAST(ingest_array), METH_FASTCALL,
+     "ingest_array(series, t0_ns, dt_ns, values, /)\n--\n\nTake samples at equal distances."},
     {"add", FAST(add), METH_FASTCALL, "add(series, time_ns, value, quality=0, /)\n--\n\nTake one row."},
     {"advance", advance, METH_O, "Tell the time."},
     {"flush", flush, METH_NOARGS, "Close every window."},

@@ -61,6 +61,15 @@ class Pair:
         finite = [abs(x) for x in values if math.isfinite(x)]
         self.scale = max([self.scale, *finite])
 
+    def ingest_array(self, series: int, start: int, step: int, values: Sequence[float]) -> None:
+        self.real.ingest_array(series, start, step, array("d", values))
+        for at, value in enumerate(values):
+            self.twin.add(series, start + at * step, value)
+        self.exact = False
+        self.pushed += len(values)
+        finite = [abs(x) for x in values if math.isfinite(x)]
+        self.scale = max([self.scale, *finite])
+
     def advance(self, now: int) -> None:
         self.real.advance(now)
         self.twin.advance(now)

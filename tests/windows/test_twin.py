@@ -136,3 +136,39 @@ def test_sessions_agree(
     for series in range(3):
         both.define(range(series, series + 1), number, sources[series])
     play(both, actions)
+
+
+ARRAYS = st.lists(
+    st.one_of(
+        streams().map(lambda actions: actions[0]),
+        st.tuples(
+            st.integers(0, 2),
+            st.integers(0, 4 * SECOND),
+            st.sampled_from([1, 99_999_999, SECOND // 4, SECOND]),
+            st.lists(st.one_of(VALUES, st.integers(-3, 3).map(float)), max_size=40),
+        ),
+    ),
+    max_size=5,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    profile=PROFILES,
+    actions=ARRAYS,
+    statistics=st.sampled_from([STATISTICS, ("mean", "std", "time_average", "last", "first", "min_time", "max_time")]),
+    lateness=st.sampled_from([0, SECOND // 2, 4 * SECOND]),
+)
+def test_an_array_is_its_rows(
+    pair: Any, profile: Profile, actions: list[Any], statistics: tuple[str, ...], lateness: int
+) -> None:
+    both = pair(Tumbling(SECOND), lateness_ns=lateness)
+    both.define(range(3), both.profile(replace(profile, statistics=statistics)))
+    for action in actions:
+        if isinstance(action, tuple):
+            both.ingest_array(*action)
+        else:
+            both.ingest(action)
+        both.check()
+    both.flush()
+    both.check()

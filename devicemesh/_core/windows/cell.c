@@ -21,6 +21,16 @@ void cell_merge(struct cell *cell, int64_t known_ns, const struct cell *later, i
     cell->marks = marks | (total > CELL_COUNT_MAX ? CELL_COUNT_MAX : (uint32_t)total);
 }
 
+void cell_add_many(struct cell *cell, uint32_t count, double shift, double sum, double squares, double min, double max)
+{
+    double apart = shift - cell_shift(cell), n = (double)count;
+    cell->marks += count;
+    cell->squares += squares + 2 * apart * sum + n * apart * apart;
+    cell->sum += sum + n * apart;
+    cell->min = min < cell->min ? min : cell->min;
+    cell->max = max > cell->max ? max : cell->max;
+}
+
 double cell_sum(const struct cell *cell)
 {
     return cell_or_nan(cell_shift(cell) * (double)cell_count(cell) + cell->sum);

@@ -79,6 +79,9 @@ static inline void cell_add(struct cell *cell, double x)
     cell->max = x > cell->max ? x : cell->max;
 }
 
+/* The sums of many values at once, which are of differences to `shift`; `last` is the caller's to set. */
+void cell_add_many(struct cell *cell, uint32_t count, double shift, double sum, double squares, double min, double max);
+
 /* Add the values of a later cell; the known times are theirs alone. The offset is the caller's to set. Associative
  * but for rounding. The count stays at its maximum. */
 void cell_merge(struct cell *cell, int64_t known_ns, const struct cell *later, int64_t later_known_ns);

@@ -77,6 +77,20 @@ enum engine_status engine_check(const struct engine *engine, const struct rows_v
 /* Take a batch that was checked. What a caller changes in it meanwhile can do no harm. */
 void engine_ingest(struct engine *engine, const struct rows_view *rows);
 
+/* Samples of one series at equal distances, Good all: double, float or int16, of any alignment. */
+enum samples_type { SAMPLES_DOUBLE, SAMPLES_FLOAT, SAMPLES_INT16 };
+
+struct samples {
+    uint32_t series;
+    int64_t start, step; /* ns; the step is above 0 */
+    size_t count;
+    enum samples_type type;
+    const void *values;
+};
+
+/* Take an array: what ingesting its rows would do, but for the rounding of sums. Nothing is taken on failure. */
+enum engine_status engine_ingest_array(struct engine *engine, const struct samples *samples);
+
 /* Take one row, of a value that is a double. */
 enum engine_status engine_add(struct engine *engine, uint32_t series, int64_t time, double value, uint8_t quality);
 

@@ -42,25 +42,27 @@ static inline void fetch(const struct line *lines, const struct cell *cells, uin
 
 /* A group's current pane, in registers. Empty where each of its rows needs take_row. */
 struct view {
+    struct line *lines;
     struct cell *cells;
     struct sketch *sketches;
     int64_t start;
     uint64_t span;   /* from the start, in which no row closes a window or is in the future */
     int64_t length;
     int64_t newest;
+    unsigned shift; /* of offsets */
 };
 
-static inline struct view look(const struct group *group)
+static inline struct view look(const struct engine *engine, const struct group *group)
 {
     const struct pane *pane = group->pane;
-    struct view view = {.newest = group->newest};
+    struct view view = {.lines = engine->lines, .newest = group->newest, .shift = engine->offset_shift};
     if (pane) {
         int64_t until = group->turn < pane->end ? group->turn : pane->end;
         view.cells = pane->cells;
         view.sketches = pane->sketches;
         view.start = pane->start;
         view.length = pane->end - pane->start;
-        view.span = pane->extras || until <= pane->start ? 0 : (uint64_t)(until - pane->start);
+        view.span = group->needs_extras || until <= pane->start ? 0 : (uint64_t)(until - pane->start);
     }
     return view;
 }
@@ -74,7 +76,7 @@ static inline __attribute__((always_inline)) bool take_common(struct engine *eng
     uint64_t into = (uint64_t)time - (uint64_t)view->start;
     if (UNLIKELY(into >= view->span || quality))
         return false;
-    struct line *line = &engine->lines[series];
+    struct line *line = &view->lines[series];
     struct cell *cell = &view->cells[position];
     bool quiet = x >= line->low && x <= line->high && time < line->due; /* and finite: the edges are */
     if (UNLIKELY(cell->marks - 1 >= CELL_COUNT_MAX - 1 || !(line->state & LINE_KNOWN) || time <= line->time ||
@@ -85,7 +87,7 @@ static inline __attribute__((always_inline)) bool take_common(struct engine *eng
     line->time = time;
     cell_add(cell, x);
     cell->held += (x - last) * (double)(view->length - (int64_t)into);
-    cell_set_last(cell, x, into >> engine->offset_shift);
+    cell_set_last(cell, x, into >> view->shift);
     view->newest = time > view->newest ? time : view->newest;
     if (view->sketches)
         take_quantile(engine, line, &view->sketches[position], x);
@@ -94,8 +96,8 @@ static inline __attribute__((always_inline)) bool take_common(struct engine *eng
     return true;
 }
 
-static void take_other(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time,
-                       double x, uint8_t quality, uint64_t *nonfinite)
+void take_other(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time,
+                double x, uint8_t quality, uint64_t *nonfinite)
 {
     if (time < 0 || time >= ENGINE_TIME_LIMIT)
         engine->counts.undeclared++;
@@ -113,21 +115,23 @@ static inline uint8_t load_quality(const struct rows_view *rows, size_t row)
 /* Rows of the one group. */
 static void take_rows(struct engine *engine, const struct rows_view *rows, uint64_t *nonfinite)
 {
+    const struct rows_view here = *rows; /* no store to a cell can change these */
+    const uint32_t series_count = engine->series_count;
     struct group *group = engine->only;
-    struct view view = look(group);
-    for (size_t i = 0; i < rows->count; i++) {
-        uint32_t ahead = load_u32(rows->series, i + AHEAD < rows->count ? i + AHEAD : i);
-        fetch(engine->lines, view.cells, ahead, ahead);
-        uint32_t series = load_u32(rows->series, i);
-        int64_t time = load_i64(rows->times, i);
-        double x = load_f64(rows->floats, i);
-        uint8_t quality = load_quality(rows, i);
-        if (UNLIKELY(series >= engine->series_count)) {
+    struct view view = look(engine, group);
+    for (size_t i = 0; i < here.count; i++) {
+        uint32_t ahead = load_u32(here.series, i + AHEAD < here.count ? i + AHEAD : i);
+        fetch(view.lines, view.cells, ahead, ahead);
+        uint32_t series = load_u32(here.series, i);
+        int64_t time = load_i64(here.times, i);
+        double x = load_f64(here.floats, i);
+        uint8_t quality = load_quality(&here, i);
+        if (UNLIKELY(series >= series_count)) {
             engine->counts.undeclared++;
         } else if (UNLIKELY(!take_common(engine, &view, series, series, time, x, quality))) {
             group->newest = view.newest;
             take_other(engine, group, series, series, time, x, quality, nonfinite);
-            view = look(group);
+            view = look(engine, group);
         }
     }
     group->newest = view.newest;
@@ -153,7 +157,7 @@ static void take_rows_of_many(struct engine *engine, const struct rows_view *row
         }
         struct place place = engine->places[series];
         struct group *group = engine->groups[place.group];
-        struct view view = look(group);
+        struct view view = look(engine, group);
         if (LIKELY(take_common(engine, &view, series, place.position, time, x, quality)))
             group->newest = view.newest;
         else
@@ -161,20 +165,14 @@ static void take_rows_of_many(struct engine *engine, const struct rows_view *row
     }
 }
 
-static uint64_t refused(const struct row_counts *counts)
-{
-    return counts->late + counts->duplicate + counts->future + counts->bad + counts->nonfinite + counts->inexact +
-           counts->overflow + counts->undeclared;
-}
-
 static void take_floats(struct engine *engine, const struct rows_view *rows, uint64_t *nonfinite)
 {
-    uint64_t before = refused(&engine->counts);
+    uint64_t before = counts_refused(&engine->counts);
     if (engine->only)
         take_rows(engine, rows, nonfinite);
     else
         take_rows_of_many(engine, rows, nonfinite);
-    engine->counts.counted += rows->count - (refused(&engine->counts) - before);
+    engine->counts.counted += rows->count - (counts_refused(&engine->counts) - before);
 }
 
 /* Integers as doubles, a chunk at a time; one that a double cannot hold becomes NaN, which is then `inexact`. */
@@ -245,12 +243,12 @@ enum engine_status engine_add(struct engine *engine, uint32_t series, int64_t ti
         place = engine->places[series];
         group = engine->groups[place.group];
     }
-    uint64_t before = refused(&engine->counts);
-    struct view view = look(group);
+    uint64_t before = counts_refused(&engine->counts);
+    struct view view = look(engine, group);
     if (take_common(engine, &view, series, place.position, time, value, quality))
         group->newest = view.newest;
     else
         take_other(engine, group, series, place.position, time, value, quality, &engine->counts.nonfinite);
-    engine->counts.counted += 1 - (refused(&engine->counts) - before);
+    engine->counts.counted += 1 - (counts_refused(&engine->counts) - before);
     return ENGINE_DONE;
 }

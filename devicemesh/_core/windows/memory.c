@@ -23,11 +23,6 @@ static void advise(void *memory, size_t bytes)
 #endif
 }
 
-bool budget_allows(const struct budget *budget, size_t bytes)
-{
-    return budget->used <= budget->limit && bytes <= budget->limit - budget->used;
-}
-
 /* Before every block: where it was allocated, and how large it is. */
 struct origin {
     void *raw;

@@ -38,7 +38,10 @@ void budget_give(struct budget *budget, void *memory);
 void *budget_release(struct budget *budget, void *memory);
 
 /* Whether `bytes` more would fit. */
-bool budget_allows(const struct budget *budget, size_t bytes);
+static inline bool budget_allows(const struct budget *budget, size_t bytes)
+{
+    return budget->used <= budget->limit && bytes <= budget->limit - budget->used;
+}
 
 /* Free memory that left its budget; NULL is allowed. */
 void memory_free(void *memory);

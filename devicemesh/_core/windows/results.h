@@ -59,6 +59,11 @@ enum statistic {
 const char *statistic_name(enum statistic statistic);
 enum sheet_type statistic_type(enum statistic statistic);
 
+/* Those of steps from value to value. */
+#define STATS_STEPPED                                                                                                  \
+    (UINT64_C(1) << STAT_DURATION_NONZERO | UINT64_C(1) << STAT_DURATION_ZERO | UINT64_C(1) << STAT_TRANSITIONS |      \
+     UINT64_C(1) << STAT_INCREASE | UINT64_C(1) << STAT_RATE | UINT64_C(1) << STAT_RESETS)
+
 /* A closed window of one series. */
 struct closed {
     const struct cell *cell;
