@@ -37,7 +37,7 @@ class Stream:
         self.aggregator.define(range(inputs.series_count), profile=number)
 
     def __call__(self) -> int:
-        """Returns the windows that closed. Who takes them has used each batch of them before the next comes."""
+        """Returns the windows that closed; whoever takes them is done with some before more come."""
         return sum(closed.rows for closed in self.closed())
 
     def closed(self) -> Iterator[Columns]:
