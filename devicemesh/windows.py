@@ -1,159 +1,87 @@
-"""Windows over high-rate streams: rows in as columns, closed windows, reports and events out as columns.
+"""Windows over high-rate streams: rows in as columns; closed windows, reports and events out as columns.
 
-Every row is counted once, under one name of `Counts`. Rows are judged one by one in their order, so it does not
-matter how they are cut into batches. Event time rules: a window closes when the newest row of its source, or
-the clock (`advance`), is past its end by the lateness. Each (series, window) leaves once. What each statistic
-means, and every limit of its exactness, is in docs/aggregation.md; `_core.reference_windows` states it in code.
+Every row is counted once, under one name of `Counts`. Rows are judged one by one in their order, so it does
+not matter how they are cut into batches. Event time rules: a window closes when the newest row of its source,
+or the clock (`advance`), is past its end by the lateness. Each (series, window) leaves once. What each
+statistic means, and every limit of its exactness, is in docs/aggregation.md; `_core.reference_windows` states
+it in code.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+import json
+import zlib
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple, Self
 
 from devicemesh._core import _native
-
-STATISTICS = (
-    "count",
-    "sum",
-    "mean",
-    "min",
-    "max",
-    "range",
-    "last",
-    "last_time",
-    "variance",
-    "std",
-    "variance_population",
-    "std_population",
-    "rms",
-    "peak",
-    "crest",
-    "time_average",
-    "total",
-    "duration_good",
-    "duration_bad",
-    "percent_good",
-    "percent_bad",
-    "bad",
-    "uncertain",
-    "disordered",
-    "status",
-    "time_status",
-    "first",
-    "first_time",
-    "min_time",
-    "max_time",
-    "delta",
-    "duration_nonzero",
-    "duration_zero",
-    "transitions",
-    "increase",
-    "rate",
-    "resets",
+from devicemesh._core.merging import NEEDS, merged
+from devicemesh._core.window_rules import (
+    BASIC,
+    PART_13,
+    STATISTICS,
+    Alarm,
+    Hopping,
+    Profile,
+    Session,
+    Tumbling,
+    engine_arguments,
+    profile_arguments,
 )
-"""All that a window can tell of a series; those from `first` on cost more memory. Durations and times are in ns."""
 
-PART_13: Mapping[str, str] = {
-    "Average": "mean",
-    "TimeAverage2": "time_average",
-    "Total2": "total",
-    "Minimum2": "min",
-    "Maximum2": "max",
-    "MinimumActualTime2": "min_time",
-    "MaximumActualTime2": "max_time",
-    "Range2": "range",
-    "Count": "count",
-    "DurationInStateZero": "duration_zero",
-    "DurationInStateNonZero": "duration_nonzero",
-    "NumberOfTransitions": "transitions",
-    "Start": "first",
-    "End": "last",
-    "Delta": "delta",
-    "DurationGood": "duration_good",
-    "DurationBad": "duration_bad",
-    "PercentGood": "percent_good",
-    "PercentBad": "percent_bad",
-    "StandardDeviationSample": "std",
-    "VarianceSample": "variance",
-    "StandardDeviationPopulation": "std_population",
-    "VariancePopulation": "variance_population",
-}
-"""OPC UA Part 13 aggregate names and the statistic that is computed like them."""
-
-BASIC = ("count", "mean", "min", "max", "std", "last")
+__all__ = [
+    "BASIC",
+    "PART_13",
+    "REASONS",
+    "STATISTICS",
+    "Alarm",
+    "Columns",
+    "Counts",
+    "Hopping",
+    "Profile",
+    "Session",
+    "Tumbling",
+    "WindowAggregator",
+    "merge",
+]
 REASONS = ("first", "change", "heartbeat", "held")
-KINDS = ("gauge", "counter", "state")
-_LONGEST = 1 << 60
+"""Why a report was made: `held` is a change that waited for `min_interval_ns`."""
 
+def merge(columns: Mapping[str, Any], windows: Tumbling) -> Columns:
+    """Emitted windows as those of a coarser grid: to thin a backlog.
 
-@dataclass(frozen=True, slots=True)
-class Tumbling:
-    """Windows [offset + n * length, offset + (n + 1) * length), in ns since the epoch."""
-
-    length: int
-    offset: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Hopping:
-    """A window of `length` starts every `hop` ns; the length is a multiple of the hop."""
-
-    length: int
-    hop: int
-    offset: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """A window of a series lasts while its rows are less than `gap` ns apart: [first row, last row + gap).
-
-    It weighs by time from its first row to its last. A late row may join two.
+    Statuses become the worst of them, quantiles NaN, and a percentage that of the windows there are. Raises
+    ValueError where a window does not lie in one of the coarser, or what a statistic needs is not there
+    (`std` needs `mean` and `count`: see `merging.NEEDS`).
     """
+    for name in columns:
+        for needed in NEEDS.get(name, ()):
+            if needed not in columns:
+                raise ValueError(f"columns: {name} cannot be merged without {needed}")
+    groups: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for values in zip(*(memoryview(column).tolist() for column in columns.values()), strict=True):
+        row = dict(zip(columns, values, strict=True))
+        start = row["start"] - (row["start"] - windows.offset) % windows.length
+        if row["end"] > start + windows.length:
+            raise ValueError(f"windows: one from {row['start']} to {row['end']} ns lies in more than one")
+        groups.setdefault((start, row["series"]), []).append(row)
+    out: dict[str, array[Any]] = {name: array(memoryview(column).format) for name, column in columns.items()}
+    for (start, series), rows in sorted(groups.items()):
+        rows.sort(key=lambda row: int(row["start"]))
+        keys = {"series": series, "start": start, "end": start + windows.length}
+        for name, column in out.items():
+            column.append(keys[name] if name in keys else merged(name, rows, windows.length))
+    return Columns(list(out.items()))
 
-    gap: int
 
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """Raised beyond `limit` for `delay_ns`, cleared beyond `clear` on the other side (default: the limit)."""
-
-    name: str
-    limit: float
-    above: bool = True
-    clear: float | None = None
-    delay_ns: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """How some series are treated.
-
-    Reports by exception are made when a deadband or a heartbeat is given: of the first value, of a value further
-    than the wider deadband from the one reported last, and of the next value once `heartbeat_ns` went by; never
-    more often than every `min_interval_ns`.
-
-    A quantile q is the value of rank floor(q * (count - 1)) in order: exact up to 15 values, else within
-    `relative_error` (1e-4 to 0.5); its column is named like `p99.9`.
-    """
-
-    statistics: Sequence[str] = BASIC
-    kind: Literal["gauge", "counter", "state"] = "gauge"
-    interpolation: Literal["stepped", "sloped"] = "stepped"
-    deadband: float | None = None
-    deadband_percent: float | None = None
-    min_interval_ns: int = 0
-    heartbeat_ns: int = 0
-    alarms: Sequence[Alarm] = ()
-    missing_ns: int = 0
-    quantiles: Sequence[float] = ()
-    relative_error: float = 0.01
-    max_bins: int = 2048
-    percent_good: float = 100.0
-    percent_bad: float = 100.0
-    uncertain_as_bad: bool = True
+_GRIDS: Mapping[str, Callable[..., Tumbling | Hopping | Session]] = {
+    "Tumbling": Tumbling,
+    "Hopping": Hopping,
+    "Session": Session,
+}
+_MAGIC = b"DMwindo1"
 
 
 class Counts(NamedTuple):
@@ -172,7 +100,7 @@ class Counts(NamedTuple):
 
 
 class Columns(Mapping[str, memoryview]):
-    """Equal-length named columns, each a memoryview (formats I, q, d, B); numpy.asarray() takes them uncopied."""
+    """Equal-length named columns, each a memoryview (formats I, q, d, B) that numpy takes uncopied."""
 
     def __init__(self, columns: Sequence[tuple[str, Any]]) -> None:
         self._columns = {name: memoryview(column) for name, column in columns}
@@ -209,8 +137,9 @@ class WindowAggregator:
     ) -> None:
         """Rows may come `lateness_ns` after a newer one of their source.
 
-        A row later than the newest `advance` by more than `max_future_ns` is refused. `advance` closes the windows
-        of sources from which nothing came for `idle_ns` of its clock. Raises ValueError naming the argument.
+        A row later than the newest `advance` by more than `max_future_ns` is refused. `advance` closes the
+        windows of sources from which nothing came for `idle_ns` of its clock. Raises ValueError naming the
+        argument.
         """
         self._windows = windows
         self._core = _native.WindowEngine(
@@ -222,7 +151,14 @@ class WindowAggregator:
                 max_bytes=max_bytes,
             )
         )
+        self._options = {
+            "lateness_ns": lateness_ns,
+            "max_future_ns": max_future_ns,
+            "idle_ns": idle_ns,
+            "max_bytes": max_bytes,
+        }
         self._profiles: list[Profile] = []
+        self._defined: list[tuple[int, int, int, int]] = []
         self.add = self._core.add
         """add(series, time_ns, value, quality=0): take one row; as `ingest`, without the counts."""
 
@@ -242,9 +178,11 @@ class WindowAggregator:
         if isinstance(series, range):
             if series.step != 1:
                 raise ValueError("series: the range's step is not 1")
-            self._core.define(series.start, len(series), profile, source)
+            first, count = series.start, len(series)
         else:
-            self._core.define(series, 1, profile, source)
+            first, count = series, 1
+        self._core.define(first, count, profile, source)
+        self._defined.append((first, count, profile, source))
 
     def ingest(self, series: Any, time_ns: Any, value: Any, quality: Any = None) -> Counts:
         """Take rows: equal-length buffers of uint32, int64, float64 or int64, and uint8 (None: all Good).
@@ -254,10 +192,10 @@ class WindowAggregator:
         return Counts(*self._core.ingest(series, time_ns, value, quality))
 
     def ingest_array(self, series: int, t0_ns: int, dt_ns: int, values: Any) -> Counts:
-        """Take samples of one series, Good all, at t0_ns, t0_ns + dt_ns, ...: a buffer of float64, float32 or int16.
+        """Take samples of one series, all Good, at t0_ns, t0_ns + dt_ns, ...: float64, float32 or int16.
 
-        It is what ingesting them as rows would do, but for the rounding of sums. Raises TypeError or ValueError
-        naming the argument, and has then taken nothing.
+        It is what ingesting them as rows would do, but for the rounding of sums. Raises TypeError or
+        ValueError naming the argument, and has then taken nothing.
         """
         return Counts(*self._core.ingest_array(series, t0_ns, dt_ns, values))
 
@@ -286,6 +224,44 @@ class WindowAggregator:
         (index in the profile's), active, value (NaN for missing data)."""
         return Columns(self._core.take(2))
 
+    def snapshot(self) -> bytes:
+        """All of it: open windows, what was not taken yet, the last values, the counts.
+
+        For `restore` by the same release on the same kind of machine.
+        """
+        definitions = {
+            "windows": [type(self._windows).__name__, asdict(self._windows)],
+            "options": self._options,
+            "profiles": [asdict(profile) for profile in self._profiles],
+            "defined": self._defined,
+        }
+        head = json.dumps(definitions, separators=(",", ":")).encode()
+        body = len(head).to_bytes(4, "little") + head + self._core.state()
+        return _MAGIC + zlib.crc32(body).to_bytes(4, "little") + body
+
+    @classmethod
+    def restore(cls, snapshot: bytes) -> Self:
+        """An aggregator that goes on where another's snapshot was taken.
+
+        Raises ValueError for bytes that are no snapshot, are damaged, or of another release or machine.
+        """
+        body = snapshot[12:]
+        if snapshot[:8] != _MAGIC:
+            raise ValueError("snapshot: not one, or of another version")
+        if len(body) < 4 or zlib.crc32(body) != int.from_bytes(snapshot[8:12], "little"):
+            raise ValueError("snapshot: damaged")
+        end = 4 + int.from_bytes(body[:4], "little")
+        definitions = json.loads(body[4:end])
+        kind, fields = definitions["windows"]
+        made = cls(_GRIDS[kind](**fields), **definitions["options"])
+        for profile in definitions["profiles"]:
+            alarms = [Alarm(**alarm) for alarm in profile.pop("alarms")]
+            made.profile(Profile(**profile, alarms=alarms))
+        for first, count, profile, source in definitions["defined"]:
+            made.define(range(first, first + count), profile, source)
+        made._core.restore(body[end:])
+        return made
+
     @property
     def counts(self) -> Counts:
         """All rows so far."""
@@ -300,105 +276,3 @@ class WindowAggregator:
     def memory_bytes(self) -> int:
         """Bytes in use, of max_bytes."""
         return self._core.memory_bytes
-
-
-def engine_arguments(
-    windows: Tumbling | Hopping | Session,
-    *,
-    lateness_ns: int = 0,
-    max_future_ns: int | None = None,
-    idle_ns: int = 0,
-    max_bytes: int = 1 << 30,
-) -> tuple[Any, ...]:
-    """What the core is made from. Raises ValueError or TypeError naming the argument."""
-    if max_future_ns is not None and max_future_ns < 0:
-        raise ValueError("max_future_ns is negative")
-    return (
-        *_grid(windows),
-        _whole("lateness_ns", lateness_ns),
-        -1 if max_future_ns is None else _whole("max_future_ns", max_future_ns),
-        _whole("idle_ns", idle_ns),
-        max_bytes,
-    )
-
-
-def _grid(windows: Tumbling | Hopping | Session) -> tuple[bool, int, int, int, int]:
-    """Whether they are sessions, length, hop, offset, gap."""
-    if isinstance(windows, Session):
-        return True, 0, 0, 0, _whole("gap", windows.gap)
-    hop = _whole("hop", windows.hop if isinstance(windows, Hopping) else windows.length)
-    offset = _whole("offset", windows.offset)
-    return False, _whole("length", windows.length), hop, offset % hop if hop > 0 else 0, 0
-
-
-def profile_arguments(profile: Profile) -> tuple[Any, ...]:
-    """A profile as the core takes it. Raises ValueError or TypeError naming the argument."""
-    _check(profile)
-    return (
-        sum(1 << STATISTICS.index(name) for name in {*profile.statistics}),
-        KINDS.index(profile.kind),
-        profile.interpolation == "sloped",
-        profile.uncertain_as_bad,
-        _reports(profile),
-        math.inf if _heartbeat_only(profile) else float(profile.deadband or 0.0),
-        (profile.deadband_percent or 0.0) / 100,
-        profile.min_interval_ns,
-        profile.heartbeat_ns,
-        profile.missing_ns,
-        float(profile.percent_good),
-        float(profile.percent_bad),
-        tuple(
-            (alarm.above, alarm.limit, alarm.limit if alarm.clear is None else alarm.clear, alarm.delay_ns)
-            for alarm in profile.alarms
-        ),
-        tuple(float(quantile) for quantile in profile.quantiles),
-        float(profile.relative_error),
-        profile.max_bins,
-    )
-
-
-def _whole(name: str, value: int) -> int:
-    if not isinstance(value, int):
-        raise TypeError(f"{name}: {value!r} is not an int")
-    if not -_LONGEST <= value <= _LONGEST:
-        raise ValueError(f"{name} is out of range")
-    return value
-
-
-def _heartbeat_only(profile: Profile) -> bool:
-    return profile.deadband is None and profile.deadband_percent is None
-
-
-def _reports(profile: Profile) -> bool:
-    return not _heartbeat_only(profile) or profile.heartbeat_ns > 0
-
-
-def _check(profile: Profile) -> None:
-    for name in profile.statistics:
-        if name not in STATISTICS:
-            raise ValueError(f"statistics: {name!r} is unknown")
-    for name in ("min_interval_ns", "heartbeat_ns", "missing_ns"):
-        if _whole(name, getattr(profile, name)) < 0:
-            raise ValueError(f"{name} is negative")
-    for name in ("deadband", "deadband_percent"):
-        number = getattr(profile, name)
-        if number is not None and not (math.isfinite(number) and number >= 0):
-            raise ValueError(f"{name} is not a finite number from 0")
-    for name in ("percent_good", "percent_bad"):
-        if not 0 <= getattr(profile, name) <= 100:
-            raise ValueError(f"{name} is not within 0 and 100")
-    for quantile in profile.quantiles:
-        if not 0 <= quantile <= 1:
-            raise ValueError(f"quantiles: {quantile!r} is not within 0 and 1")
-    if profile.kind not in KINDS:
-        raise ValueError(f"kind: {profile.kind!r} is none of {', '.join(KINDS)}")
-    if profile.interpolation not in ("stepped", "sloped"):
-        raise ValueError(f"interpolation: {profile.interpolation!r} is neither stepped nor sloped")
-    for alarm in profile.alarms:
-        clear = alarm.limit if alarm.clear is None else alarm.clear
-        if not (math.isfinite(alarm.limit) and math.isfinite(clear)):
-            raise ValueError(f"alarms: the limits of {alarm.name!r} are not finite")
-        if clear > alarm.limit if alarm.above else clear < alarm.limit:
-            raise ValueError(f"alarms: {alarm.name!r} clears beyond its limit")
-        if _whole("alarms: delay_ns", alarm.delay_ns) < 0:
-            raise ValueError("alarms: delay_ns is negative")

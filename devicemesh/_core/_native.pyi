@@ -158,6 +158,12 @@ class WindowEngine:
     def flush(self) -> None:
         """Close every window."""
 
+    def state(self) -> bytes:
+        """All but the definitions."""
+
+    def restore(self, state: Buffer, /) -> None:
+        """Go on from the state of an engine that was defined alike. Raises ValueError: it is then unusable."""
+
     def take(self, output: int, /) -> list[tuple[str, Column]]:
         """What came out since the last call: 0 windows, 1 reports, 2 events."""
 

@@ -441,6 +441,8 @@ static PyMethodDef windows_methods[] = {
     {"advance", advance, METH_O, "Tell the time."},
     {"flush", flush, METH_NOARGS, "Close every window."},
     {"take", glue_windows_take, METH_O, "What came out: 0 windows, 1 reports, 2 events."},
+    {"state", glue_windows_state, METH_NOARGS, "All but the definitions, as bytes."},
+    {"restore", glue_windows_restore, METH_O, "Go on from the state of an engine that was defined alike."},
     {"counts", counts, METH_NOARGS, "Rows by what became of them."},
     {NULL, NULL, 0, NULL},
 };

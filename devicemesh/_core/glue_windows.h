@@ -36,6 +36,10 @@ void windows_leave_rows(Windows *self);
 /* Methods that hand out what came out: columns as (name, Column) pairs. */
 PyObject *glue_windows_take(PyObject *self, PyObject *argument);
 
+/* Methods for the state. */
+PyObject *glue_windows_state(PyObject *self, PyObject *ignored);
+PyObject *glue_windows_restore(PyObject *self, PyObject *state);
+
 extern PyType_Spec column_spec;
 extern PyType_Spec windows_spec;
 

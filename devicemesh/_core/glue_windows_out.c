@@ -1,5 +1,8 @@
 /* What the window engine gives out: columns, each the owner of its memory, readable through the buffer protocol. */
 #include "glue_windows.h"
+#include "windows/state.h"
+
+#include <stdlib.h>
 
 typedef struct {
     PyObject_HEAD
@@ -103,4 +106,41 @@ PyObject *glue_windows_take(PyObject *object, PyObject *argument)
         Py_XDECREF(pair);
     }
     return pairs;
+}
+
+/* ---- the state ---- */
+
+PyObject *glue_windows_state(PyObject *object, PyObject *Py_UNUSED(ignored))
+{
+    Windows *self = (Windows *)object;
+    struct buffer buffer = {0};
+    bool done;
+    WINDOWS_BEGIN_ROWS(self)
+    done = engine_write(self->engine, &buffer);
+    WINDOWS_END_ROWS(self)
+    PyObject *bytes = done ? PyBytes_FromStringAndSize((const char *)buffer.bytes, (Py_ssize_t)buffer.length)
+                           : PyErr_NoMemory();
+    buffer_clear(&buffer, 0);
+    return bytes;
+}
+
+PyObject *glue_windows_restore(PyObject *object, PyObject *state)
+{
+    Windows *self = (Windows *)object;
+    Py_buffer view;
+    enum state_status status;
+    if (PyObject_GetBuffer(state, &view, PyBUF_SIMPLE))
+        return NULL;
+    WINDOWS_BEGIN_ROWS(self)
+    status = engine_read(self->engine, view.buf, (size_t)view.len);
+    WINDOWS_END_ROWS(self)
+    PyBuffer_Release(&view);
+    if (status == STATE_READ)
+        return Py_NewRef(Py_None);
+    if (status == STATE_NO_MEMORY)
+        PyErr_SetString(PyExc_MemoryError, "max_bytes is reached");
+    else
+        PyErr_SetString(PyExc_ValueError, status == STATE_FOREIGN ? "snapshot: of another build or other definitions"
+                                                                  : "snapshot: damaged");
+    return NULL;
 }

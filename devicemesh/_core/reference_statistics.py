@@ -89,8 +89,11 @@ def shift_near(x: float) -> float:
     return shift
 
 
+Points = Sequence[tuple[int, float | None]]  # a series' rows in order; None: no value from there
+
+
 def statistics_of(
-    rows: Rows, weighed: tuple[int, int], length: int, points: Sequence[tuple[int, float | None]], rules: Rules
+    rows: Rows, weighed: tuple[int, int], length: int, points: Points, rules: Rules
 ) -> dict[str, Any]:
     """Every statistic of a window; `points` are the series' rows in order, which weigh within `weighed`."""
     known, integral, nonzero = held(points, *weighed, rules.sloped) if rows.ordered else (0, Fraction(), 0)
@@ -165,12 +168,12 @@ NUMBERS = (
 
 
 def held(
-    points: Sequence[tuple[int, float | None]], start: int, end: int, sloped: bool
+    points: Points, start: int, end: int, sloped: bool
 ) -> tuple[int, Fraction, int]:
     """(known time, integral over it, time of a value other than zero) of [start, end).
 
-    A value holds until the next row, or is connected to it by a straight line; after the newest row, and before
-    a row without a value, it holds.
+    A value holds until the next row, or is connected to it by a straight line; after the newest row, and
+    before a row without a value, it holds.
     """
     known, integral, nonzero = 0, Fraction(), 0
     for index, (time, x) in enumerate(points):

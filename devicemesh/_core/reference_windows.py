@@ -1,8 +1,9 @@
-"""The readable twin of the window engine: rows, watermarks and windows. Beside it: reference_statistics, _watch.
+"""The readable twin of the window engine: rows, watermarks and windows.
 
-Written for people and for the differential tests; nothing else uses it. It keeps every row, and computes each
-window from its rows when it closes: time weights exactly, by fractions, so that it is a judge of the engine's
-running sums and not their copy. `WindowEngine` has the methods of `_native.WindowEngine`.
+Beside it: reference_statistics and reference_watch. Written for people and for the differential tests;
+nothing else uses it. It keeps every row, and computes each window from its rows when it closes: time weights
+exactly, by fractions, so that it is a judge of the engine's running sums and not their copy. `WindowEngine`
+has the methods of `_native.WindowEngine`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 
 from devicemesh._core.reference_statistics import Rows, statistics_of
 from devicemesh._core.reference_watch import Rules, Watch
-from devicemesh.windows import STATISTICS, Counts
+from devicemesh._core.window_rules import STATISTICS
+from devicemesh.windows import Counts
 
 TIME_LIMIT = 1 << 62
 UNCERTAIN, BAD = 0x40, 0x80
@@ -29,7 +31,7 @@ class Series:
     watch: Watch
     newest: int = NEVER  # time of its newest row
     known: bool = False  # the newest row has a value
-    points: list[tuple[int, float | None]] = field(default_factory=list)  # rows in order; None: no value from there
+    points: list[tuple[int, float | None]] = field(default_factory=list)  # rows in order; None: no value
 
 
 @dataclass
@@ -175,7 +177,8 @@ class WindowEngine:
                     series.watch.clock(group.watermark, series.points)
 
     def flush(self) -> None:
-        for _, group in sorted(self.groups.items()):
+        for source in sorted(self.groups):
+            group = self.groups[source]
             if group.panes:
                 newest = max(group.panes)
                 self._close_before(group, newest + 1)
@@ -219,7 +222,8 @@ class WindowEngine:
     # what comes out
 
     def take(self, output: int) -> list[tuple[Any, ...]] | list[dict[str, Any]]:
-        out: list[Any] = [self.closed, self.said_reports, self.said_events][output]
+        outputs: tuple[list[Any], ...] = (self.closed, self.said_reports, self.said_events)
+        out = outputs[output]
         taken = list(out)
         out.clear()
         return taken
@@ -234,7 +238,7 @@ class SessionEngine(WindowEngine):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.closed_until: dict[int, int] = {}  # by series: rows before it belonged to a session that left
-        self.open: dict[int, list[Rows]] = {}  # by series: Rows from the first row's time to the last's, in order
+        self.open: dict[int, list[Rows]] = {}  # by series, in order; from the first row's time to the last's
 
     def _place(self, group: Group, series: Series, time: int) -> Rows | None:
         assert group.watermark is not None

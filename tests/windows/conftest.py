@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from devicemesh import windows as face
-from devicemesh._core import reference_windows
+from devicemesh._core import reference_windows, window_rules
 
 BY_WEIGHT = {"time_average", "total", "increase", "rate"}  # exact in the twin, running sums in the engine
 ROUNDING = 1e-14  # of a running sum, relative to the largest value
@@ -43,7 +43,7 @@ class Pair:
 
     def profile(self, profile: face.Profile) -> int:
         number = self.real.profile(profile)
-        assert number == self.twin.profile(*face.profile_arguments(profile))
+        assert number == self.twin.profile(*window_rules.profile_arguments(profile))
         return number
 
     def define(self, series: range, profile: int, source: int = 0) -> None:
@@ -131,7 +131,7 @@ def pair() -> Callable[..., Pair]:
         real = face.WindowAggregator(windows, **options)
         sessions = isinstance(windows, face.Session)
         kind = reference_windows.SessionEngine if sessions else reference_windows.WindowEngine
-        twin = kind(*face.engine_arguments(windows, **options))
+        twin = kind(*window_rules.engine_arguments(windows, **options))
         return Pair(real, twin, isinstance(windows, face.Tumbling))
 
     return make

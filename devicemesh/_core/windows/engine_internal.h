@@ -103,6 +103,9 @@ bool group_turn(struct engine *engine, struct group *group, int64_t time);
 /* Move the watermark, never back, and close what ends by it. */
 void group_close_until(struct engine *engine, struct group *group, int64_t watermark);
 
+/* The pane of a number that is not closed, opened if it was not; NULL without room. */
+struct pane *group_open(struct engine *engine, struct group *group, int64_t number);
+
 /* Make the pane of a time the current one; false if it is closed or finds no memory (counted). */
 bool group_select(struct engine *engine, struct group *group, int64_t time);
 

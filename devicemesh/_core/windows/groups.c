@@ -119,6 +119,22 @@ void group_flush(struct engine *engine, struct group *group)
     group_set_turn(engine, group);
 }
 
+struct pane *group_open(struct engine *engine, struct group *group, int64_t number)
+{
+    struct pane *pane = ring_at(engine, group, number);
+    if (pane->open)
+        return pane->number == number ? pane : NULL;
+    if (!pane_resize(pane, &engine->budget, group->capacity) ||
+        (group->needs_extras && !pane_extend(pane, &engine->budget)) ||
+        (group->needs_sketches && !pane_sketch(pane, &engine->budget)))
+        return NULL;
+    pane->open = true;
+    pane->number = number;
+    pane->start = number * engine->grid.hop + engine->grid.offset;
+    pane->end = pane->start + engine->grid.hop;
+    return pane;
+}
+
 bool group_select(struct engine *engine, struct group *group, int64_t time)
 {
     int64_t number = floor_divide(time - engine->grid.offset, engine->grid.hop);
@@ -126,20 +142,8 @@ bool group_select(struct engine *engine, struct group *group, int64_t time)
         engine->counts.late++;
         return false;
     }
-    struct pane *pane = ring_at(engine, group, number);
-    if (!pane->open) {
-        if (!pane_resize(pane, &engine->budget, group->capacity) ||
-            (group->needs_extras && !pane_extend(pane, &engine->budget)) ||
-            (group->needs_sketches && !pane_sketch(pane, &engine->budget))) {
-            engine->counts.overflow++;
-            return false;
-        }
-        pane->open = true;
-        pane->number = number;
-        pane->start = number * engine->grid.hop + engine->grid.offset;
-        pane->end = pane->start + engine->grid.hop;
-    }
-    if (pane->number != number) { /* cannot be: the ring has room for all that the watermark leaves open */
+    struct pane *pane = group_open(engine, group, number);
+    if (!pane) {
         engine->counts.overflow++;
         return false;
     }

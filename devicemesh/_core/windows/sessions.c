@@ -1,46 +1,14 @@
-#include "sessions.h"
+#include "sessions_internal.h"
 
 #include "watch.h"
 
 #include <float.h>
 
-enum { NOBODY = 0, FIRST_CAPACITY = 64 };
-
-/* An open session. It weighs by time from its first row in order to its last. */
-struct session {
-    struct cell cell;
-    struct extra extra;
-    struct sketch sketch;
-    int64_t start, last; /* times of its first and last row */
-    int64_t value_time;  /* of cell.last */
-    int64_t ordered_from, ordered_until;
-    int64_t known_ns;
-    uint32_t series;
-    uint32_t next; /* of the series, by time; or of the free ones */
-    bool open;
-    bool ordered; /* a row came in order */
-};
-
-struct head;
-
-struct sessions {
-    struct session *items; /* [0] is nobody's */
-    uint32_t count;
-    uint32_t capacity;
-    uint32_t free;
-    struct head *heads; /* by series */
-    uint32_t heads_capacity;
-};
-
-/* The sessions of a series. */
-struct head {
-    uint32_t first;       /* the earliest that is open */
-    int64_t closed_until; /* end of the latest that is closed: a row before it belonged there */
-};
+enum { FIRST_CAPACITY = 64 };
 
 /* ---- the container ---- */
 
-static bool start_sessions(struct engine *engine)
+bool sessions_start(struct engine *engine)
 {
     if (!engine->sessions)
         engine->sessions = budget_take(&engine->budget, 1, sizeof *engine->sessions);
@@ -205,7 +173,7 @@ static void join(struct engine *engine, struct session *session, struct session 
         engine->budget.used += (size_t)grown;
 }
 
-static uint32_t open_session(struct engine *engine, uint32_t series, int64_t time)
+uint32_t sessions_open(struct engine *engine, uint32_t series, int64_t time)
 {
     uint32_t place = take_place(engine);
     if (place == NOBODY)
@@ -230,7 +198,7 @@ static struct session *find_session(struct engine *engine, const struct group *g
 {
     int64_t gap = engine->grid.gap;
     struct session *found = NULL;
-    if (!start_sessions(engine)) {
+    if (!sessions_start(engine)) {
         engine->counts.overflow++;
         return NULL;
     }
@@ -259,7 +227,7 @@ static struct session *find_session(struct engine *engine, const struct group *g
             engine->counts.late++;
             return NULL;
         }
-        uint32_t place = open_session(engine, series, time);
+        uint32_t place = sessions_open(engine, series, time);
         if (place == NOBODY) {
             engine->counts.overflow++;
             return NULL;
