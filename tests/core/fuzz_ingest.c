@@ -151,6 +151,26 @@ static void ingest(struct run *run, struct input *input)
     free(exact_integers);
 }
 
+static void ingest_array(struct run *run, struct input *input)
+{
+    static const size_t sizes[] = {sizeof(double), sizeof(float), sizeof(int16_t)};
+    struct samples samples = {.series = take_below(input, SERIES + 1), .start = take_time(run, input)};
+    samples.step = 1 + take_below(input, 4);
+    samples.count = take_below(input, 40);
+    samples.type = (enum samples_type)take_below(input, 3);
+    size_t length = samples.count * sizes[samples.type], left = (size_t)(input->end - input->at);
+    uint8_t *values = calloc(1, length + 1);
+    CHECK(values);
+    memcpy(values, input->at, length < left ? length : left);
+    input->at += length < left ? length : left;
+    uint8_t *exact = exactly(values, length);
+    samples.values = exact;
+    if (engine_ingest_array(run->engine, &samples) == ENGINE_DONE)
+        run->pushed += samples.count;
+    free(exact);
+    free(values);
+}
+
 static void step(struct run *run, struct input *input)
 {
     uint32_t number = 0;
@@ -176,6 +196,8 @@ static void step(struct run *run, struct input *input)
         engine_advance(run->engine, take_time(run, input));
         break;
     case 6:
+        ingest_array(run, input);
+        break;
     case 7:
         number = take_below(input, SERIES + 1);
         if (engine_add(run->engine, number, take_time(run, input), take_double(input),
