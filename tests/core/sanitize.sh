@@ -3,6 +3,7 @@
 #   1. with each compiler found, without Python: fuzz.c over random and damaged input
 #   2. cppcheck and clang-tidy, where they are installed
 #   3. the tests of the core against an extension built with gcc's sanitizers ($PYTHON, by default python3)
+#   4. what is made and dropped 100,000 times, without sanitizers: memory must stay where it is
 # Everything is built in a temporary folder; nothing in the tree changes.
 set -eu
 
@@ -49,3 +50,6 @@ DEVICEMESH_CFLAGS="$sanitizers -O1" LDFLAGS="-fsanitize=address,undefined" CC=gc
 ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$(gcc -print-file-name=libasan.so)" \
     PYTHONPATH="$(echo "$work"/build/lib*)" PYTHONDONTWRITEBYTECODE=1 \
     "$python" -P -m pytest -q -p no:cacheprovider tests/core tests/windows
+
+echo "== 100,000 lives of an aggregator"
+LEAK_ROUNDS=100000 "$python" -m pytest -q -p no:cacheprovider tests/windows/test_leaks.py
