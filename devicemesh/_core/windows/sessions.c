@@ -184,7 +184,7 @@ uint32_t sessions_open(struct engine *engine, uint32_t series, int64_t time)
         before = at;
         at = engine->sessions->items[at].next;
     }
-    *session = (struct session){.start = time, .last = time, .series = series, .open = true, .next = at};
+    *session = (struct session){.start = time, .last = time, .series = series, .next = at};
     cell_begin(&session->cell, 0);
     if (before == NOBODY)
         engine->sessions->heads[series].first = place;
@@ -254,7 +254,7 @@ static void weigh(struct session *session, const struct line *line, int64_t time
         session->known_ns += held;
         session->extra.nonzero_ns += line->last != 0 ? held : 0;
     }
-    session->ordered = true;
+    session->ordered = 1;
     session->ordered_until = time;
 }
 

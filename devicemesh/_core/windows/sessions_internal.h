@@ -17,8 +17,7 @@ struct session {
     int64_t known_ns;
     uint32_t series;
     uint32_t next; /* of the series, by time; or of the free ones */
-    bool open;
-    bool ordered; /* a row came in order */
+    uint8_t ordered; /* a row came in order */
 };
 
 /* The sessions of a series. */

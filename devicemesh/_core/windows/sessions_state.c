@@ -39,12 +39,19 @@ static bool is_time(int64_t time)
     return time >= 0 && time < ENGINE_TIME_LIMIT;
 }
 
+/* Many of them add up without overflow. */
+static bool is_duration(int64_t duration)
+{
+    return duration >= 0 && duration <= ENGINE_TIME_LIMIT / 16;
+}
+
 /* In time, and after the session before. */
 static bool is_session(const struct session *session, int64_t after)
 {
     return is_time(session->start) && is_time(session->last) && session->start <= session->last &&
            session->start >= after && is_time(session->value_time) && is_time(session->ordered_from) &&
-           is_time(session->ordered_until) && is_time(session->known_ns) && is_time(session->extra.nonzero_ns);
+           is_time(session->ordered_until) && is_duration(session->known_ns) &&
+           is_duration(session->extra.nonzero_ns);
 }
 
 static enum state_status read_session(struct engine *engine, uint32_t series, int64_t *after, struct cursor *cursor)

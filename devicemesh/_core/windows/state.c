@@ -123,9 +123,15 @@ static bool read_lines(struct engine *engine, struct cursor *cursor)
     return true;
 }
 
+/* Many of them add up without overflow. */
+static bool is_duration(int64_t duration)
+{
+    return duration >= -ENGINE_TIME_LIMIT / 16 && duration <= ENGINE_TIME_LIMIT / 16;
+}
+
 static bool is_extra(const struct extra *extra)
 {
-    return is_mark(extra->unknown_ns) && is_mark(extra->nonzero_ns) && is_mark(extra->first_time) &&
+    return is_duration(extra->unknown_ns) && is_duration(extra->nonzero_ns) && is_mark(extra->first_time) &&
            is_mark(extra->min_time) && is_mark(extra->max_time);
 }
 
