@@ -1,6 +1,6 @@
 #!/bin/sh
 # Coverage-guided fuzzing of the C core: `tests/core/fuzz.sh [runs]`, so many inputs to each of fuzz_ingest.c,
-# fuzz_decode.c and fuzz_encode.c, under AddressSanitizer, UndefinedBehaviorSanitizer and leak detection.
+# fuzz_decode.c and fuzz_encode.c (or of $TARGETS), under AddressSanitizer, UndefinedBehaviorSanitizer and leak detection.
 # Needs clang with its runtime (Debian: clang libclang-rt-14-dev). An input that fails is left in .fuzz/.
 set -eu
 
@@ -14,7 +14,7 @@ command -v clang >/dev/null || {
 }
 mkdir -p "$home"
 sources=$(ls $core/*.c $core/windows/*.c | grep -v -e /glue -e /module.c)
-for target in ingest decode encode; do
+for target in ${TARGETS:-ingest decode encode}; do
     # Word splitting is meant.
     # shellcheck disable=SC2086
     clang -std=c11 -O1 -g -ffp-contract=off -I$core -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \

@@ -1,10 +1,17 @@
-/* libFuzzer target: an input is a small program for a window engine. Holds: no row is lost or counted twice, and every
- * (series, window) leaves once. */
+/* libFuzzer target: an input is a small program for a window engine. Holds: no row is lost or counted twice, every (series,
+ * window) leaves once, an engine that reads another's state goes on as that would, and a damaged state does no harm. */
 #include "fuzz_input.h"
 #include "windows/engine.h"
 #include "windows/results.h"
+#include "windows/state.h"
 
-enum { SERIES = 6, SOURCES = 3, ROWS = 12, SEEN = 512 };
+enum { SERIES = 6, SOURCES = 3, ROWS = 12, SEEN = 512, DEFINITIONS = 32, ROOM = 1 << 24 };
+
+/* A profile and the series that were defined with it. */
+struct definition {
+    struct profile profile;
+    uint32_t first, count, source;
+};
 
 struct run {
     struct engine *engine;
@@ -17,6 +24,9 @@ struct run {
         int64_t start;
     } seen[SEEN];
     size_t seen_count;
+    struct definition definitions[DEFINITIONS];
+    size_t definitions_count;
+    bool small; /* its memory is little: another engine might find room where this found none */
 };
 
 static int64_t take_span(struct input *input)
@@ -171,15 +181,78 @@ static void ingest_array(struct run *run, struct input *input)
     free(values);
 }
 
+static void define(struct engine *engine, const struct definition *definition)
+{
+    uint32_t number;
+    if (engine_profile(engine, &definition->profile, &number) == ENGINE_DONE)
+        engine_define(engine, definition->first, definition->count, number, definition->source);
+}
+
+static void take_definition(struct run *run, struct input *input)
+{
+    if (run->definitions_count == DEFINITIONS)
+        return;
+    struct definition *next = &run->definitions[run->definitions_count++];
+    *next = (struct definition){.profile = take_profile(input), .first = take_below(input, SERIES),
+                                .count = 1 + take_below(input, 2), .source = take_below(input, SOURCES)};
+    define(run->engine, next);
+}
+
+static struct engine *defined_alike(const struct run *run)
+{
+    struct engine *engine = engine_new(&run->grid, ROOM);
+    CHECK(engine);
+    for (size_t i = 0; i < run->definitions_count; i++)
+        define(engine, &run->definitions[i]);
+    return engine;
+}
+
+/* Let another engine go on in place of this one. */
+static void restart(struct run *run)
+{
+    struct buffer state = {0};
+    if (run->small)
+        return;
+    CHECK(engine_write(run->engine, &state));
+    uint8_t *bytes = exactly(state.bytes, state.length);
+    struct engine *engine = defined_alike(run);
+    CHECK(engine_read(engine, bytes, state.length) == STATE_READ);
+    engine_free(run->engine);
+    run->engine = engine;
+    free(bytes);
+    buffer_clear(&state, 0);
+}
+
+/* An engine with a damaged state may count wrongly: only the sanitizers have a say. */
+static void damage(struct run *run, struct input *input)
+{
+    struct buffer state = {0};
+    struct engine *engine = defined_alike(run);
+    CHECK(engine_write(run->engine, &state));
+    for (uint32_t i = 1 + take_below(input, 3); i && state.length; i--)
+        state.bytes[take_number(input, 2) % state.length] ^= (uint8_t)take_number(input, 1);
+    size_t length = take_below(input, 8) ? state.length : take_number(input, 2) % (state.length + 1);
+    uint8_t *bytes = exactly(state.bytes, length);
+    if (engine_read(engine, bytes, length) == STATE_READ) {
+        struct run other = {.engine = engine, .grid = run->grid, .now = run->now};
+        for (uint32_t i = 0; i < SERIES; i++)
+            engine_add(engine, i, take_time(&other, input), take_double(input), 0);
+        engine_advance(engine, take_time(&other, input));
+        engine_flush(engine);
+        for (int output = 0; output < OUTPUT_COUNT; output++)
+            forget(&other, (enum engine_output)output);
+    }
+    engine_free(engine);
+    free(bytes);
+    buffer_clear(&state, 0);
+}
+
 static void step(struct run *run, struct input *input)
 {
-    uint32_t number = 0;
-    struct profile profile;
+    uint32_t number;
     switch (take_below(input, 16)) {
     case 0:
-        profile = take_profile(input);
-        engine_profile(run->engine, &profile, &number);
-        engine_define(run->engine, take_below(input, SERIES), 1 + take_below(input, 2), number, take_below(input, SOURCES));
+        take_definition(run, input);
         break;
     case 1:
         take_windows(run);
@@ -204,6 +277,13 @@ static void step(struct run *run, struct input *input)
                        take_below(input, 4) ? 0 : (uint8_t)take_number(input, 1)) == ENGINE_DONE)
             run->pushed++;
         break;
+    case 8:
+        number = take_below(input, 8); /* these are slow */
+        if (number == 0)
+            restart(run);
+        else if (number == 1)
+            damage(run, input);
+        break;
     default:
         ingest(run, input);
     }
@@ -219,19 +299,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const size_t budgets[] = {1 << 24, 1 << 24, 1 << 24, 20000, 60000};
+    static const size_t budgets[] = {ROOM, ROOM, ROOM, 20000, 60000};
     struct input input = {data, data + size};
     struct run run = {.now = 1000};
     run.grid = take_grid(&input);
     if (engine_grid_fault(&run.grid))
         return 0;
-    run.engine = engine_new(&run.grid, budgets[take_below(&input, 5)]);
+    size_t budget = budgets[take_below(&input, 5)];
+    run.small = budget != ROOM;
+    run.engine = engine_new(&run.grid, budget);
     if (!run.engine)
         return 0;
-    struct profile profile = take_profile(&input);
-    uint32_t number;
-    if (engine_profile(run.engine, &profile, &number) == ENGINE_DONE)
-        engine_define(run.engine, 0, SERIES - 1, number, take_below(&input, SOURCES));
+    for (int i = 0; i < 3; i++)
+        take_definition(&run, &input);
     while (input.at < input.end) {
         step(&run, &input);
         CHECK(all(engine_counts(run.engine)) == run.pushed);
