@@ -21,7 +21,7 @@ for target in ${TARGETS:-ingest decode encode}; do
         tests/core/fuzz_$target.c $sources -o "$home/$target" -lm
     mkdir -p "$home/corpus-$target"
     echo "== $target: $runs inputs"
-    "$home/$target" -runs="$runs" -max_len=400 -timeout=10 -print_final_stats=1 -verbosity=0 \
+    "$home/$target" -runs="$runs" -max_len=400 -entropic=0 -timeout=10 -print_final_stats=1 -verbosity=0 \
         -artifact_prefix="$home/$target-" "$home/corpus-$target" >"$home/$target.log" 2>&1 || {
         tail -n 60 "$home/$target.log"
         exit 1
