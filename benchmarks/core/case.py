@@ -63,7 +63,7 @@ def measure(inputs: Inputs, repeats: int) -> dict[str, float]:
 
 def emitted(stream: Stream) -> dict[str, Any]:
     """All windows of one pass as numpy columns, ordered by series and start."""
-    parts = stream()
+    parts = list(stream.closed())
     stream.aggregator.flush()
     parts.append(stream.aggregator.windows())
     columns = {name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in parts[-1]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from inputs import LATENESS, SECOND, WINDOWS, Inputs
@@ -35,17 +36,20 @@ class Stream:
         number = self.aggregator.profile(Profile(**PROFILES[profile]))
         self.aggregator.define(range(inputs.series_count), profile=number)
 
-    def __call__(self) -> list[Columns]:
+    def __call__(self) -> int:
+        """Returns the windows that closed; whoever takes them is done with some before more come."""
+        return sum(closed.rows for closed in self.closed())
+
+    def closed(self) -> Iterator[Columns]:
+        """Feed the whole stream; what closes on the way."""
         columns = (self._inputs.series, self._times, self._inputs.values)
-        closed = []
         for start in range(0, len(self._times), BATCH):
             part = slice(start, start + BATCH)
             quality = None if self._qualities is None else self._qualities[part]
             self.aggregator.ingest(*(column[part] for column in columns), quality)
-            closed.append(self.aggregator.windows())
+            yield self.aggregator.windows()
             self.aggregator.reports()
             self.aggregator.events()
-        return closed
 
     def later(self) -> None:
         """Make ready for the next call."""

@@ -75,11 +75,11 @@ def main() -> None:
     parser.add_argument("--counts", nargs="+", choices=list(COUNTS), default=list(COUNTS))
     parser.add_argument("--plot", type=Path, default=PLOT)
     arguments = parser.parse_args()
+    small = child("small.py")
     found = measured(arguments.counts, arguments.samples, arguments.repeats)
     rows = [(name, [f"{each[name]:.1f}" for each in found.values()]) for name in CONTENDERS]
     table("Nanoseconds a sample", [str(case) for case in found], rows)
     table("Peak memory over the input, MB", arguments.counts, memory(arguments.counts, arguments.samples))
-    small = child("small.py")
     print("\n" + "\n".join(f"{name}: {value}" for name, value in small.items()))
     plain = [case for case in found if case.order == "ordered"]
     bars(

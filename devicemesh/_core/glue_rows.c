@@ -188,7 +188,7 @@ static enum rows_status carry_out(const struct order *order, const struct table 
 static PyObject *encoded(const struct order *order, const struct table *table)
 {
     struct buffer out = {0};
-    enum rows_status status;
+    enum rows_status status = ROWS_NO_MEMORY;
     if (table->rows < WITHOUT_GIL) {
         status = carry_out(order, table, &out);
     } else {

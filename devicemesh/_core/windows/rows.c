@@ -113,9 +113,9 @@ static char *put_integer(char *at, const struct column *column, size_t row)
 }
 
 /* Make room for `more` bytes after `at`, which points into `out`; returns where `at` is now, or NULL without memory. */
-static char *room(struct buffer *out, char *at, size_t more)
+static char *room(struct buffer *out, const char *at, size_t more)
 {
-    out->length = (size_t)(at - (char *)out->bytes);
+    out->length = (size_t)(at - (const char *)out->bytes);
     return buffer_reserve(out, more) ? (char *)out->bytes + out->length : NULL;
 }
 
