@@ -33,6 +33,13 @@ void windows_leave(Windows *self);
 void windows_enter_rows(Windows *self);
 void windows_leave_rows(Windows *self);
 
+/* An exception for a status other than ENGINE_DONE; `what` names what `number` is. */
+PyObject *windows_refuse(enum engine_status status, const char *what, unsigned long long number);
+
+/* Methods that define. */
+PyObject *glue_windows_profile(PyObject *self, PyObject *args);
+PyObject *glue_windows_define(PyObject *self, PyObject *args);
+
 /* Methods that hand out what came out: columns as (name, Column) pairs. */
 PyObject *glue_windows_take(PyObject *self, PyObject *argument);
 

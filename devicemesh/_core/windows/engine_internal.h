@@ -127,6 +127,9 @@ static inline void take_quantile(struct engine *engine, const struct line *line,
 struct pane *group_pane(const struct engine *engine, const struct group *group, int64_t number);
 struct pane *group_pane_of(const struct engine *engine, const struct group *group, int64_t time);
 
+/* NULL is allowed. */
+void group_free(struct engine *engine, struct group *group);
+
 /* After the clock moved. */
 void group_set_turn(const struct engine *engine, struct group *group);
 

@@ -253,12 +253,14 @@ enum engine_status engine_add(struct engine *engine, uint32_t series, int64_t ti
         place = engine->places[series];
         group = engine->groups[place.group];
     }
-    uint64_t before = counts_refused(&engine->counts);
     struct view view = look(engine, group);
-    if (take_common(engine, &view, series, place.position, time, value, quality))
+    if (take_common(engine, &view, series, place.position, time, value, quality)) {
         group->newest = view.newest;
-    else
-        take_other(engine, group, series, place.position, time, value, quality, &engine->counts.nonfinite);
+        engine->counts.counted++;
+        return ENGINE_DONE;
+    }
+    uint64_t before = counts_refused(&engine->counts);
+    take_other(engine, group, series, place.position, time, value, quality, &engine->counts.nonfinite);
     engine->counts.counted += 1 - (counts_refused(&engine->counts) - before);
     return ENGINE_DONE;
 }
