@@ -119,7 +119,6 @@ class WindowEngine:
     def profile(
         self,
         statistics: int,
-        kind: int,
         sloped: bool,
         uncertain_as_bad: bool,
         reports: bool,

@@ -71,11 +71,11 @@ PyObject *glue_windows_profile(PyObject *object, PyObject *args)
     Windows *self = (Windows *)object;
     struct profile profile = {0};
     unsigned long long statistics;
-    int kind, sloped, uncertain_as_bad, reports;
+    int sloped, uncertain_as_bad, reports;
     long long min_interval, heartbeat, missing;
     unsigned max_bins;
     PyObject *alarms, *quantiles;
-    if (!PyArg_ParseTuple(args, "KipppddLLLddO!O!dI", &statistics, &kind, &sloped, &uncertain_as_bad, &reports,
+    if (!PyArg_ParseTuple(args, "KpppddLLLddO!O!dI", &statistics, &sloped, &uncertain_as_bad, &reports,
                           &profile.deadband, &profile.fraction, &min_interval, &heartbeat, &missing,
                           &profile.percent_good, &profile.percent_bad, &PyTuple_Type, &alarms, &PyTuple_Type,
                           &quantiles, &profile.relative_error, &max_bins))
@@ -83,7 +83,6 @@ PyObject *glue_windows_profile(PyObject *object, PyObject *args)
     if (parse_alarms(alarms, &profile) || parse_quantiles(quantiles, &profile))
         return NULL;
     profile.statistics = statistics;
-    profile.kind = (enum series_kind)kind;
     profile.sloped = sloped != 0;
     profile.uncertain_as_bad = uncertain_as_bad != 0;
     profile.reports = reports != 0;

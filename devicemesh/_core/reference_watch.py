@@ -15,7 +15,6 @@ class Rules:
     """The arguments of WindowEngine.profile."""
 
     statistics: int
-    kind: int
     sloped: bool
     uncertain_as_bad: bool
     reports: bool

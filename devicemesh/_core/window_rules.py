@@ -76,7 +76,6 @@ PART_13: Mapping[str, str] = {
 """OPC UA Part 13 aggregate names and the statistic that is computed like them."""
 
 BASIC = ("count", "mean", "min", "max", "std", "last")
-KINDS = ("gauge", "counter", "state")
 _LONGEST = 1 << 60
 
 
@@ -131,7 +130,6 @@ class Profile:
     """
 
     statistics: Sequence[str] = BASIC
-    kind: Literal["gauge", "counter", "state"] = "gauge"
     interpolation: Literal["stepped", "sloped"] = "stepped"
     deadband: float | None = None
     deadband_percent: float | None = None
@@ -181,7 +179,6 @@ def profile_arguments(profile: Profile) -> tuple[Any, ...]:
     _check(profile)
     return (
         sum(1 << STATISTICS.index(name) for name in {*profile.statistics}),
-        KINDS.index(profile.kind),
         profile.interpolation == "sloped",
         profile.uncertain_as_bad,
         _reports(profile),
@@ -222,12 +219,8 @@ def _check(profile: Profile) -> None:
     for name in profile.statistics:
         if name not in STATISTICS:
             raise ValueError(f"statistics: {name!r} is unknown")
-    for name, value, known in (
-        ("kind", profile.kind, KINDS),
-        ("interpolation", profile.interpolation, ("stepped", "sloped")),
-    ):
-        if value not in known:
-            raise ValueError(f"{name}: {value!r} is none of {', '.join(known)}")
+    if profile.interpolation not in ("stepped", "sloped"):
+        raise ValueError(f"interpolation: {profile.interpolation!r} is neither stepped nor sloped")
     for quantile in profile.quantiles:
         if not 0 <= quantile <= 1:
             raise ValueError(f"quantiles: {quantile!r} is not within 0 and 1")

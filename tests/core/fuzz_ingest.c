@@ -52,7 +52,6 @@ static struct profile take_profile(struct input *input)
 {
     struct profile profile = {
         .statistics = take_number(input, 5) | UINT64_C(1) << STAT_COUNT,
-        .kind = (enum series_kind)take_below(input, 3),
         .sloped = take_below(input, 2),
         .uncertain_as_bad = take_below(input, 2),
         .reports = take_below(input, 2),

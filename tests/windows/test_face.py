@@ -116,7 +116,7 @@ def test_grids_that_are_none(windows: Any, options: dict[str, int], match: str) 
         (Profile(percent_bad=101), "percent_bad"),
         (Profile(alarms=[Alarm("a", 1.0, clear=2.0)]), "alarms: 'a'"),
         (Profile(alarms=[Alarm("a", 1.0)] * 9), "alarms"),
-        (Profile(kind="meter"), "kind"),  # type: ignore[arg-type]
+        (Profile(interpolation="cubic"), "interpolation"),  # type: ignore[arg-type]
     ],
 )
 def test_profiles_that_are_none(profile: Profile, match: str) -> None:
@@ -214,7 +214,7 @@ def test_a_session_lasts_while_rows_come_and_late_rows_join_two() -> None:
 
 
 def test_a_counter_counts_on_over_a_reset() -> None:
-    aggregator = make(profile=Profile(statistics=("increase", "rate", "resets"), kind="counter"))
+    aggregator = make(profile=Profile(statistics=("increase", "rate", "resets")))
     aggregator.ingest(*rows((0, 0, 100.0), (0, 1, 130.0), (0, 2, 10.0), (0, SECOND, 15.0)))
     aggregator.flush()
     got = [(row["increase"], row["rate"], row["resets"]) for row in table(aggregator.windows())]

@@ -7,8 +7,6 @@
 
 enum { ALARMS_MAX = 8, QUANTILES_MAX = 16 };
 
-enum series_kind { KIND_GAUGE, KIND_COUNTER, KIND_STATE };
-
 struct alarm {
     double limit; /* raised beyond it */
     double clear; /* cleared beyond it, on the other side */
@@ -18,7 +16,6 @@ struct alarm {
 
 struct profile {
     uint64_t statistics; /* bits: see results.h */
-    enum series_kind kind;
     bool sloped;
     bool uncertain_as_bad;
     bool reports;    /* by exception */
