@@ -219,17 +219,16 @@ void engine_ingest(struct engine *engine, const struct rows_view *rows)
 
 enum engine_status engine_check(const struct engine *engine, const struct rows_view *rows, size_t *row)
 {
+    const struct u32_at *all_series = rows->series;
+    const struct i64_at *times = rows->times;
     uint32_t largest = 0;
-    int64_t latest = 0, earliest = 0;
+    uint64_t bits = 0; /* of all times: 62 and 63 are set where one is too large or negative */
     for (size_t i = 0; i < rows->count; i++) {
-        uint32_t series = ((const struct u32_at *)rows->series)[i].value;
-        int64_t time = ((const struct i64_at *)rows->times)[i].value;
-        largest = series > largest ? series : largest;
-        latest = time > latest ? time : latest;
-        earliest = time < earliest ? time : earliest;
+        largest = all_series[i].value > largest ? all_series[i].value : largest;
+        bits |= (uint64_t)times[i].value;
     }
     bool all_defined = engine->defined == engine->series_count && (rows->count == 0 || largest < engine->series_count);
-    if (all_defined && earliest >= 0 && latest < ENGINE_TIME_LIMIT)
+    if (all_defined && bits < ENGINE_TIME_LIMIT)
         return ENGINE_DONE;
     for (*row = 0; *row < rows->count; ++*row) {
         uint32_t series = load_u32(rows->series, *row);
