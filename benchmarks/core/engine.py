@@ -31,7 +31,7 @@ class Stream:
     def __init__(self, inputs: Inputs, profile: str) -> None:
         self._inputs = inputs
         self._qualities = None if profile == "basic" else inputs.qualities
-        self._times = inputs.times.copy()
+        self._times = inputs.times
         self.aggregator = WindowAggregator(Tumbling(SECOND), lateness_ns=LATENESS, max_bytes=1 << 34)
         number = self.aggregator.profile(Profile(**PROFILES[profile]))
         self.aggregator.define(range(inputs.series_count), profile=number)
@@ -52,5 +52,5 @@ class Stream:
             self.aggregator.events()
 
     def later(self) -> None:
-        """Make ready for the next call."""
+        """Make ready for the next call: the input's times move on."""
         self._times += WINDOWS * SECOND

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 760, 380, 60, 56, 40
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 1000, 380, 60, 56, 40
 COLORS = ("#9aa5b1", "#0b7285", "#1098ad", "#66d9e8", "#e8590c", "#f08c00", "#ae3ec9", "#868e96")
 
 
@@ -61,5 +61,5 @@ def bars(path: Path, title: str, groups: Sequence[str], series: dict[str, Sequen
             left, top = x + place * bar, HEIGHT - BOTTOM - height
             box = f'x="{left:.1f}" y="{top:.1f}" width="{bar * 0.9:.1f}" height="{height:.1f}"'
             parts.append(f'<rect {box} fill="{COLORS[place % len(COLORS)]}"/>')
-            parts.append(_text(left + bar * 0.45, top - 3, f"{each[at]:.3g}", size=8))
+            parts.append(_text(left + bar * 0.45, top - 3, f"{each[at]:.{int(each[at] < 10)}f}", size=8))
     path.write_text("\n".join([*parts, *_legend(list(series)), "</svg>", ""]), encoding="utf-8")
