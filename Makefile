@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH_CORE := benchmarks/core/.venv
 PACKAGES := -e .[test,broker] -e mappers/modbus -e mappers/opcua -e simulators
-C_SOURCES := $(wildcard devicemesh/_core/*.c devicemesh/_core/*.h)
+C_SOURCES := $(wildcard devicemesh/_core/*.c devicemesh/_core/*.h devicemesh/_core/windows/*.c devicemesh/_core/windows/*.h)
 
-.PHONY: demo test kube-assets lint sanitize wheels bench clean dev
+.PHONY: demo test kube-assets lint sanitize fuzz test-free-threaded wheels bench bench-core clean dev
 
 demo: $(VENV)/.demo  ## live table; FOR=20 stops by itself
 	@$(BIN)/devicemesh demo $(if $(FOR),--for $(FOR))
@@ -49,6 +50,12 @@ wheels: $(VENV)/.dev
 sanitize: $(VENV)/.dev
 	PYTHON=$(CURDIR)/$(BIN)/python sh tests/core/sanitize.sh
 
+fuzz:  ## RUNS inputs to each libFuzzer target
+	sh tests/core/fuzz.sh $(or $(RUNS),100000)
+
+test-free-threaded:  ## the core's tests on CPython without the GIL
+	sh tests/core/free_threaded.sh
+
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/run.py
 
@@ -56,5 +63,13 @@ $(VENV)/.bench: $(VENV)/.demo
 	@$(BIN)/pip install --quiet --disable-pip-version-check orjson psutil
 	@touch $@
 
+bench-core: $(BENCH_CORE)/.done  ## the window engine beside its bound and its peers; OPTIONS="--samples 1000000"
+	$(BENCH_CORE)/bin/python benchmarks/core/run.py $(OPTIONS)
+
+$(BENCH_CORE)/.done: $(VENV)/bin/python setup.py pyproject.toml benchmarks/core/requirements.txt $(C_SOURCES)
+	@$(PYTHON) -m venv $(BENCH_CORE)
+	@$(BENCH_CORE)/bin/pip install --quiet --disable-pip-version-check -e . -r benchmarks/core/requirements.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(BENCH_CORE) .free-threaded build dist *.egg-info

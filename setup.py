@@ -49,8 +49,9 @@ setup(
     ext_modules=[
         Extension(
             "devicemesh._core._native",
-            sources=sorted(str(path) for path in CORE.glob("*.c")),
-            depends=sorted(str(path) for path in CORE.glob("*.h")),
+            sources=sorted(str(path) for path in CORE.rglob("*.c")),
+            depends=sorted(str(path) for path in CORE.rglob("*.h")),
+            include_dirs=[str(CORE)],
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if STABLE_ABI else [],
             py_limited_api=STABLE_ABI,
         )

@@ -93,5 +93,143 @@ class Aggregator:
     def pending_bytes(self) -> int:
         """Bytes of records and open windows."""
 
+@final
+class Column:
+    """A column of results, in the buffer protocol: formats B, I, q, d."""
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class WindowEngine:
+    """The window engine; see windows/engine.h."""
+
+    def __new__(
+        cls,
+        sessions: bool,
+        length: int,
+        hop: int,
+        offset: int,
+        gap: int,
+        lateness_ns: int,
+        max_future_ns: int,
+        idle_ns: int,
+        max_bytes: int,
+        /,
+    ) -> WindowEngine: ...
+    def profile(
+        self,
+        statistics: int,
+        sloped: bool,
+        uncertain_as_bad: bool,
+        reports: bool,
+        deadband: float,
+        fraction: float,
+        min_interval_ns: int,
+        heartbeat_ns: int,
+        missing_ns: int,
+        percent_good: float,
+        percent_bad: float,
+        alarms: tuple[tuple[bool, float, float, int], ...],
+        quantiles: tuple[float, ...],
+        relative_error: float,
+        max_bins: int,
+        /,
+    ) -> int:
+        """Add a profile, whose ranges were checked; returns its number."""
+
+    def define(self, first: int, count: int, profile: int, source: int, /) -> None:
+        """Define series. Raises ValueError or MemoryError: then none."""
+
+    def ingest(
+        self, series: Buffer, time_ns: Buffer, value: Buffer, quality: Buffer | None = None, /
+    ) -> tuple[int, ...]:
+        """Take rows; returns how many were counted as what. Raises TypeError or ValueError: then none."""
+
+    def ingest_array(self, series: int, t0_ns: int, dt_ns: int, values: Buffer, /) -> tuple[int, ...]:
+        """Take samples at equal distances; as `ingest`."""
+
+    def add(self, series: int, time_ns: int, value: float, quality: int = 0, /) -> None:
+        """Take one row. Raises ValueError."""
+
+    def advance(self, now_ns: int, /) -> None:
+        """Tell the time."""
+
+    def flush(self) -> None:
+        """Close every window."""
+
+    def state(self) -> bytes:
+        """All but the definitions."""
+
+    def restore(self, state: Buffer, /) -> None:
+        """Go on from the state of an engine that was defined alike. Raises ValueError: it is then unusable."""
+
+    def take(self, output: int, /) -> list[tuple[str, Column]]:
+        """What came out since the last call: 0 windows, 1 reports, 2 events."""
+
+    def counts(self) -> tuple[int, ...]:
+        """Rows by what became of them."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes in use of max_bytes."""
+
+    @property
+    def unsketched(self) -> int:
+        """Values that found no memory in their window's quantiles."""
+
 def encode_json(body: Buffer, names: Sequence[str], /) -> bytes:
     """A record's body as a JSON payload. Raises ValueError."""
+
+@final
+class Sketch:
+    """A quantile sketch with a relative error; see windows/sketch.h.
+
+    Raises ValueError for a relative_error outside 0.0001 to 0.5, or max_bins outside 64 to 1048576.
+    """
+
+    def __new__(cls, relative_error: float = 0.01, max_bins: int = 2048) -> Sketch: ...
+    def add(self, value: float, /) -> None:
+        """Take a finite value. Raises ValueError for others."""
+
+    def update(self, values: Buffer, /) -> None:
+        """Take a column of float64; NaN and infinities in it are skipped."""
+
+    def merge(self, other: Sketch, /) -> None:
+        """Take all that another sketch of the same rule holds. Raises ValueError for another rule."""
+
+    def quantile(self, q: float, /) -> float:
+        """The value of rank floor(q * (count - 1)), counted from 0; NaN if the sketch is empty."""
+
+    def to_bytes(self) -> bytes:
+        """What it holds; equal bytes for equal content."""
+
+    def read(self, data: Buffer, /) -> None:
+        """Hold what was written under the same rule instead. Raises ValueError: then it is as it was."""
+
+    @property
+    def count(self) -> int:
+        """Values taken."""
+
+    @property
+    def collapsed(self) -> int:
+        """Values nearest zero for which the relative error is not kept."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+
+def fold_dense(
+    values: Buffer, /
+) -> tuple[int, int, float, float, float, float, float, float, float, float, int, int, int, int]:
+    """One pass over float64, float32 or int16: the fields of `struct dense`, in order; see windows/dense.h."""
+
+_Columns = Sequence[tuple[str, int, Buffer | tuple[str, ...] | tuple[Buffer, tuple[str, ...]]]]
+
+def encode_json_objects(columns: _Columns, rows: int, /) -> bytes:
+    """One JSON object a line; a column is (name, type, values), see glue_rows.c. Raises TypeError, ValueError."""
+
+def encode_json_arrays(columns: _Columns, rows: int, /) -> bytes:
+    """One JSON object of arrays: the columns' names, and the rows. Raises TypeError, ValueError."""
+
+def encode_line(columns: _Columns, rows: int, measurement: str, stamp: int, /) -> bytes:
+    """InfluxDB line protocol; `stamp` is the number of a column of times. Raises TypeError, ValueError."""

@@ -51,7 +51,7 @@ static uint64_t load(const uint8_t *record, const struct decode_op *op)
 
 static int64_t sign_extend(uint64_t raw, unsigned bits)
 {
-    uint64_t sign = (uint64_t)1 << (bits - 1);
+    uint64_t sign = (uint64_t)1 << (bits - 1); /* NOLINT(clang-analyzer-core.UndefinedBinaryOperatorResult): 1 to 64 */
     uint64_t extended = (raw ^ sign) - sign;
     int64_t value;
     memcpy(&value, &extended, sizeof value);

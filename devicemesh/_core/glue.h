@@ -9,6 +9,8 @@ struct module_state {
     PyObject *array_type; /* array.array */
     PyObject *plan_type;
     PyObject *aggregator_type;
+    PyObject *windows_type;
+    PyObject *column_type;
 };
 
 extern PyType_Spec plan_spec;

@@ -1,5 +1,6 @@
-/* Aggregator: the aggregator as `devicemesh.aggregate` sees it. The GIL is its lock. */
+/* Aggregator: the aggregator as `devicemesh.aggregate` sees it. The GIL is its lock, or where there is none, its own. */
 #include "glue_columns.h"
+#include "glue_lock.h"
 
 typedef struct {
     PyObject_HEAD
@@ -322,26 +323,63 @@ static PyObject *counts(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 static PyObject *pending_bytes(PyObject *self, void *Py_UNUSED(closure))
 {
+    PyObject *bytes;
+    GLUE_LOCK(self)
     struct aggregator *core = glue_core(self);
-    return core ? PyLong_FromSize_t(aggregator_pending_bytes(core)) : NULL;
+    bytes = core ? PyLong_FromSize_t(aggregator_pending_bytes(core)) : NULL;
+    GLUE_UNLOCK
+    return bytes;
 }
 
-#define FAST(function) ((PyCFunction)(void (*)(void))(function))
+/* The methods as they are called: with the lock held. */
+#define LOCKED(function)                                                                                            \
+    static PyObject *locked_##function(PyObject *self, PyObject *argument)                                          \
+    {                                                                                                               \
+        PyObject *result;                                                                                           \
+        GLUE_LOCK(self)                                                                                             \
+        result = function(self, argument);                                                                          \
+        GLUE_UNLOCK                                                                                                 \
+        return result;                                                                                              \
+    }
+#define LOCKED_FAST(function)                                                                                       \
+    static PyObject *locked_##function(PyObject *self, PyObject *const *args, Py_ssize_t count)                     \
+    {                                                                                                               \
+        PyObject *result;                                                                                           \
+        GLUE_LOCK(self)                                                                                             \
+        result = function(self, args, count);                                                                       \
+        GLUE_UNLOCK                                                                                                 \
+        return result;                                                                                              \
+    }
+#define FAST(function) ((PyCFunction)(void (*)(void))(locked_##function))
+
+LOCKED(define)
+LOCKED(remove_slot)
+LOCKED_FAST(push)
+LOCKED_FAST(row)
+LOCKED(settle)
+LOCKED(advance)
+LOCKED(flush)
+LOCKED(take)
+LOCKED(glue_latest)
+LOCKED(glue_snapshot)
+LOCKED(glue_rows)
+LOCKED(alarms)
+LOCKED(counts)
 
 static PyMethodDef aggregator_methods[] = {
-    {"define", define, METH_VARARGS, "Define a slot, or change its rules."},
-    {"remove", remove_slot, METH_O, "Close a slot's windows and forget it; False if there is none."},
+    {"define", locked_define, METH_VARARGS, "Define a slot, or change its rules."},
+    {"remove", locked_remove_slot, METH_O, "Close a slot's windows and forget it; False if there is none."},
     {"push", FAST(push), METH_FASTCALL, "Take a batch of numbers: slot, time_ns, value, quality."},
     {"row", FAST(row), METH_FASTCALL, "Take one row: slot, time_ns, quality, tag, value, number."},
-    {"settle", settle, METH_NOARGS, "Close what the rows since the last settle ended."},
-    {"advance", advance, METH_O, "Close the windows that the clock ends."},
-    {"flush", flush, METH_NOARGS, "Close every open window."},
-    {"take", take, METH_NOARGS, "The records that wait, as (stream, seq, samples, body)."},
-    {"latest", glue_latest, METH_O, "(time_ns, value, quality, is_text) of a slot, or None before its first row."},
-    {"snapshot", glue_snapshot, METH_O, "(qualities, newest good time, JSON or None) of a column of slots."},
-    {"rows", glue_rows, METH_O, "Rows ever pushed for a slot."},
-    {"alarms", alarms, METH_NOARGS, "Events since the last call, as (slot, limit, active, time_ns, number)."},
-    {"counts", counts, METH_NOARGS, "(read, taken, pending, dropped by policy, {quality: rows})."},
+    {"settle", locked_settle, METH_NOARGS, "Close what the rows since the last settle ended."},
+    {"advance", locked_advance, METH_O, "Close the windows that the clock ends."},
+    {"flush", locked_flush, METH_NOARGS, "Close every open window."},
+    {"take", locked_take, METH_NOARGS, "The records that wait, as (stream, seq, samples, body)."},
+    {"latest", locked_glue_latest, METH_O, "(time_ns, value, quality, is_text) of a slot, or None before its first row."},
+    {"snapshot", locked_glue_snapshot, METH_O, "(qualities, newest good time, JSON or None) of a column of slots."},
+    {"rows", locked_glue_rows, METH_O, "Rows ever pushed for a slot."},
+    {"alarms", locked_alarms, METH_NOARGS, "Events since the last call, as (slot, limit, active, time_ns, number)."},
+    {"counts", locked_counts, METH_NOARGS, "(read, taken, pending, dropped by policy, {quality: rows})."},
     {NULL, NULL, 0, NULL},
 };
 static PyGetSetDef aggregator_properties[] = {

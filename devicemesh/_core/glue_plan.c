@@ -131,7 +131,7 @@ static PyObject *decode_into(const Plan *self, const Py_buffer *record, Py_buffe
         return PyErr_NoMemory();
     size_t missing = self->integers ? decode_integers(self->plan, record->buf, length, out->buf, bad)
                                     : decode_doubles(self->plan, record->buf, length, out->buf, bad);
-    PyObject *quality = missing ? short_quality(self, bad) : PyLong_FromLong(QUALITY_GOOD);
+    PyObject *quality = missing && bad ? short_quality(self, bad) : PyLong_FromLong(QUALITY_GOOD);
     PyMem_Free(bad);
     return quality;
 }

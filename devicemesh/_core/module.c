@@ -1,5 +1,6 @@
 /* The extension module: registration only. The core itself never sees Python. */
-#include "glue.h"
+#include "glue_parts.h"
+#include "glue_windows.h"
 
 static PyObject *add_type(PyObject *module, PyType_Spec *spec)
 {
@@ -21,7 +22,11 @@ static int module_exec(PyObject *module)
         return -1;
     state->plan_type = add_type(module, &plan_spec);
     state->aggregator_type = add_type(module, &aggregator_spec);
-    return state->plan_type && state->aggregator_type ? 0 : -1;
+    state->windows_type = add_type(module, &windows_spec);
+    state->column_type = add_type(module, &column_spec);
+    if (!state->plan_type || !state->aggregator_type || !state->windows_type || !state->column_type)
+        return -1;
+    return glue_parts(module);
 }
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
@@ -30,6 +35,8 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->array_type);
     Py_VISIT(state->plan_type);
     Py_VISIT(state->aggregator_type);
+    Py_VISIT(state->windows_type);
+    Py_VISIT(state->column_type);
     return 0;
 }
 
@@ -39,6 +46,8 @@ static int module_clear(PyObject *module)
     Py_CLEAR(state->array_type);
     Py_CLEAR(state->plan_type);
     Py_CLEAR(state->aggregator_type);
+    Py_CLEAR(state->windows_type);
+    Py_CLEAR(state->column_type);
     return 0;
 }
 
@@ -50,7 +59,13 @@ static PyMethodDef module_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, module_exec}, {0, NULL}};
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+#ifdef Py_GIL_DISABLED
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
 
 static struct PyModuleDef module_def = {
     .m_base = PyModuleDef_HEAD_INIT,

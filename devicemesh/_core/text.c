@@ -83,7 +83,7 @@ char *put_base64(char *out, const uint8_t *bytes, size_t length)
         uint32_t group = (uint32_t)bytes[0] << 16 | (length == 2 ? (uint32_t)bytes[1] << 8 : 0);
         *out++ = digits[group >> 18];
         *out++ = digits[group >> 12 & 63];
-        *out++ = length == 2 ? digits[group >> 6 & 63] : '=';
+        *out++ = (char)(length == 2 ? digits[group >> 6 & 63] : '=');
         *out++ = '=';
     }
     *out++ = '"';
@@ -233,7 +233,7 @@ static bool scan_string(struct scanner *s)
 static bool scan_word(struct scanner *s, const char *word)
 {
     size_t length = strlen(word);
-    if ((size_t)(s->end - s->at) < length || memcmp(s->at, word, length))
+    if ((size_t)(s->end - s->at) < length || memcmp(s->at, word, length) != 0)
         return false;
     s->at += length;
     return true;

@@ -1,0 +1,275 @@
+/* Batches of rows: what is wrong with them, and the common row's short way. The other rows are in take.c. */
+#include "sessions.h"
+#include "take.h"
+#include "watch.h"
+
+#include <float.h>
+
+enum { AHEAD = 16 };
+
+/* Whatever a caller does to its buffer, each value is loaded once: what was checked is what is used. */
+struct u32_at {
+    uint32_t value;
+} __attribute__((packed));
+struct i64_at {
+    int64_t value;
+} __attribute__((packed));
+struct f64_at {
+    double value;
+} __attribute__((packed));
+
+static inline uint32_t load_u32(const void *column, size_t row)
+{
+    return ((const volatile struct u32_at *)column)[row].value;
+}
+
+static inline int64_t load_i64(const void *column, size_t row)
+{
+    return ((const volatile struct i64_at *)column)[row].value;
+}
+
+static inline double load_f64(const void *column, size_t row)
+{
+    return ((const volatile struct f64_at *)column)[row].value;
+}
+
+/* Touch the two lines of a row that comes soon. The address may be anything: it is not read. */
+static inline void fetch(const struct line *lines, const struct cell *cells, uint32_t series, uint32_t position)
+{
+    __builtin_prefetch((const void *)((uintptr_t)lines + (size_t)series * sizeof *lines), 1);
+    __builtin_prefetch((const void *)((uintptr_t)cells + (size_t)position * sizeof *cells), 1);
+}
+
+/* A group's current pane, in registers. Empty where each of its rows needs take_row. */
+struct view {
+    struct line *lines;
+    struct cell *cells;
+    struct sketch *sketches;
+    uint64_t *touched;
+    int64_t start;
+    uint64_t span;   /* from the start, in which no row closes a window or is in the future */
+    int64_t length;
+    int64_t newest;
+    unsigned shift; /* of offsets */
+};
+
+static inline struct view look(const struct engine *engine, const struct group *group)
+{
+    const struct pane *pane = group->pane;
+    struct view view = {.lines = engine->lines, .newest = group->newest, .shift = engine->offset_shift};
+    if (pane) {
+        int64_t until = group->turn < pane->end ? group->turn : pane->end;
+        view.cells = pane->cells;
+        view.sketches = pane->sketches;
+        view.touched = pane->touched;
+        view.start = pane->start;
+        view.length = pane->end - pane->start;
+        view.span = group->needs_extras || until <= pane->start ? 0 : (uint64_t)(until - pane->start);
+    }
+    return view;
+}
+
+/* What not every row needs, out of the loop's way. */
+static __attribute__((noinline)) void finish_row(struct engine *engine, struct sketch *sketches, uint32_t series,
+                                                 uint32_t position, int64_t time, double x)
+{
+    const struct line *line = &engine->lines[series];
+    if (sketches)
+        take_quantile(engine, line, &sketches[position], x);
+    if (!(x >= line->low && x <= line->high && time < line->due))
+        watch_row(engine, series, time, x);
+}
+
+/* The common row: in the current pane, Good, finite, newer than its series' newest, which had a value. False: it is not that, and nothing has happened. */
+static inline __attribute__((always_inline)) bool take_common(struct engine *engine, struct view *view,
+                                                              uint32_t series, uint32_t position, int64_t time,
+                                                              double x, uint8_t quality)
+{
+    uint64_t into = (uint64_t)time - (uint64_t)view->start;
+    if (UNLIKELY(into >= view->span || quality))
+        return false;
+    struct line *line = &view->lines[series];
+    struct cell *cell = &view->cells[position];
+    bool quiet = x >= line->low && x <= line->high && time < line->due; /* and finite: the edges are */
+    int64_t remaining = view->length - (int64_t)into;
+    if (UNLIKELY(!(line->state & LINE_KNOWN) || time <= line->time || (!quiet && !(fabs(x) <= DBL_MAX))))
+        return false;
+    double last = line->last;
+    if (LIKELY(cell->marks - 1 < CELL_COUNT_MAX - 1)) {
+        cell_add(cell, x);
+        cell->held += (x - last) * (double)remaining;
+        cell_set_last(cell, x, into >> view->shift);
+    } else {
+        uint64_t bit = UINT64_C(1) << position % 64;
+        if (cell->marks || view->touched[position / 64] & bit || line->time >= view->start)
+            return false;
+        view->touched[position / 64] |= bit;
+        cell_open(cell, x, into >> view->shift);
+        double shift = cell_shift(cell);
+        cell->held = (last - shift) * (double)into + (x - shift) * (double)remaining;
+    }
+    line->last = x;
+    line->time = time;
+    view->newest = time > view->newest ? time : view->newest;
+    if (UNLIKELY(view->sketches || !quiet))
+        finish_row(engine, view->sketches, series, position, time, x);
+    return true;
+}
+
+void take_other(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time,
+                double x, uint8_t quality, uint64_t *nonfinite)
+{
+    if (time < 0 || time >= ENGINE_TIME_LIMIT)
+        engine->counts.undeclared++;
+    else if (engine->grid.kind == GRID_SESSIONS)
+        sessions_take(engine, group, series, time, x, quality, nonfinite);
+    else
+        take_row(engine, group, series, position, time, x, quality, nonfinite);
+}
+
+static inline uint8_t load_quality(const struct rows_view *rows, size_t row)
+{
+    return rows->qualities ? ((const volatile uint8_t *)rows->qualities)[row] : 0;
+}
+
+/* Rows of the one group. */
+static void take_rows(struct engine *engine, const struct rows_view *rows, uint64_t *nonfinite)
+{
+    const struct rows_view here = *rows; /* no store to a cell can change these */
+    const uint32_t series_count = engine->series_count;
+    struct group *group = engine->only;
+    struct view view = look(engine, group);
+    for (size_t i = 0; i < here.count; i++) {
+        uint32_t ahead = load_u32(here.series, i + AHEAD < here.count ? i + AHEAD : i);
+        fetch(view.lines, view.cells, ahead, ahead);
+        uint32_t series = load_u32(here.series, i);
+        int64_t time = load_i64(here.times, i);
+        double x = load_f64(here.floats, i);
+        uint8_t quality = load_quality(&here, i);
+        if (UNLIKELY(series >= series_count)) {
+            engine->counts.undeclared++;
+        } else if (UNLIKELY(!take_common(engine, &view, series, series, time, x, quality))) {
+            group->newest = view.newest;
+            take_other(engine, group, series, series, time, x, quality, nonfinite);
+            view = look(engine, group);
+        }
+    }
+    group->newest = view.newest;
+}
+
+/* Rows of several groups: one more look-up each. */
+static void take_rows_of_many(struct engine *engine, const struct rows_view *rows, uint64_t *nonfinite)
+{
+    for (size_t i = 0; i < rows->count; i++) {
+        uint32_t series = load_u32(rows->series, i);
+        int64_t time = load_i64(rows->times, i);
+        double x = load_f64(rows->floats, i);
+        uint8_t quality = load_quality(rows, i);
+        uint32_t ahead = load_u32(rows->series, i + AHEAD < rows->count ? i + AHEAD : i);
+        if (LIKELY(ahead < engine->series_count)) {
+            struct place soon = engine->places[ahead];
+            const struct group *group = engine->groups[soon.group];
+            fetch(engine->lines, group && group->pane ? group->pane->cells : NULL, ahead, soon.position);
+        }
+        if (UNLIKELY(series >= engine->series_count || engine->lines[series].profile == NO_PROFILE)) {
+            engine->counts.undeclared++;
+            continue;
+        }
+        struct place place = engine->places[series];
+        struct group *group = engine->groups[place.group];
+        struct view view = look(engine, group);
+        if (LIKELY(take_common(engine, &view, series, place.position, time, x, quality)))
+            group->newest = view.newest;
+        else
+            take_other(engine, group, series, place.position, time, x, quality, nonfinite);
+    }
+}
+
+static void take_floats(struct engine *engine, const struct rows_view *rows, uint64_t *nonfinite)
+{
+    uint64_t before = counts_refused(&engine->counts);
+    if (engine->only)
+        take_rows(engine, rows, nonfinite);
+    else
+        take_rows_of_many(engine, rows, nonfinite);
+    engine->counts.counted += rows->count - (counts_refused(&engine->counts) - before);
+}
+
+/* Integers as doubles, a chunk at a time; one that a double cannot hold becomes NaN, which is then `inexact`. */
+static void take_integers(struct engine *engine, const struct rows_view *rows)
+{
+    enum { CHUNK = 512 };
+    const int64_t exact = INT64_C(1) << 53;
+    double values[CHUNK];
+    for (size_t from = 0; from < rows->count; from += CHUNK) {
+        size_t count = rows->count - from < CHUNK ? rows->count - from : CHUNK;
+        for (size_t i = 0; i < count; i++) {
+            int64_t value = load_i64(rows->integers, from + i);
+            values[i] = value < -exact || value > exact ? (double)NAN : (double)value;
+        }
+        struct rows_view part = {.count = count,
+                                 .series = (const uint8_t *)rows->series + from * sizeof(uint32_t),
+                                 .times = (const uint8_t *)rows->times + from * sizeof(int64_t),
+                                 .floats = values,
+                                 .qualities = rows->qualities ? rows->qualities + from : NULL};
+        take_floats(engine, &part, &engine->counts.inexact);
+    }
+}
+
+void engine_ingest(struct engine *engine, const struct rows_view *rows)
+{
+    if (rows->count == 0 || engine->defined == 0)
+        return;
+    if (rows->integers)
+        take_integers(engine, rows);
+    else
+        take_floats(engine, rows, &engine->counts.nonfinite);
+}
+
+enum engine_status engine_check(const struct engine *engine, const struct rows_view *rows, size_t *row)
+{
+    const struct u32_at *all_series = rows->series;
+    const struct i64_at *times = rows->times;
+    uint32_t largest = 0;
+    uint64_t bits = 0; /* of all times: 62 and 63 are set where one is too large or negative */
+    for (size_t i = 0; i < rows->count; i++) {
+        largest = all_series[i].value > largest ? all_series[i].value : largest;
+        bits |= (uint64_t)times[i].value;
+    }
+    bool all_defined = engine->defined == engine->series_count && (rows->count == 0 || largest < engine->series_count);
+    if (all_defined && bits < ENGINE_TIME_LIMIT)
+        return ENGINE_DONE;
+    for (*row = 0; *row < rows->count; ++*row) {
+        uint32_t series = load_u32(rows->series, *row);
+        int64_t time = load_i64(rows->times, *row);
+        if (series >= engine->series_count || !(engine->declared[series / 64] >> series % 64 & 1))
+            return ENGINE_NOT_DEFINED;
+        if (time < 0 || time >= ENGINE_TIME_LIMIT)
+            return ENGINE_TIME;
+    }
+    return ENGINE_DONE;
+}
+
+enum engine_status engine_add(struct engine *engine, uint32_t series, int64_t time, double value, uint8_t quality)
+{
+    if (series >= engine->series_count || engine->lines[series].profile == NO_PROFILE)
+        return ENGINE_NOT_DEFINED;
+    if (time < 0 || time >= ENGINE_TIME_LIMIT)
+        return ENGINE_TIME;
+    struct place place = {0, series};
+    struct group *group = engine->only;
+    if (!group) {
+        place = engine->places[series];
+        group = engine->groups[place.group];
+    }
+    struct view view = look(engine, group);
+    if (take_common(engine, &view, series, place.position, time, value, quality)) {
+        group->newest = view.newest;
+        engine->counts.counted++;
+        return ENGINE_DONE;
+    }
+    uint64_t before = counts_refused(&engine->counts);
+    take_other(engine, group, series, place.position, time, value, quality, &engine->counts.nonfinite);
+    engine->counts.counted += 1 - (counts_refused(&engine->counts) - before);
+    return ENGINE_DONE;
+}

@@ -1,0 +1,267 @@
+#include "results.h"
+
+#include <math.h>
+
+static const struct {
+    const char *name;
+    enum sheet_type type;
+} statistics[STAT_TOTAL_COUNT] = {
+    [STAT_COUNT] = {"count", SHEET_I64},
+    [STAT_SUM] = {"sum", SHEET_F64},
+    [STAT_MEAN] = {"mean", SHEET_F64},
+    [STAT_MIN] = {"min", SHEET_F64},
+    [STAT_MAX] = {"max", SHEET_F64},
+    [STAT_RANGE] = {"range", SHEET_F64},
+    [STAT_LAST] = {"last", SHEET_F64},
+    [STAT_LAST_TIME] = {"last_time", SHEET_I64},
+    [STAT_VARIANCE] = {"variance", SHEET_F64},
+    [STAT_STD] = {"std", SHEET_F64},
+    [STAT_VARIANCE_POPULATION] = {"variance_population", SHEET_F64},
+    [STAT_STD_POPULATION] = {"std_population", SHEET_F64},
+    [STAT_RMS] = {"rms", SHEET_F64},
+    [STAT_PEAK] = {"peak", SHEET_F64},
+    [STAT_CREST] = {"crest", SHEET_F64},
+    [STAT_TIME_AVERAGE] = {"time_average", SHEET_F64},
+    [STAT_TOTAL] = {"total", SHEET_F64},
+    [STAT_DURATION_GOOD] = {"duration_good", SHEET_I64},
+    [STAT_DURATION_BAD] = {"duration_bad", SHEET_I64},
+    [STAT_PERCENT_GOOD] = {"percent_good", SHEET_F64},
+    [STAT_PERCENT_BAD] = {"percent_bad", SHEET_F64},
+    [STAT_BAD] = {"bad", SHEET_I64},
+    [STAT_UNCERTAIN] = {"uncertain", SHEET_I64},
+    [STAT_DISORDERED] = {"disordered", SHEET_U8},
+    [STAT_STATUS] = {"status", SHEET_U8},
+    [STAT_TIME_STATUS] = {"time_status", SHEET_U8},
+    [STAT_FIRST] = {"first", SHEET_F64},
+    [STAT_FIRST_TIME] = {"first_time", SHEET_I64},
+    [STAT_MIN_TIME] = {"min_time", SHEET_I64},
+    [STAT_MAX_TIME] = {"max_time", SHEET_I64},
+    [STAT_DELTA] = {"delta", SHEET_F64},
+    [STAT_DURATION_NONZERO] = {"duration_nonzero", SHEET_I64},
+    [STAT_DURATION_ZERO] = {"duration_zero", SHEET_I64},
+    [STAT_TRANSITIONS] = {"transitions", SHEET_I64},
+    [STAT_INCREASE] = {"increase", SHEET_F64},
+    [STAT_RATE] = {"rate", SHEET_F64},
+    [STAT_RESETS] = {"resets", SHEET_I64},
+};
+
+const char *statistic_name(enum statistic statistic)
+{
+    return statistics[statistic].name;
+}
+
+enum sheet_type statistic_type(enum statistic statistic)
+{
+    return statistics[statistic].type;
+}
+
+static const struct extra no_extra;
+
+static const struct extra *extra_of(const struct closed *at)
+{
+    return at->extra ? at->extra : &no_extra;
+}
+
+static bool has_values(const struct closed *at)
+{
+    return cell_count(at->cell) > 0;
+}
+
+/* OPC UA Part 13, 5.4.3.1: Bad at or above percent_bad, Good at or above percent_good, else Uncertain. */
+static uint8_t status(const struct profile *profile, double good, double bad, double whole)
+{
+    enum { GOOD = 0x00, UNCERTAIN = 0x40, BAD = 0x80 };
+    if (!(whole > 0))
+        return BAD;
+    if (100 * bad / whole >= profile->percent_bad)
+        return BAD;
+    return 100 * good / whole >= profile->percent_good ? GOOD : UNCERTAIN;
+}
+
+static uint8_t status_by_count(const struct closed *at, const struct profile *profile)
+{
+    const struct extra *extra = extra_of(at);
+    double values = (double)cell_count(at->cell);
+    return status(profile, values - (double)extra->uncertain, (double)extra->bad, values + (double)extra->bad);
+}
+
+static uint8_t status_by_time(const struct closed *at, const struct profile *profile)
+{
+    double length = (double)at->length_ns, known = (double)at->known_ns;
+    uint8_t judged = status(profile, known, length - known, length);
+    return judged == 0 && at->cell->marks & CELL_DISORDERED ? 0x40 : judged;
+}
+
+static double percent(double part, double whole)
+{
+    return whole > 0 ? 100 * part / whole : (double)NAN;
+}
+
+static double crest(const struct cell *cell)
+{
+    double rms = cell_rms(cell);
+    return rms > 0 ? cell_peak(cell) / rms : (double)NAN;
+}
+
+static double number(enum statistic statistic, const struct closed *at)
+{
+    const struct cell *cell = at->cell;
+    const struct extra *extra = extra_of(at);
+    double length = (double)at->length_ns;
+    if (statistic == STAT_PERCENT_GOOD)
+        return percent((double)at->known_ns, length);
+    if (statistic == STAT_PERCENT_BAD)
+        return percent(length - (double)at->known_ns, length);
+    if (statistic == STAT_TOTAL)
+        return cell_total(cell, at->known_ns);
+    if (!has_values(at))
+        return (double)NAN;
+    switch ((int)statistic) {
+    case STAT_SUM:
+        return cell_sum(cell);
+    case STAT_RANGE:
+        return cell->max - cell->min;
+    case STAT_VARIANCE:
+        return cell_variance(cell, 1);
+    case STAT_VARIANCE_POPULATION:
+        return cell_variance(cell, 0);
+    case STAT_STD_POPULATION:
+        return cell_deviation(cell, 0);
+    case STAT_RMS:
+        return cell_rms(cell);
+    case STAT_PEAK:
+        return cell_peak(cell);
+    case STAT_CREST:
+        return crest(cell);
+    case STAT_FIRST:
+        return extra->first;
+    case STAT_DELTA:
+        return cell->last - extra->first;
+    case STAT_INCREASE:
+        return extra->increase;
+    case STAT_RATE:
+        return length > 0 ? extra->increase / (length / 1e9) : (double)NAN;
+    default:
+        return (double)NAN;
+    }
+}
+
+static int64_t whole(enum statistic statistic, const struct closed *at)
+{
+    const struct extra *extra = extra_of(at);
+    bool valued = has_values(at);
+    switch ((int)statistic) {
+    case STAT_COUNT:
+        return cell_count(at->cell);
+    case STAT_LAST_TIME:
+        return valued ? at->last_time : -1;
+    case STAT_DURATION_GOOD:
+        return at->known_ns;
+    case STAT_DURATION_BAD:
+        return at->length_ns - at->known_ns;
+    case STAT_BAD:
+        return extra->bad;
+    case STAT_UNCERTAIN:
+        return extra->uncertain;
+    case STAT_FIRST_TIME:
+        return valued ? extra->first_time : -1;
+    case STAT_MIN_TIME:
+        return valued ? extra->min_time : -1;
+    case STAT_MAX_TIME:
+        return valued ? extra->max_time : -1;
+    case STAT_DURATION_NONZERO:
+        return extra->nonzero_ns;
+    case STAT_DURATION_ZERO:
+        return at->known_ns - extra->nonzero_ns;
+    case STAT_TRANSITIONS:
+        return extra->transitions;
+    case STAT_RESETS:
+        return extra->resets;
+    default:
+        return -1;
+    }
+}
+
+/* The common ones have loops of their own: a block of cells is in the nearest cache. */
+static void write_numbers(enum statistic statistic, const struct closed *closed, uint32_t count, double *out)
+{
+    switch ((int)statistic) {
+    case STAT_MEAN:
+        for (uint32_t i = 0; i < count; i++)
+            out[i] = cell_mean(closed[i].cell);
+        break;
+    case STAT_MIN:
+        for (uint32_t i = 0; i < count; i++)
+            out[i] = has_values(&closed[i]) ? closed[i].cell->min : (double)NAN;
+        break;
+    case STAT_MAX:
+        for (uint32_t i = 0; i < count; i++)
+            out[i] = has_values(&closed[i]) ? closed[i].cell->max : (double)NAN;
+        break;
+    case STAT_LAST:
+        for (uint32_t i = 0; i < count; i++)
+            out[i] = has_values(&closed[i]) ? closed[i].cell->last : (double)NAN;
+        break;
+    case STAT_STD:
+        for (uint32_t i = 0; i < count; i++)
+            out[i] = cell_deviation(closed[i].cell, 1);
+        break;
+    case STAT_TIME_AVERAGE:
+        for (uint32_t i = 0; i < count; i++)
+            out[i] = cell_time_average(closed[i].cell, closed[i].known_ns);
+        break;
+    default:
+        for (uint32_t i = 0; i < count; i++)
+            out[i] = number(statistic, &closed[i]);
+    }
+}
+
+static void write_wholes(enum statistic statistic, const struct closed *closed, uint32_t count, int64_t *out)
+{
+    if (statistic == STAT_COUNT) {
+        for (uint32_t i = 0; i < count; i++)
+            out[i] = cell_count(closed[i].cell);
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        out[i] = whole(statistic, &closed[i]);
+}
+
+static void write_bytes(enum statistic statistic, const struct closed *closed, uint32_t count,
+                        const struct profile *profiles, uint8_t *out)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const struct profile *profile = &profiles[closed[i].profile];
+        out[i] = statistic == STAT_STATUS        ? status_by_count(&closed[i], profile)
+                 : statistic == STAT_TIME_STATUS ? status_by_time(&closed[i], profile)
+                                                 : (closed[i].cell->marks & CELL_DISORDERED) != 0;
+    }
+}
+
+void results_write(enum statistic statistic, const struct closed *closed, uint32_t count,
+                   const struct profile *profiles, void *column)
+{
+    double *numbers = column;
+    int64_t *wholes = column;
+    enum sheet_type type = statistics[statistic].type;
+    if (type == SHEET_U8)
+        write_bytes(statistic, closed, count, profiles, column);
+    else if (type == SHEET_F64)
+        write_numbers(statistic, closed, count, numbers);
+    else
+        write_wholes(statistic, closed, count, wholes);
+}
+
+void results_forget(enum statistic statistic, const struct closed *closed, uint32_t count,
+                    const struct profile *profiles, void *column)
+{
+    enum sheet_type type = statistics[statistic].type;
+    for (uint32_t i = 0; i < count; i++) {
+        if (profiles[closed[i].profile].statistics >> statistic & 1)
+            continue;
+        if (type == SHEET_F64)
+            ((double *)column)[i] = (double)NAN;
+        else if (type == SHEET_I64)
+            ((int64_t *)column)[i] = -1;
+    }
+}

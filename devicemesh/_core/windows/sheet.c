@@ -1,0 +1,61 @@
+#include "sheet.h"
+
+#include <string.h>
+
+enum { SHEET_FIRST = 64 };
+
+size_t sheet_width(enum sheet_type type)
+{
+    return type == SHEET_U8 ? 1 : type == SHEET_U32 ? 4 : 8;
+}
+
+static bool set_capacity(struct sheet *sheet, struct budget *budget, size_t capacity)
+{
+    void *grown[SHEET_COLUMNS_MAX] = {NULL};
+    for (uint32_t i = 0; i < sheet->count; i++) {
+        if ((grown[i] = budget_take_unclean(budget, capacity, sheet_width(sheet->types[i]))))
+            continue;
+        while (i-- > 0)
+            budget_give(budget, grown[i]);
+        return false;
+    }
+    for (uint32_t i = 0; i < sheet->count; i++) {
+        if (sheet->rows)
+            memcpy(grown[i], sheet->columns[i], sheet->rows * sheet_width(sheet->types[i]));
+        budget_give(budget, sheet->columns[i]);
+        sheet->columns[i] = grown[i];
+    }
+    sheet->capacity = capacity;
+    return true;
+}
+
+bool sheet_reserve(struct sheet *sheet, struct budget *budget, size_t more)
+{
+    if (more <= sheet->capacity - sheet->rows)
+        return true;
+    if (more > SIZE_MAX / 4 - sheet->rows)
+        return false;
+    size_t needed = sheet->rows + more, roomy = sheet->capacity ? 2 * sheet->capacity : SHEET_FIRST;
+    if (roomy < sheet->usual)
+        roomy = sheet->usual;
+    return (needed < roomy && set_capacity(sheet, budget, roomy)) || set_capacity(sheet, budget, needed);
+}
+
+void sheet_take(struct sheet *sheet, struct budget *budget, struct sheet *out)
+{
+    *out = *sheet;
+    sheet->usual = sheet->rows;
+    sheet->rows = sheet->capacity = 0;
+    for (uint32_t i = 0; i < sheet->count; i++) {
+        budget_release(budget, sheet->columns[i]);
+        sheet->columns[i] = NULL;
+    }
+}
+
+void sheet_free(struct sheet *sheet, struct budget *budget)
+{
+    struct sheet out;
+    sheet_take(sheet, budget, &out);
+    for (uint32_t i = 0; i < out.count; i++)
+        memory_free(out.columns[i]);
+}
