@@ -3,16 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BENCH_CORE := benchmarks/core/.venv
-PACKAGES := -e .[test,broker] -e mappers/modbus -e simulators
+PACKAGES := -e .[test,broker] -e mappers/modbus -e mappers/opcua -e simulators
 C_SOURCES := $(wildcard devicemesh/_core/*.c devicemesh/_core/*.h devicemesh/_core/windows/*.c devicemesh/_core/windows/*.h)
 
-.PHONY: demo test lint sanitize fuzz test-free-threaded wheels bench bench-core clean dev
+.PHONY: demo test kube-assets lint sanitize fuzz test-free-threaded wheels bench bench-core clean dev
 
 demo: $(VENV)/.demo  ## live table; FOR=20 stops by itself
 	@$(BIN)/devicemesh demo $(if $(FOR),--for $(FOR))
 
 test: $(VENV)/.demo  ## everything that needs no network
 	@$(BIN)/pytest -q
+
+kube-assets:  ## kube-apiserver and etcd, for the tests of the store on an API server
+	@sh tests/e2e/kubernetes/assets.sh .kube-assets
 
 dev: $(VENV)/.dev
 
@@ -21,7 +24,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, this is $$($(PYTHON) -V). Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv is missing. Try: apt install python3-venv"; rm -rf $(VENV); exit 1; }
 
-$(VENV)/.demo: $(VENV)/bin/python setup.py pyproject.toml mappers/modbus/pyproject.toml simulators/pyproject.toml $(C_SOURCES)
+$(VENV)/.demo: $(VENV)/bin/python setup.py pyproject.toml mappers/modbus/pyproject.toml mappers/opcua/pyproject.toml simulators/pyproject.toml $(C_SOURCES)
 	@echo "Installing into $(VENV) ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check $(PACKAGES) 'rich>=13'
 	@touch $@
@@ -40,6 +43,7 @@ wheels: $(VENV)/.dev
 	rm -rf dist
 	$(BIN)/python -m build --wheel --outdir dist . >/dev/null
 	$(BIN)/python -m build --wheel --outdir dist mappers/modbus >/dev/null
+	$(BIN)/python -m build --wheel --outdir dist mappers/opcua >/dev/null
 	$(BIN)/python -m build --wheel --outdir dist simulators >/dev/null
 	ls -l dist
 

@@ -307,22 +307,27 @@ class Aggregator:
     @property
     def taken(self) -> int:
         """Rows that left in a record."""
-        return self._core.counts()[2]
+        return self._core.counts()[1]
 
     @property
     def pending(self) -> int:
         """Rows in open windows, or in records not taken yet."""
-        return self._core.counts()[3]
+        return self._core.counts()[2]
 
     @property
     def dropped(self) -> Mapping[str, int]:
         """Rows by policy: see POLICIES."""
-        return dict(zip(POLICIES, self._core.counts()[4], strict=True))
+        return dict(zip(POLICIES, self._core.counts()[3], strict=True))
 
     @property
-    def bad(self) -> int:
-        """Rows pushed with a quality below Good."""
-        return self._core.counts()[1]
+    def bad(self) -> Mapping[Quality, int]:
+        """Rows pushed with a quality below Good, by quality."""
+        found: dict[Quality, int] = {}
+        for code, count in self._core.counts()[4].items():
+            if code >= Quality.UNCERTAIN:
+                quality = _quality(code)
+                found[quality] = found.get(quality, 0) + count
+        return found
 
     @property
     def pending_bytes(self) -> int:

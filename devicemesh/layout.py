@@ -13,7 +13,7 @@ import math
 import struct
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from devicemesh._core._native import Plan
@@ -322,6 +322,15 @@ def encode(field: Field, value: Scalar) -> bytes:
     if not low <= raw <= high:
         raise ValueError(f"{value!r} does not fit {field.type}: raw {raw} is not in {low} to {high}")
     return _ordered(field, raw.to_bytes(size, "big", signed=low < 0))
+
+
+def nearest(field: Field, value: Scalar) -> Any:
+    """What decoding gives once `value` was encoded: scaled, rounded, as wide as the type on the wire.
+
+    Raises ValueError where it does not fit.
+    """
+    alone = replace(field, offset=0, bit=None, bits=None)
+    return Layout([alone], [0]).decode(encode(alone, value), 0)[0].value[0]
 
 
 def _raw_integer(field: Field, value: float) -> int:

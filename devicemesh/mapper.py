@@ -10,14 +10,15 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 import pluggy
 
 from devicemesh.spec.base import Strict
+from devicemesh.spec.device import Telemetry
 from devicemesh.spec.values import Scalar, ValueType
 
 hookspec = pluggy.HookspecMarker("devicemesh")
@@ -96,12 +97,34 @@ class PointError(MapperError):
     default_reason = "Refused"
 
 
+class SecretRef(Strict):
+    """A secret by name: never its value, and so fit for a manifest."""
+
+    name: str
+    """The secret's name: a folder in the home's `secrets`."""
+    key: str = "password"
+    """Which part of it: a file in that folder."""
+
+
+Secrets: TypeAlias = Callable[[SecretRef], str]
+"""Reads a secret now. Raises `AuthError`, which says where it was looked for."""
+
+
+def no_secrets(ref: SecretRef) -> str:
+    """The `Secrets` of who has none."""
+    raise AuthError(f"nobody knows the secret {ref.name}/{ref.key} here", reason="SecretMissing")
+
+
 class Endpoint(Strict):
     """How to reach a peer. Frozen; subclass it with the protocol's fields."""
 
     @abstractmethod
     def link(self) -> str:
         """Name the shared part, for people too (`10.0.0.5:502`); endpoints of equal names share a session."""
+
+    def text(self) -> str:
+        """Name the device, for people: the link, and what tells it from its neighbours there."""
+        return self.link()
 
     @abstractmethod
     def redirect(self, address: str) -> Self:
@@ -123,11 +146,19 @@ class Address(Strict):
         """Say why a property of this type and access can't live here, or None."""
         return None
 
+    def nearest(self, type_: ValueType, value: Scalar) -> Scalar:
+        """Return what the peer reports once it holds `value`: a scaled integer, say, has steps.
+
+        A desired value counts as applied when this reads back. Raises ValueError where it can't hold it.
+        """
+        return value
+
     def overlap(self, other: Self, type_: ValueType, other_type: ValueType) -> str | None:
         """Say how two properties of one device collide (the same bytes read as other things), or None."""
         return None
 
 
+_TELEMETRY = Telemetry()
 E = TypeVar("E", bound=Endpoint)
 A = TypeVar("A", bound=Address)
 
@@ -142,6 +173,7 @@ class Point(Generic[E, A]):
     type: ValueType  # the model's type; also the type on the wire unless the address says otherwise
     endpoint: E
     address: A
+    telemetry: Telemetry = field(default=_TELEMETRY, compare=False)  # how often, and what of it leaves
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -225,8 +257,17 @@ class Subscribable(Session[E, A]):
     """A session whose peer pushes."""
 
     @abstractmethod
-    def subscribe(self, points: Sequence[Point[E, A]]) -> AsyncIterator[Batch]:
-        """Yield batches as the peer pushes them. Raises `LinkError` when the link is dead."""
+    def subscribe(self, points: Sequence[Point[E, A]]) -> AsyncGenerator[Batch]:
+        """Yield batches as the peer pushes them, the first values too.
+
+        It runs beside the readers and `write`. A point that the peer refuses is a bad row with `error` set.
+        The generator is closed, and another one begun, when the declared points change. Raises `LinkError`
+        when the link is dead.
+        """
+
+    def pushes(self, point: Point[E, A]) -> bool:
+        """Whether this point is subscribed; the others are polled, where the session is `Readable`."""
+        return True
 
 
 class Writable(Session[E, A]):
@@ -253,8 +294,11 @@ class Mapper(ABC, Generic[E, A]):
     address_type: type[A]
 
     @abstractmethod
-    def open(self, endpoint: E) -> AbstractAsyncContextManager[Session[E, A]]:
-        """Connect to the endpoint's link. Entering raises `LinkError`, `AuthError` or `ConfigError`."""
+    def open(self, endpoint: E, secrets: Secrets = no_secrets) -> AbstractAsyncContextManager[Session[E, A]]:
+        """Connect to the endpoint's link. Entering raises `LinkError`, `AuthError` or `ConfigError`.
+
+        A secret that was read here and changes later makes the runtime open the link anew.
+        """
 
     @abstractmethod
     def parse_endpoint(self, uri: str) -> E:

@@ -10,7 +10,7 @@ from typing import Any
 import pluggy
 
 from devicemesh.mapper import Hooks, Mapper
-from devicemesh.spec.manifest import Protocol
+from devicemesh.spec.base import Protocol
 
 GROUP = "devicemesh"
 

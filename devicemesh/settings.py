@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+PREFIX = "DEVICEMESH_"
+
 
 def default_home() -> Path:
     """Where state lives: `$DEVICEMESH_HOME`, else `$XDG_DATA_HOME/devicemesh`."""
@@ -82,6 +84,17 @@ class ApiSettings(Section):
     """Bearer token that every request must carry, by reference."""
 
 
+class StoreSettings(Section):
+    """Where devices are declared, and their twins kept."""
+
+    kind: Literal["sqlite", "kubernetes"] = "sqlite"
+    """sqlite: a file in the home; kubernetes: the API server, as custom resources."""
+    kubeconfig: Path | None = None
+    """By default the pod's service account, else $KUBECONFIG or ~/.kube/config."""
+    context: str | None = None
+    """A context of the kubeconfig; by default its current one."""
+
+
 class Settings(Section):
     """All settings of the runtime."""
 
@@ -91,6 +104,7 @@ class Settings(Section):
     """This runtime's name, for its topics and client id."""
     status_interval_s: float = Field(default=5.0, ge=0.1)
     """A device's values are written to the store and to `twin/reported` at most this often."""
+    store: StoreSettings = StoreSettings()
     mqtt: MqttSettings = MqttSettings()
     outbox: OutboxSettings = OutboxSettings()
     api: ApiSettings | None = ApiSettings()
@@ -99,13 +113,6 @@ class Settings(Section):
 
 def load(file: Path | None = None, overrides: dict[str, Any] | None = None) -> Settings:
     """Settings from a YAML file, then `DEVICEMESH_<SECTION>__<KEY>`, then `overrides`. Raises ValueError."""
-    from pydantic_settings import BaseSettings, SettingsConfigDict
-
-    class Environment(BaseSettings, Settings):
-        model_config = SettingsConfigDict(
-            env_prefix="DEVICEMESH_", env_nested_delimiter="__", extra="forbid", use_attribute_docstrings=True
-        )
-
     values: dict[str, Any] = {}
     if file is not None:
         import yaml
@@ -118,10 +125,24 @@ def load(file: Path | None = None, overrides: dict[str, Any] | None = None) -> S
             raise ValueError(f"{file}: settings are a map of keys and values")
         values = read
     try:
-        environment = Environment().model_dump(exclude_unset=True)
-        return Settings.model_validate(_merged(_merged(values, environment), overrides or {}))
+        return Settings.model_validate(_merged(_merged(values, _environment()), overrides or {}))
     except ValidationError as error:
         raise ValueError(_sentence(error)) from None  # the original shows what was given
+
+
+def _environment() -> dict[str, Any]:
+    """What `DEVICEMESH_*` sets. Its library stays out (it takes a megabyte) where nothing is set."""
+    ours = {PREFIX + name.upper() for name in Settings.model_fields if name != "home"}  # see default_home
+    if not any(name.upper().split("__")[0] in ours for name in os.environ):
+        return {}
+    from pydantic_settings import BaseSettings, SettingsConfigDict
+
+    class Environment(BaseSettings, Settings):
+        model_config = SettingsConfigDict(
+            env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", use_attribute_docstrings=True
+        )
+
+    return Environment().model_dump(exclude_unset=True)
 
 
 def _sentence(error: ValidationError) -> str:

@@ -76,12 +76,17 @@ def same(wanted: Any, got: Any) -> bool:
 def delta(
     properties: Mapping[str, Property],
     desired: Mapping[str, Any],
+    nearest: Mapping[str, Any],
     reported: Mapping[str, Reported],
     attempts: Mapping[str, Attempt],
     edited: frozenset[str],
     now_ns: int,
 ) -> Delta:
-    """Which desired values to write now. `edited` names those a person has just set: written unasked."""
+    """Which desired values to write now.
+
+    `nearest` has the desired values as a device reports them that holds them; `edited` names those that a
+    person has just set: they are written unasked.
+    """
     writes: dict[str, Any] = {}
     settled: dict[str, Attempt] = {}
     for name, value in desired.items():
@@ -99,7 +104,7 @@ def delta(
             current = reported.get(name)
             if current is None or not current.good:
                 continue  # read first; until then it waits
-            if same(value, current.value):
+            if same(nearest[name], current.value):
                 settled[name] = Attempt(value, "applied", now_ns)
                 continue
         writes[name] = value
@@ -132,6 +137,7 @@ def text(value: Any, unit: str | None) -> str:
 def desired_applied(
     properties: Mapping[str, Property],
     desired: Mapping[str, Any],
+    nearest: Mapping[str, Any],
     reported: Mapping[str, Reported],
     attempts: Mapping[str, Attempt],
     *,
@@ -151,7 +157,7 @@ def desired_applied(
             (now := reported.get(name))
             and now.good
             and now.time_ns > last.time_ns
-            and not same(value, now.value)
+            and not same(nearest[name], now.value)
         ):
             message = f"{name}: the device says {text(now.value, unit)}, desired is {text(value, unit)}"
             trouble.append(("Drifted", message))

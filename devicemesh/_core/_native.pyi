@@ -86,8 +86,8 @@ class Aggregator:
     def alarms(self) -> list[tuple[int, int, bool, int, float]]:
         """Events since the last call, as (slot, limit, active, time_ns, number)."""
 
-    def counts(self) -> tuple[int, int, int, int, tuple[int, ...]]:
-        """(read, bad, taken, pending, dropped by policy)."""
+    def counts(self) -> tuple[int, int, int, tuple[int, ...], dict[int, int]]:
+        """(read, taken, pending, dropped by policy, {quality: rows})."""
 
     @property
     def pending_bytes(self) -> int:

@@ -36,10 +36,10 @@ struct columns {
 
 struct counts {
     uint64_t read;
-    uint64_t bad; /* rows pushed with a quality below Good */
     uint64_t taken;
     uint64_t pending;
     uint64_t dropped[DROP_COUNT];
+    uint64_t qualities[256]; /* rows pushed, by quality */
 };
 
 struct aggregator;

@@ -284,6 +284,22 @@ static PyObject *alarms(PyObject *self, PyObject *Py_UNUSED(ignored))
     return list;
 }
 
+/* {quality: rows} of the qualities that were seen. */
+static PyObject *qualities_of(const struct counts *counted)
+{
+    PyObject *found = PyDict_New();
+    for (int i = 0; found && i < 256; i++) {
+        if (!counted->qualities[i])
+            continue;
+        PyObject *quality = PyLong_FromLong(i), *rows = PyLong_FromUnsignedLongLong(counted->qualities[i]);
+        if (!quality || !rows || PyDict_SetItem(found, quality, rows))
+            Py_CLEAR(found);
+        Py_XDECREF(quality);
+        Py_XDECREF(rows);
+    }
+    return found;
+}
+
 static PyObject *counts(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     struct aggregator *core = glue_core(self);
@@ -296,8 +312,13 @@ static PyObject *counts(PyObject *self, PyObject *Py_UNUSED(ignored))
             Py_CLEAR(dropped);
     if (!dropped)
         return NULL;
-    return Py_BuildValue("KKKKN", (unsigned long long)counted->read, (unsigned long long)counted->bad,
-                         (unsigned long long)counted->taken, (unsigned long long)counted->pending, dropped);
+    PyObject *qualities = qualities_of(counted);
+    if (!qualities) {
+        Py_DECREF(dropped);
+        return NULL;
+    }
+    return Py_BuildValue("KKKNN", (unsigned long long)counted->read, (unsigned long long)counted->taken,
+                         (unsigned long long)counted->pending, dropped, qualities);
 }
 
 static PyObject *pending_bytes(PyObject *self, void *Py_UNUSED(closure))
@@ -358,7 +379,7 @@ static PyMethodDef aggregator_methods[] = {
     {"snapshot", locked_glue_snapshot, METH_O, "(qualities, newest good time, JSON or None) of a column of slots."},
     {"rows", locked_glue_rows, METH_O, "Rows ever pushed for a slot."},
     {"alarms", locked_alarms, METH_NOARGS, "Events since the last call, as (slot, limit, active, time_ns, number)."},
-    {"counts", locked_counts, METH_NOARGS, "(read, bad, taken, pending, dropped by policy)."},
+    {"counts", locked_counts, METH_NOARGS, "(read, taken, pending, dropped by policy, {quality: rows})."},
     {NULL, NULL, 0, NULL},
 };
 static PyGetSetDef aggregator_properties[] = {

@@ -116,7 +116,7 @@ bool aggregator_row(struct aggregator *a, uint32_t slot, int64_t time, uint8_t q
                     double number)
 {
     a->counts.read++;
-    a->counts.bad += quality >= QUALITY_UNCERTAIN;
+    a->counts.qualities[quality]++;
     struct series *series = series_of(a, slot);
     if (!series) {
         drop(a, DROP_UNDEFINED);

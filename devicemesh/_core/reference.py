@@ -23,7 +23,7 @@ from devicemesh._core.reference_series import (
 )
 from devicemesh._core.tagged import Tag
 
-UNDECODABLE, BAD, UNCERTAIN = 0x85, 0x80, 0x40
+UNDECODABLE, BAD = 0x85, 0x80
 NONE, EVERY, CHANGE, WINDOW = range(4)  # reports
 DEADBAND, UNREPORTED, NO_VALUE, LATE, FUTURE, NONFINITE, INEXACT, OVERFLOW, UNDEFINED = range(9)  # policies
 FUTURE_NS, OWN_CLOCK_NS = 3600 * 10**9, 10**9
@@ -63,11 +63,12 @@ class Aggregator:
         self.ready: list[int] = []
         self.touched: list[int] = []
         self.events: list[tuple[int, int, bool, int, float]] = []
-        self.read = self.bad = self.taken = self.pending = 0
+        self.qualities: dict[int, int] = {}
+        self.read = self.taken = self.pending = 0
         self.dropped = [0] * 9
 
-    def counts(self) -> tuple[int, int, int, int, tuple[int, ...]]:
-        return self.read, self.bad, self.taken, self.pending, tuple(self.dropped)
+    def counts(self) -> tuple[int, int, int, tuple[int, ...], dict[int, int]]:
+        return self.read, self.taken, self.pending, tuple(self.dropped), dict(sorted(self.qualities.items()))
 
     def alarms(self) -> list[tuple[int, int, bool, int, float]]:
         events, self.events = self.events, []
@@ -133,7 +134,7 @@ class Aggregator:
 
     def row(self, slot: int, time: int, quality: int, tag: int, raw: Any, number: float) -> bool:
         self.read += 1
-        self.bad += quality >= UNCERTAIN
+        self.qualities[quality] = self.qualities.get(quality, 0) + 1
         series = self.series.get(slot)
         if series is None:
             self.dropped[UNDEFINED] += 1

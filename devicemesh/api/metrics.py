@@ -14,8 +14,9 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from devicemesh import __version__
-from devicemesh.runtime.link import LAG_BUCKETS
+from devicemesh.mapper import Quality
 from devicemesh.runtime.runtime import Runtime
+from devicemesh.sink.base import SinkStats
 
 LINK = ["mapper", "link"]
 
@@ -57,7 +58,7 @@ class RuntimeCollector(Collector):
             "devicemesh_store_writes", "Status patches to the store.", labels=["store", "result"]
         )
         for result, count in runtime.reporter.writes.items():
-            writes.add_metric(["sqlite", result], count)
+            writes.add_metric([runtime.store.kind, result], count)
         yield writes
 
     def _link_metrics(self) -> Iterator[Metric]:
@@ -78,6 +79,12 @@ class RuntimeCollector(Collector):
             "devicemesh_polls_overrun", "Polls skipped because the one before had not ended.", labels=LINK
         )
         lag = HistogramMetricFamily("devicemesh_poll_lag_seconds", "How late a poll began.", labels=LINK)
+        duration = HistogramMetricFamily(
+            "devicemesh_link_request_duration_seconds", "How long the peer took to answer.", labels=LINK
+        )
+        writing = HistogramMetricFamily(
+            "devicemesh_write_duration_seconds", "How long a write and its read-back took.", labels=LINK
+        )
         outcomes: dict[tuple[str, str], int] = {}
         for (mapper, name), link in self._runtime.supervisor.links.items():
             stats, labels = link.stats, [mapper, name]
@@ -88,13 +95,18 @@ class RuntimeCollector(Collector):
             requests.add_metric([*labels, "ok"], stats.answers)
             requests.add_metric([*labels, "failed"], stats.failures)
             overruns.add_metric(labels, stats.overruns)
-            lag.add_metric(labels, list(_cumulated(stats.lag_counts)), stats.lag_sum_s)
+            for family, histogram in (
+                (lag, stats.lag),
+                (duration, stats.request),
+                (writing, link.writeback.duration),
+            ):
+                family.add_metric(labels, list(histogram.cumulated()), histogram.sum_s)
             for outcome, count in link.writeback.outcomes.items():
                 outcomes[mapper, outcome] = outcomes.get((mapper, outcome), 0) + count
         writes = CounterMetricFamily("devicemesh_writes", "Writes to devices.", labels=["mapper", "outcome"])
         for (mapper, outcome), count in outcomes.items():
             writes.add_metric([mapper, outcome], count)
-        yield from (up, success, backoff, opened, requests, overruns, lag, writes)
+        yield from (up, success, backoff, opened, requests, overruns, lag, duration, writes, writing)
 
     def _sample_metrics(self) -> Iterator[Metric]:
         samples = self._runtime.samples()
@@ -116,11 +128,13 @@ class RuntimeCollector(Collector):
         yield dropped
         yield _gauge("samples_pending", "Samples in open windows.", samples["pending"])
         yield _gauge("samples_spooled", "Samples taken by the sink, not yet accepted.", samples["spooled"])
-        yield CounterMetricFamily(
-            "devicemesh_samples_bad",
-            "Samples read with a quality below Good.",
-            value=self._runtime.aggregator.bad,
+        bad = CounterMetricFamily(
+            "devicemesh_samples_bad", "Samples read with a quality below Good.", labels=["quality"]
         )
+        counted = self._runtime.aggregator.bad
+        for quality in (one for one in Quality if one >= Quality.UNCERTAIN):
+            bad.add_metric([quality.word], counted.get(quality, 0))
+        yield bad
 
     def _sink_metrics(self) -> Iterator[Metric]:
         stats = self._runtime.sink.stats()
@@ -128,6 +142,10 @@ class RuntimeCollector(Collector):
         yield CounterMetricFamily(
             "devicemesh_sink_messages", "Messages the broker accepted.", value=stats.messages
         )
+        yield CounterMetricFamily(
+            "devicemesh_sink_refusals", "Messages the broker answered with an error.", value=stats.refusals
+        )
+        yield from _recovered(stats)
         yield CounterMetricFamily(
             "devicemesh_sink_reconnects", "Times the sink connected.", value=stats.reconnects
         )
@@ -141,8 +159,13 @@ class RuntimeCollector(Collector):
         )
 
 
-def _cumulated(counts: list[int]) -> Iterator[tuple[str, float]]:
-    total = 0
-    for bound, count in zip((*map(str, LAG_BUCKETS), "+Inf"), counts, strict=True):
-        total += count
-        yield bound, total
+def _recovered(stats: SinkStats) -> Iterator[Metric]:
+    """What earlier runs had left in the outbox: not read in this run, and so in no sum of its samples."""
+    recovered = CounterMetricFamily(
+        "devicemesh_samples_recovered", "Samples of earlier runs, by what became of them.", labels=["outcome"]
+    )
+    recovered.add_metric(["published"], stats.recovered_published)
+    for policy, count in stats.recovered_dropped.items():
+        recovered.add_metric([f"dropped_{policy}"], count)
+    yield recovered
+    yield _gauge("samples_recovered_spooled", "Samples of earlier runs that wait.", stats.recovered_spooled)

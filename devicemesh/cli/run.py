@@ -19,7 +19,7 @@ from devicemesh.cli.common import NOT_REACHABLE, PROBLEMS, STORE, WRONG_USE, fai
 from devicemesh.cli.edit import check, show_problems
 from devicemesh.runtime.runtime import AlreadyRunningError, Runtime, exclusive
 from devicemesh.settings import Settings, load
-from devicemesh.store.base import StoreUnavailableError
+from devicemesh.store.base import Store, StoreUnavailableError
 
 log = logging.getLogger("devicemesh")
 
@@ -60,7 +60,6 @@ async def running(
     from devicemesh.sink.broker import embedded_broker
     from devicemesh.sink.mqtt import MqttSink
     from devicemesh.sink.secret import resolve
-    from devicemesh.store.sqlite import SqliteStore
 
     found = plugins.load()
     for broken in (p for p in found.found if p.error):
@@ -70,7 +69,7 @@ async def running(
         if mqtt.url is None:
             url = await stack.enter_async_context(embedded_broker(settings.home / "broker"))
             mqtt = mqtt.model_copy(update={"url": url})
-        store = await stack.enter_async_context(SqliteStore(settings.home / STORE))
+        store = await stack.enter_async_context(open_store(settings))
         sink = await stack.enter_async_context(
             MqttSink(mqtt, settings.outbox, settings.home, settings.instance)
         )
@@ -84,6 +83,19 @@ async def running(
             token = resolve(settings.home, settings.api.token) if settings.api.token else None
             api = await stack.enter_async_context(serve(runtime, settings.api, token))
         yield runtime, str(mqtt.url), api
+
+
+def open_store(settings: Settings) -> Store:
+    """The store of the settings; exits where its client is not installed."""
+    if settings.store.kind == "sqlite":
+        from devicemesh.store.sqlite import SqliteStore
+
+        return SqliteStore(settings.home / STORE)
+    try:
+        from devicemesh.store.kubernetes import KubernetesStore
+    except ImportError as error:
+        fail(f"no Kubernetes client: {error}", WRONG_USE, "pip install 'devicemesh[kubernetes]'")
+    return KubernetesStore(settings.store.kubeconfig, settings.store.context)
 
 
 def read_redirects(home: Path) -> dict[str, str]:
@@ -119,6 +131,7 @@ async def until_stopped() -> None:
 @click.option(
     "--simulated", is_flag=True, help="Speak to the running `devicemesh sim` instead of the devices."
 )
+@click.option("--store", type=click.Choice(["sqlite", "kubernetes"]), help="[default: sqlite]")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
 @click.pass_context
@@ -130,6 +143,7 @@ def run_command(
     api_port: int | None,
     no_api: bool,
     simulated: bool,
+    store: str | None,
     log_level: str,
     log_format: str,
 ) -> None:
@@ -138,6 +152,8 @@ def run_command(
     overrides: dict[str, Any] = {"home": home_of(ctx)}
     if mqtt_url:
         overrides["mqtt"] = {"url": mqtt_url}
+    if store:
+        overrides["store"] = {"kind": store}
     if no_api:
         overrides["api"] = None
     elif api_port is not None:
@@ -146,6 +162,8 @@ def run_command(
         settings = load(settings_file, overrides)
     except ValueError as error:
         fail(f"the settings are wrong: {error}", WRONG_USE, "devicemesh explain settings")
+    if files and settings.store.kind != "sqlite":
+        fail("-f applies to the embedded store only", WRONG_USE, f"kubectl apply -f {files[0]}")
     if files:
         apply_files(settings.home, files)
     redirects = read_redirects(settings.home) if simulated else None

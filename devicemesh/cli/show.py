@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -50,33 +51,43 @@ def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     return next((c for c in status.get("conditions", ()) if c["type"] == kind), {})
 
 
-def endpoint_text(spec: Mapping[str, Any]) -> tuple[str, str]:
-    """(protocol, endpoint) as people read them."""
-    protocol, raw = next(iter(spec["endpoint"].items()))
-    where = raw.get("host") or raw.get("serial") or ""
-    where = where if isinstance(where, str) else str(where.get("port", ""))
-    port = f":{raw['port']}" if "port" in raw else ""
-    unit = f" unit {raw['unit']}" if "unit" in raw else ""
-    return protocol, f"{where}{port}{unit}"
+class Endpoints:
+    """Endpoints as people read them, in the words of the installed mappers."""
+
+    def __init__(self) -> None:
+        from devicemesh import plugins
+
+        self._mappers = plugins.load().mappers
+
+    def of(self, spec: Mapping[str, Any]) -> tuple[str, str, str]:
+        """(protocol, endpoint, link); the endpoint as it is declared where its mapper is not installed."""
+        protocol, raw = next(iter(spec["endpoint"].items()))
+        if protocol not in self._mappers:
+            return protocol, json.dumps(raw), ""
+        try:
+            endpoint = self._mappers[protocol].endpoint_type.model_validate(raw)
+        except ValueError:  # another version of the mapper took it
+            return protocol, json.dumps(raw), ""
+        return protocol, endpoint.text(), endpoint.link()
 
 
-def device_row(found: Object, now: datetime, *, wide: bool) -> Row:
+def device_row(found: Object, now: datetime, endpoints: Endpoints | None) -> Row:
+    """A row of the listing; with `endpoints` of the wide one."""
     ready = condition(found.status, "Ready")
-    protocol, endpoint = endpoint_text(found.spec)
     desired = found.status.get("desired") or f"0/{len(found.spec.get('desired', ()))}"
     row = [
         found.key.name,
         found.spec["modelRef"]["name"],
-        protocol,
+        next(iter(found.spec["endpoint"])),
         ready.get("status", "Unknown"),
         ready.get("reason", "NotRunning"),
         "-" if desired == "0/0" else desired,
         ago(found.status.get("lastSeen"), now),
     ]
-    if not wide:
+    if endpoints is None:
         return row
     labels = ",".join(f"{k}={v}" for k, v in found.labels.items()) or "-"
-    return [found.key.namespace, *row, endpoint, labels, ready.get("message", "")]
+    return [found.key.namespace, *row, endpoints.of(found.spec)[1], labels, ready.get("message", "")]
 
 
 def model_row(found: Object, now: datetime) -> Row:
@@ -217,8 +228,8 @@ def _print(found: list[Object], kind: str, output: str | None) -> None:
     elif kind == "DeviceModel":
         click.echo(table(MODEL, [model_row(one, now) for one in found]))
     elif found:
-        wide = output == "wide"
-        click.echo(table(WIDE if wide else DEVICE, [device_row(o, now, wide=wide) for o in found], tint))
+        endpoints = Endpoints() if output == "wide" else None
+        click.echo(table(WIDE if endpoints else DEVICE, [device_row(o, now, endpoints) for o in found], tint))
 
 
 @click.command("describe")
@@ -247,9 +258,13 @@ def describe_command(ctx: click.Context, words: tuple[str, ...], namespace: str,
 def describe_device(found: Object, others: Iterable[Object]) -> list[str]:
     """A device, for people."""
     now = datetime.now(UTC)
-    protocol, endpoint = endpoint_text(found.spec)
-    host = endpoint.split(" unit ", maxsplit=1)[0]
-    shared = [o.key.name for o in others if o.key != found.key and endpoint_text(o.spec)[1].startswith(host)]
+    endpoints = Endpoints()
+    protocol, endpoint, host = endpoints.of(found.spec)
+    shared = [
+        o.key.name
+        for o in others
+        if host and o.key != found.key and endpoints.of(o.spec)[::2] == (protocol, host)
+    ]
     labels = ",".join(f"{k}={v}" for k, v in found.labels.items()) or "-"
     ready = condition(found.status, "Ready")
     state = {"True": "Ready", "False": "Offline"}.get(ready.get("status", ""), "Not running")

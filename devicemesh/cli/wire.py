@@ -9,9 +9,26 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from devicemesh.cli.common import NOT_REACHABLE, PROBLEMS, WRONG_USE, database, fail, namespace_option
+from devicemesh.cli.common import (
+    NOT_REACHABLE,
+    PROBLEMS,
+    WRONG_USE,
+    database,
+    fail,
+    home_of,
+    namespace_option,
+)
 from devicemesh.cli.show import MARKS, value_text
-from devicemesh.mapper import ConfigError, LinkError, Mapper, MapperError, Point, Trace, Traceable
+from devicemesh.mapper import (
+    ConfigError,
+    LinkError,
+    Mapper,
+    MapperError,
+    Point,
+    Secrets,
+    Trace,
+    Traceable,
+)
 from devicemesh.spec.values import ValueType
 from devicemesh.store.base import Key, NotFoundError
 
@@ -55,9 +72,9 @@ def _refused(error: MapperError, again: str) -> NoReturn:
     fail(str(error), NOT_REACHABLE if error.reason == "NoAnswer" else PROBLEMS, again)
 
 
-async def traced(mapper: Mapper[Any, Any], point: Point[Any, Any]) -> Trace:
+async def traced(mapper: Mapper[Any, Any], point: Point[Any, Any], secrets: Secrets) -> Trace:
     """Read one point over a connection of our own."""
-    async with mapper.open(point.endpoint) as session:
+    async with mapper.open(point.endpoint, secrets) as session:
         if not isinstance(session, Traceable):
             raise ConfigError(f"{mapper.protocol} can't show its bytes")
         return await session.trace(point)
@@ -75,9 +92,11 @@ async def traced(mapper: Mapper[Any, Any], point: Point[Any, Any]) -> Trace:
     help="The type; all: every plausible reading.",
 )
 @click.option("-o", "--output", type=click.Choice(["json"]))
-def read_command(uri: str, address: str, as_: str, output: str | None) -> None:
+@click.pass_context
+def read_command(ctx: click.Context, uri: str, address: str, as_: str, output: str | None) -> None:
     """Read once, with no file at all: `read modbus://10.0.0.5:502/1 holding:100 --as all`."""
     from devicemesh.layout import interpretations
+    from devicemesh.runtime.secrets import in_home
 
     mapper = mapper_for(uri)
     try:
@@ -87,7 +106,7 @@ def read_command(uri: str, address: str, as_: str, output: str | None) -> None:
         fail(str(error), WRONG_USE, f"devicemesh read {mapper.protocol}://HOST:PORT/UNIT ADDRESS")
     type_ = _probe_type(where, as_)
     point = Point(0, "default/read", "value", type_, endpoint, where)
-    found = guarded(traced(mapper, point), f"devicemesh discover {uri}")
+    found = guarded(traced(mapper, point, in_home(home_of(ctx))), f"devicemesh discover {uri}")
     readings: list[tuple[str, Any]] = [(str(type_), found.value)]
     if as_ == "all" and type_ != ValueType.BOOL:
         readings = list(interpretations(found.field))
@@ -147,6 +166,7 @@ def trace_command(ctx: click.Context, device: str, prop: str, namespace: str, ou
     from devicemesh import plugins
     from devicemesh.runtime.binding import Binder, BoundDevice
     from devicemesh.runtime.binding import point as point_of
+    from devicemesh.runtime.secrets import in_home
     from devicemesh.spec.words import suggest
 
     store = database(ctx)
@@ -163,7 +183,8 @@ def trace_command(ctx: click.Context, device: str, prop: str, namespace: str, ou
         fail(f"{device} has no property `{prop}` {hint}".rstrip(), PROBLEMS, f"devicemesh describe {device}")
     one = point_of(bound, prop, 0)
     one = _redirected(ctx, one)
-    found = guarded(traced(bound.mapper, one), f"devicemesh describe {device}")
+    secrets = in_home(home_of(ctx))
+    found = guarded(traced(bound.mapper, one, secrets), f"devicemesh describe {device}")
     unit = bound.properties[prop].spec.unit or ""
     if output == "json":
         body = {

@@ -53,12 +53,17 @@ class BoundDevice:
     link: tuple[str, str]  # (protocol, link name): what it shares a session by
     shape: Shape
     desired: Mapping[str, Any]
+    nearest_desired: Mapping[str, Any]  # as the device reports them once it holds them
     commands: Mapping[str, Command]
     paused: bool
 
     @property
     def properties(self) -> Mapping[str, BoundProperty]:
         return self.shape.properties
+
+    def nearest(self, name: str, value: Any) -> Any:
+        """What a property reports once the device holds `value`."""
+        return nearest(self.shape, name, value)
 
     def redirected(self, address: str) -> BoundDevice:
         """The same device at another address."""
@@ -120,6 +125,8 @@ class Binder:
                 shape = Shape.of(_overridden(declared, shape.properties, spec, mapper))
         except ValidationError as error:
             return unbound("InvalidModel", _first(error))
+        except ValueError as error:
+            return unbound("InvalidDevice", str(error))
         except Exception as error:  # a bug in a mapper's model must not end the others
             log.exception("device %s: unexpected error, a bug", device.key.device)
             return unbound("InternalError", f"{type(error).__name__}: {error}")
@@ -136,6 +143,7 @@ class Binder:
             link=link,
             shape=shape,
             desired={entry.name: entry.value for entry in spec.desired},
+            nearest_desired={e.name: nearest(shape, e.name, e.value) for e in spec.desired},
             commands={command.name: command for command in declared.spec.commands},
             paused=spec.paused,
         )
@@ -165,8 +173,7 @@ def _overridden(
     properties = {p.name: p for p in declared.spec.properties}
     out = dict(placed)
     for override in spec.properties:
-        given = {n: getattr(override, n) for n in ("telemetry", "simulation") if getattr(override, n)}
-        prop = properties[override.name].model_copy(update=given)
+        prop = properties[override.name].overridden(override)
         raw = override.address.get(mapper.protocol)
         if raw is not None:
             out[override.name] = BoundProperty(prop, mapper.address_type.model_validate(raw))
@@ -181,13 +188,27 @@ def _names(model: DeviceModel) -> set[str]:
 
 def _first(error: ValidationError) -> str:
     finding = error.errors(include_url=False)[0]
-    return f"{'.'.join(map(str, finding['loc']))}: {finding['msg']}"
+    place = ".".join(map(str, finding["loc"]))
+    message = finding["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message
+
+
+def nearest(shape: Shape, name: str, value: Any) -> Any:
+    """What a property reports once the device holds `value`; the value itself where it can't be held."""
+    bound = shape.properties.get(name)
+    if bound is None or bound.spec.refusal(value) is not None:
+        return value
+    try:
+        return bound.address.nearest(bound.spec.type, value)
+    except ValueError:
+        return value  # the write will say why
 
 
 def point(device: BoundDevice, name: str, slot: int) -> Point[Any, Any]:
     """What the mapper is told of one property."""
     bound = device.properties[name]
-    return Point(slot, device.name, name, bound.spec.type, device.endpoint, bound.address)
+    spec = bound.spec
+    return Point(slot, device.name, name, spec.type, device.endpoint, bound.address, spec.telemetry)
 
 
 def kind(type_: ValueType) -> Kind:

@@ -79,6 +79,7 @@ class RunningDevice:
         plan = delta(
             self.specs,
             self.bound.desired,
+            self.bound.nearest_desired,
             self.reported(aggregator, self.bound.desired),
             self.attempts,
             self.edited,

@@ -7,7 +7,6 @@ import logging
 import random
 import time
 from array import array
-from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,8 +27,11 @@ from devicemesh.mapper import (
 )
 from devicemesh.runtime.binding import point
 from devicemesh.runtime.device import RunningDevice
+from devicemesh.runtime.histogram import Histogram
 from devicemesh.runtime.pipeline import Pipeline
+from devicemesh.runtime.push import Push
 from devicemesh.runtime.schedule import Schedule, first_due
+from devicemesh.runtime.secrets import LinkSecrets
 from devicemesh.runtime.writeback import Writeback
 from devicemesh.spec.values import duration_ns
 
@@ -39,7 +41,6 @@ MAX_BACKOFF_S = 30.0
 NOBODY = 0xFFFFFFFF  # a slot that is never given: the core counts its rows as dropped
 Owner = Callable[[int], tuple[RunningDevice, str] | None]
 """Whose slot it is: (device, property)."""
-LAG_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
 
 
 @dataclass(slots=True)
@@ -53,14 +54,8 @@ class LinkStats:
     answers: int = 0
     failures: int = 0
     overruns: int = 0
-    polls: int = 0
-    lag_sum_s: float = 0.0
-    lag_counts: list[int] = field(default_factory=lambda: [0] * (len(LAG_BUCKETS) + 1))
-
-    def lag(self, seconds: float) -> None:
-        self.polls += 1
-        self.lag_sum_s += seconds
-        self.lag_counts[bisect_left(LAG_BUCKETS, seconds)] += 1
+    lag: Histogram = field(default_factory=Histogram)  # of polls
+    request: Histogram = field(default_factory=Histogram)  # until an answer
 
 
 class Link:
@@ -72,6 +67,7 @@ class Link:
         mapper: Mapper[Any, Any],
         pipeline: Pipeline,
         owner: Owner,
+        secrets: LinkSecrets,
         rng: random.Random,
     ) -> None:
         self.name = name
@@ -80,6 +76,7 @@ class Link:
         self._mapper = mapper
         self._pipeline = pipeline
         self._owner = owner
+        self._secrets = secrets
         self._rng = rng
         self._devices: dict[str, RunningDevice] = {}
         self._sick: set[str] = set()
@@ -122,12 +119,21 @@ class Link:
         finally:
             self.writeback.fail("NoLink", "the device is gone, or the runtime stops")
 
+    def look_at_secrets(self) -> None:
+        """Open the link anew where a secret was rotated, or is there at last."""
+        if self._secrets.changed():
+            log.info("link %s: a secret has changed", self.label)
+            self._secrets.forget()
+            self._reopen = True
+            self.wake()
+
     async def _keep_open(self) -> None:
         while True:
             self._reopen = self._stale = False
             try:
                 self._opened = self._endpoint()
-                async with self._mapper.open(self._opened) as session:
+                self._secrets.forget()
+                async with self._mapper.open(self._opened, self._secrets) as session:
                     self._up()
                     await self._serve(session)
                 continue  # the link's declaration changed: open it again
@@ -140,7 +146,7 @@ class Link:
                     log.exception("link %s: unexpected error, a bug", self.label)
                 self._bug = repr(error)
                 self._down(error, "InternalError", self._backoff())
-            if not self._stale:  # else it was declared anew meanwhile: try at once
+            if not (self._stale or self._reopen):  # else something changed meanwhile: try at once
                 await self._sleep(self.stats.backoff_s or None)
 
     def _backoff(self) -> float:
@@ -189,42 +195,58 @@ class Link:
 
     async def _serve(self, session: Session[Any, Any]) -> None:
         """Poll and write until the link dies (LinkError) or is declared otherwise."""
+        async with Push(session, self._pushed, self.wake) as push:
+            await self._poll(session, push)
+
+    async def _poll(self, session: Session[Any, Any], push: Push) -> None:
         loop = asyncio.get_running_loop()
         schedule: Schedule[Reader] = Schedule()
         while not self._reopen:
             if self._stale:
                 self._stale = False
-                schedule = self._plan(session)
+                schedule = await self._plan(session, push)
             await self.writeback.run(session)
+            push.check()
             entry, now = schedule.peek(), loop.time()
             if self._reopen or self._stale or self.writeback.urgent:  # while it wrote
                 continue
             if entry is None or entry.due > now:
                 await self._sleep(None if entry is None else entry.due - now)
                 continue
-            self.stats.lag(now - entry.due)
+            self.stats.lag.add(now - entry.due)
+            asked, stamp = now, None
             async for batch in entry.what():
+                if batch.time_ns is not stamp:  # else it is of the same answer
+                    self.stats.request.add(loop.time() - asked)
+                    stamp = batch.time_ns
                 self._take(batch)
                 if self.writeback.urgent:
                     await self.writeback.run(session)
+                asked = loop.time()
             self.stats.overruns += schedule.done(loop.time())
             self.writeback.polled()
 
-    def _plan(self, session: Session[Any, Any]) -> Schedule[Reader]:
+    async def _plan(self, session: Session[Any, Any], push: Push) -> Schedule[Reader]:
         schedule: Schedule[Reader] = Schedule()
-        self._asked = {one.slot: one for device in self._devices.values() for one in device.points()}
+        points = [one for device in self._devices.values() for one in device.points()]
+        self._asked = {one.slot: one for one in points}
+        polled = await push.subscribe(points)
         if not isinstance(session, Readable):
             return schedule
         classes: dict[int, list[Any]] = {}
-        for device in self._devices.values():
-            for one in device.points():
-                interval_ns = duration_ns(device.specs[one.name].telemetry.sampling_interval)
-                classes.setdefault(interval_ns, []).append(one)
+        for one in polled:
+            classes.setdefault(duration_ns(one.telemetry.sampling_interval), []).append(one)
         now = asyncio.get_running_loop().time()
         for interval_ns, points in classes.items():
             seconds = interval_ns / 1e9
             schedule.add(session.reader(points), seconds, first_due(f"{self.name}", seconds, now))
         return schedule
+
+    def _pushed(self, batch: Batch) -> None:
+        self._take(batch)
+        self.writeback.polled()
+        if self.writeback.urgent:
+            self.wake()
 
     def _take(self, batch: Batch) -> None:
         if self._stale:  # declared anew since it was asked: a slot may be another's by now

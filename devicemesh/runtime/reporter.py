@@ -54,7 +54,12 @@ def conditions(device: RunningDevice, aggregator: Aggregator, snapshot: Snapshot
         silent = Condition("Degraded", "Unknown", "NotConnected", "")
         health = silent if link.status == "False" else degraded(readable, device.point_trouble)
     applied = desired_applied(
-        device.specs, device.bound.desired, reported, device.attempts, connected=link.status == "True"
+        device.specs,
+        device.bound.desired,
+        device.bound.nearest_desired,
+        reported,
+        device.attempts,
+        connected=link.status == "True",
     )
     return [ready(MODEL_OK, link, health), MODEL_OK, link, applied, health]
 

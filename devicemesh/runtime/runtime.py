@@ -18,6 +18,7 @@ from devicemesh.runtime.commands import Commands
 from devicemesh.runtime.memory import give_back, settle
 from devicemesh.runtime.pipeline import Pipeline
 from devicemesh.runtime.reporter import Reporter, stamp
+from devicemesh.runtime.secrets import in_home
 from devicemesh.runtime.supervisor import Supervisor
 from devicemesh.settings import Settings
 from devicemesh.sink.base import Sink
@@ -57,7 +58,9 @@ class Runtime:
         self.loop_lag_s = 0.0
         self.errors = 0  # tasks of ours that ended with an exception
         self.aggregator = Aggregator(sink.epoch)
-        self.supervisor = Supervisor(mappers, self.aggregator, redirects, rng or random.Random())
+        self.supervisor = Supervisor(
+            mappers, self.aggregator, redirects, in_home(settings.home), rng or random.Random()
+        )
         self.pipeline = Pipeline(self.aggregator, sink, self.supervisor.describe, self._alarm)
         self.reporter = Reporter(store, sink, self.aggregator, settings.status_interval_s)
         self.commands = Commands(store, sink, self.supervisor)
@@ -73,6 +76,7 @@ class Runtime:
             "reporter": self.reporter.run(self.supervisor.devices, self.supervisor.unbound),
             "loop lag": self._watch_loop(),
             "memory": _settle_memory(),
+            "secrets": self.supervisor.watch_secrets(),
         }
         for name, job in jobs.items():
             task = asyncio.create_task(job, name=name)

@@ -11,18 +11,20 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from typing import Any
 
 from devicemesh.aggregate import Aggregator
-from devicemesh.mapper import Mapper
+from devicemesh.mapper import Mapper, Secrets
 from devicemesh.runtime.binding import Binder, BoundDevice, Unbound, series
 from devicemesh.runtime.device import RunningDevice
 from devicemesh.runtime.link import Link
 from devicemesh.runtime.pipeline import Pipeline
 from devicemesh.runtime.reporter import Reporter
+from devicemesh.runtime.secrets import LinkSecrets
 from devicemesh.store.base import Event, Key, Object, Store, StoreUnavailableError
 from devicemesh.twin import Attempt
 
 log = logging.getLogger("devicemesh.supervisor")
 SETTLE_S = 0.02  # edits that come together are taken together
 RETRY_S = 2.0
+SECRETS_S = 5.0
 
 
 class Supervisor:
@@ -33,6 +35,7 @@ class Supervisor:
         mappers: Mapping[str, Mapper[Any, Any]],
         aggregator: Aggregator,
         redirects: Mapping[str, str] | None,
+        secrets: Secrets,
         rng: random.Random,
     ) -> None:
         self.devices: dict[Key, RunningDevice] = {}
@@ -43,6 +46,7 @@ class Supervisor:
         self._binder = Binder(mappers)
         self._aggregator = aggregator
         self._redirects = redirects  # declared link -> its simulator; None: real devices
+        self._secrets = secrets
         self._rng = rng
         self._objects: dict[Key, Object] = {}
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -203,15 +207,30 @@ class Supervisor:
         link = self.links.get(name)
         if not devices:
             if link is not None:
-                self._tasks.pop(name).cancel()
+                self._tasks[name].cancel()
                 del self.links[name]
             return
         if link is None:
-            link = self.links[name] = Link(name, devices[0].bound.mapper, pipeline, self.owner, self._rng)
+            link = self.links[name] = Link(
+                name, devices[0].bound.mapper, pipeline, self.owner, LinkSecrets(self._secrets), self._rng
+            )
             link.configure(devices)
-            self._tasks[name] = asyncio.create_task(link.run(), name=f"link {name[0]} {name[1]}")
+            task = asyncio.create_task(_after(self._tasks.get(name), link), name=f"link {name[0]} {name[1]}")
+            task.add_done_callback(lambda done: self._ended(name, done))
+            self._tasks[name] = task
         else:
             link.configure(devices)
+
+    def _ended(self, name: tuple[str, str], task: asyncio.Task[None]) -> None:
+        if self._tasks.get(name) is task:
+            del self._tasks[name]
+
+    async def watch_secrets(self) -> None:
+        """For ever."""
+        while True:
+            await asyncio.sleep(SECRETS_S)
+            for link in self.links.values():
+                link.look_at_secrets()
 
     async def stop(self) -> None:
         """End every link."""
@@ -220,6 +239,13 @@ class Supervisor:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _after(before: asyncio.Task[None] | None, link: Link) -> None:
+    """Run a link once the one before it at the same peer has closed: a serial port can't be opened twice."""
+    if before is not None:
+        await asyncio.wait({before})
+    await link.run()
 
 
 async def _settled(events: AsyncIterator[Event]) -> AsyncGenerator[Event | None, None]:

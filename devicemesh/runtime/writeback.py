@@ -12,6 +12,7 @@ from typing import Any
 from devicemesh.mapper import Outcome, Session, Writable, Write
 from devicemesh.runtime.binding import kind, point
 from devicemesh.runtime.device import RunningDevice
+from devicemesh.runtime.histogram import Histogram
 from devicemesh.runtime.pipeline import Pipeline
 from devicemesh.twin import Attempt, same, text
 
@@ -33,6 +34,7 @@ class Writeback:
         self._commands: deque[tuple[str, Sequence[tuple[str, Any]], asyncio.Future[dict[str, Attempt]]]] = (
             deque()
         )
+        self.duration = Histogram()
         self.outcomes: dict[str, int] = {}  # counted: applied, refused, failed
 
     @property
@@ -94,6 +96,7 @@ class Writeback:
         wanted = [Write(point(device.bound, n, device.slot(n)), v) for n, v in writes]
         started = time.monotonic()
         outcomes = await session.write(wanted)
+        self.duration.add(time.monotonic() - started)
         if any(self._slot(name, one.point.name) != one.point.slot for one in wanted):
             gone = "it was written, but declared otherwise meanwhile"
             return {n: Attempt(v, "failed", time.time_ns(), "Redeclared", gone) for n, v in writes}
@@ -124,7 +127,7 @@ class Writeback:
             silent = outcome.error.reason == "NoAnswer"
             state, retry = ("failed", now_ns + RETRY_NS) if silent else ("refused", 0)
             return Attempt(value, state, now_ns, outcome.error.reason, str(outcome.error), retry)  # type: ignore[arg-type]
-        if outcome.value is not None and not same(value, outcome.value):
+        if outcome.value is not None and not same(device.bound.nearest(prop, value), outcome.value):
             message = (
                 f"{text(value, spec.unit)} was written, but reads back as {text(outcome.value, spec.unit)}"
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
@@ -17,3 +19,11 @@ class Strict(BaseModel):
         use_attribute_docstrings=True,
         ser_json_inf_nan="constants",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """The shapes that an installed mapper brings."""
+
+    endpoint: type[Strict]
+    address: type[Strict]

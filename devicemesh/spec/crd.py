@@ -1,19 +1,20 @@
 """CustomResourceDefinitions out of the Pydantic models and the installed mappers.
 
 Structural schemas (apiextensions.k8s.io/v1): no `$ref`, no `additionalProperties: false` (the API server
-prunes or refuses unknown fields by itself), every field described.
+prunes or refuses unknown fields by itself), every field described. Defaults are said, not set: a server would
+write them into each resource, and what nobody has declared would look declared.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
-from devicemesh.spec.base import Strict
+from devicemesh.spec.base import Protocol, Strict
 from devicemesh.spec.device import GROUP, Device, DeviceModel
-from devicemesh.spec.manifest import Protocol
 
 PLURALS = {"Device": "devices", "DeviceModel": "devicemodels"}
 SHORT = {"Device": ["dmdev"], "DeviceModel": ["dmmodel"]}
@@ -21,7 +22,7 @@ _OPEN = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 _ANY = {"x-kubernetes-preserve-unknown-fields": True}
 _KEPT = (
     "type", "format", "description", "enum", "minimum", "maximum", "minItems", "maxItems", "minLength",
-    "maxLength", "pattern", "default", "nullable",
+    "maxLength", "pattern", "nullable",
 )  # fmt: skip
 _MAPS = {"properties", "alarms", "commands", "desired"}
 
@@ -96,6 +97,8 @@ def _plain(node: Mapping[str, Any], defs: Mapping[str, Any], name: str) -> dict[
         kept = {k: node[k] for k in ("description",) if k in node}
         return {**(_plain(real[0], defs, name) if len(real) == 1 else _ANY), **kept}
     out = {k: node[k] for k in _KEPT if k in node and node[k] is not None}
+    if isinstance(node.get("default"), str | int | float) and "description" in out:
+        out["description"] += f" Default: {json.dumps(node['default'])}."
     if "exclusiveMinimum" in node:
         out |= {"minimum": node["exclusiveMinimum"], "exclusiveMinimum": True}
     if "const" in node:

@@ -122,6 +122,22 @@ class Simulation(Strict):
     file: str | None = None
     """For replay: a CSV file (columns time in seconds, value), relative to the manifest; repeats."""
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.signal == "replay" and self.file is None:
+            raise ValueError("signal replay needs `file`, a CSV of `seconds,value`")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"low {self.low:g} is above high {self.high:g}")
+        return self
+
+    def refusal(self, type_: ValueType) -> str | None:
+        """Say why a property of this type can't be simulated so, or None."""
+        if not (type_.is_number or type_ == ValueType.BOOL) and self.signal not in (None, "constant"):
+            return f"signal {self.signal}: a {type_} can only be constant"
+        if self.value is not None and type_ not in (ValueType.BYTES, ValueType.JSON):
+            return mismatch(self.value, type_)
+        return None
+
 
 class Property(Strict):
     """Something a device has: a measured value, a setting, a state."""
@@ -148,6 +164,10 @@ class Property(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        self._check()
+        return self
+
+    def _check(self) -> None:
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise ValueError(f"minimum {self.minimum:g} is above maximum {self.maximum:g}")
         for limit in (self.minimum, self.maximum):
@@ -157,7 +177,15 @@ class Property(Strict):
             raise ValueError(f"a {self.type} has no statistics: use report: change or every")
         if self.alarms and not self.type.is_number:
             raise ValueError(f"a {self.type} can't have limits to alarm on")
-        return self
+        if wrong := self.simulation.refusal(self.type):
+            raise ValueError(f"simulation: {wrong}")
+
+    def overridden(self, by: PropertyOverride) -> Property:
+        """This property with what a device does otherwise. Raises ValueError where it can't be."""
+        given = {name: getattr(by, name) for name in ("telemetry", "simulation") if getattr(by, name)}
+        changed = self.model_copy(update=given)  # which checks nothing
+        changed._check()
+        return changed
 
     def refusal(self, value: Any) -> str | None:
         """Say why `value` may not be written to this property, or None when it may."""

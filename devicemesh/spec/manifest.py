@@ -15,19 +15,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from devicemesh.spec import words
-from devicemesh.spec.base import Strict
+from devicemesh.spec.base import Protocol
 from devicemesh.spec.device import Device, DeviceModel, Property
 from devicemesh.spec.places import Document, Problem, parse
 
 KINDS: dict[str, type[Device] | type[DeviceModel]] = {"DeviceModel": DeviceModel, "Device": Device}
-
-
-@dataclass(frozen=True, slots=True)
-class Protocol:
-    """The shapes that an installed mapper brings."""
-
-    endpoint: type[Strict]
-    address: type[Strict]
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +307,10 @@ def _check_against(
             placed.add(override.name)
             raw = override.address[protocol]
             yield from _address(document, (*loc, "address", protocol), protocol, raw, prop, protocols)
+        try:
+            prop.overridden(override)
+        except ValueError as error:
+            yield document.problem(document.at(loc), "wrong-value", str(error))
     missing = [name for name in properties if name not in placed]
     if missing and protocol in protocols:
         node = document.at(("spec", "modelRef", "name"))

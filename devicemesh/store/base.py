@@ -76,8 +76,14 @@ class StoreUnavailableError(Exception):
     """The store can't be reached or written now; what runs goes on."""
 
 
+class RefusedError(StoreUnavailableError):
+    """The store won't have it: rights are missing, or a rule is broken. The message says which."""
+
+
 class Store(ABC):
     """Entered by `async with`. Every method may raise `StoreUnavailableError`."""
+
+    kind: str  # one word, for metrics
 
     @abstractmethod
     async def __aenter__(self) -> Self: ...

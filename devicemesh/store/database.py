@@ -88,7 +88,7 @@ class Database:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._db = sqlite3.connect(path, isolation_level=None, timeout=5, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA cache_size=-512")  # KiB: the page cache of the system serves as well
+            self._db.execute("PRAGMA cache_size=-128")  # KiB: the page cache of the system serves as well
             self._db.execute("PRAGMA synchronous=FULL")
             with self._transaction():
                 (found,) = self._db.execute("PRAGMA user_version").fetchone()

@@ -17,6 +17,8 @@ T = TypeVar("T")
 class SqliteStore(Store):
     """`Database` for asyncio: one worker thread, and a watch that sees other processes' edits."""
 
+    kind = "sqlite"
+
     def __init__(self, path: Path, poll_s: float = 0.1) -> None:
         self._path = path
         self._poll_s = poll_s

@@ -14,6 +14,7 @@ it should be a real implementation of the protocol, not a part of the mapper und
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -31,6 +32,7 @@ from devicemesh.mapper import (
     PointError,
     Quality,
     Readable,
+    Subscribable,
     Traceable,
     Writable,
     Write,
@@ -47,7 +49,9 @@ class Peer:
 
     points: Sequence[tuple[Any, Scalar]]  # at least two points with the values that they have
     bad: Any  # a point whose address the peer does not have
-    writable: tuple[Any, Scalar]  # one of `points`, and another value that the peer accepts
+    writable: tuple[
+        Any, Scalar
+    ]  # one of `points`, and another value that it accepts, if only nearly (2.3 in a float32)
     refused: Write[Any, Any] | None  # a write that the peer refuses; None: it refuses none
     stop: Callable[[], Awaitable[None]]  # end the peer: connections close, nobody listens any more
 
@@ -171,6 +175,43 @@ class MapperContract:
 
         run(work())
 
+    def test_pushed_points_all_say_something(self, mapper: Mapper[Any, Any], serve: Serve) -> None:
+        async def work() -> None:
+            async with serve() as peer, mapper.open(peer.endpoint) as session:
+                if not isinstance(session, Subscribable):
+                    pytest.skip("this session is not Subscribable")
+                points = [p for p in (*(p for p, _ in peer.points), peer.bad) if session.pushes(p)]
+                seen: dict[int, Row] = {}
+                async with contextlib.aclosing(session.subscribe(points)) as batches:
+                    async for batch in batches:
+                        seen |= {row.slot: row for row in rows(batch)}
+                        if len(seen) == len(points):
+                            break
+                assert seen.keys() == {p.slot for p in points}, "no batch has rows of other points"
+                for point, value in peer.points:
+                    if row := seen.get(point.slot):
+                        assert (row.value, row.quality, row.error) == (value, Quality.GOOD, None), point.name
+                if row := seen.get(peer.bad.slot):
+                    assert row.quality >= Quality.BAD and row.error is not None
+
+        run(work())
+
+    def test_a_peer_that_dies_ends_its_subscription(self, mapper: Mapper[Any, Any], serve: Serve) -> None:
+        async def work() -> None:
+            async with serve() as peer:
+                with pytest.raises(LinkError):
+                    async with mapper.open(peer.endpoint) as session:
+                        if not isinstance(session, Subscribable):
+                            pytest.skip("this session is not Subscribable")
+                        points = [p for p, _ in peer.points if session.pushes(p)]
+                        async with contextlib.aclosing(session.subscribe(points)) as batches:
+                            await anext(batches)
+                            await peer.stop()
+                            async for _ in batches:
+                                pass
+
+        run(work())
+
     def test_a_write_is_read_back(self, mapper: Mapper[Any, Any], serve: Serve) -> None:
         async def work() -> None:
             async with serve() as peer, mapper.open(peer.endpoint) as session:
@@ -178,11 +219,12 @@ class MapperContract:
                     pytest.skip("this session is not Writable")
                 point, value = peer.writable
                 outcomes = await session.write([Write(point, value)])
-                assert [(o.value, o.error) for o in outcomes] == [(value, None)]
+                held = point.address.nearest(point.type, value)
+                assert [(o.value, o.error) for o in outcomes] == [(held, None)]
                 if isinstance(session, Readable):
                     seen = await poll(session, [p for p, _ in peer.points])
                     for other, old in peer.points:
-                        expected = value if other.slot == point.slot else old
+                        expected = held if other.slot == point.slot else old
                         assert seen[other.slot].value == expected, f"{other.name} after the write"
 
         run(work())
@@ -197,7 +239,8 @@ class MapperContract:
                 point, value = peer.writable
                 first, second = await session.write([peer.refused, Write(point, value)])
                 assert isinstance(first.error, PointError) and str(first.error)
-                assert (second.value, second.error) == (value, None), "one refusal must not stop the next"
+                held = point.address.nearest(point.type, value)
+                assert (second.value, second.error) == (held, None), "one refusal must not stop the next"
 
         run(work())
 

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import json
 from array import array
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self
 
 from devicemesh.aggregate import Record, encode_json
 from devicemesh.mapper import (
     Address,
+    AuthError,
     Batch,
     ConfigError,
     Endpoint,
@@ -24,8 +25,12 @@ from devicemesh.mapper import (
     Quality,
     Readable,
     Reader,
+    SecretRef,
+    Secrets,
+    Subscribable,
     Writable,
     Write,
+    no_secrets,
 )
 from devicemesh.sink.base import Command, Sink, SinkStats
 
@@ -33,6 +38,7 @@ from devicemesh.sink.base import Command, Sink, SinkStats
 class FakeEndpoint(Endpoint):
     host: str
     unit: int = 1
+    password: SecretRef | None = None
 
     def link(self) -> str:
         return self.host
@@ -58,6 +64,9 @@ class FakeMapper(Mapper[FakeEndpoint, FakeAddress]):
         self.silent: set[tuple[str, int]] = set()  # units that don't answer
         self.down: set[str] = set()  # hosts that can't be reached
         self.broken: set[str] = set()  # hosts whose session has a bug
+        self.pushes: dict[str, asyncio.Queue[tuple[str, float] | Exception]] = {}  # host -> (key, value)s
+        self.subscribed: list[tuple[str, list[str]]] = []  # (host, keys)
+        self.password = "open sesame"
         self.timeout_s = 1.0
         self.written: list[tuple[str, int, str, Any]] = []
         self.opened: list[str] = []
@@ -65,11 +74,14 @@ class FakeMapper(Mapper[FakeEndpoint, FakeAddress]):
         self.wall_ns = wall_ns
 
     @contextlib.asynccontextmanager
-    async def open(self, endpoint: FakeEndpoint) -> AsyncIterator[FakeSession]:
+    async def open(self, endpoint: FakeEndpoint, secrets: Secrets = no_secrets) -> AsyncIterator[FakeSession]:
         self.opened.append(endpoint.host)
+        if endpoint.password is not None and secrets(endpoint.password) != self.password:
+            raise AuthError(f"{endpoint.host} refuses the password")
         if endpoint.host in self.down:
             raise LinkError(f"connection refused by {endpoint.host}", reason="ConnectionRefused")
-        yield FakeSession(self, endpoint.host)
+        kind = FakePushSession if endpoint.host in self.pushes else FakeSession
+        yield kind(self, endpoint.host)
 
     def parse_endpoint(self, uri: str) -> FakeEndpoint:
         return FakeEndpoint(host=uri.removeprefix("fake://"))
@@ -139,6 +151,26 @@ class FakeSession(Readable[FakeEndpoint, FakeAddress], Writable[FakeEndpoint, Fa
             fake.values[key] = write.value  # type: ignore[assignment]
             outcomes.append(Outcome(value=write.value))
         return outcomes
+
+
+class FakePushSession(FakeSession, Subscribable[FakeEndpoint, FakeAddress]):
+    """Pushes what is put into the host's queue; a point whose key begins with `slow` is polled."""
+
+    def pushes(self, point: Point[FakeEndpoint, FakeAddress]) -> bool:
+        return not point.address.key.startswith("slow")
+
+    async def subscribe(self, points: Sequence[Point[FakeEndpoint, FakeAddress]]) -> AsyncGenerator[Batch]:
+        by_key = {point.address.key: point for point in points}
+        self._mapper.subscribed.append((self._host, sorted(by_key)))
+        while True:
+            pushed = await self._mapper.pushes[self._host].get()
+            if isinstance(pushed, StopAsyncIteration):
+                return
+            if isinstance(pushed, Exception):
+                raise pushed
+            key, value = pushed
+            if key in by_key:
+                yield _column([by_key[key]], [value], self._mapper.wall_ns(), Quality.GOOD, None)
 
 
 def _column(

@@ -14,6 +14,8 @@ from devicemesh.store.base import Event, Key, NotFoundError, Object, Store, Stor
 class MemoryStore(Store):
     """Keeps the store contract without a file. `away` makes every call fail."""
 
+    kind = "memory"
+
     def __init__(self) -> None:
         self._objects: dict[Key, Object] = {}
         self._owners: dict[Key, dict[str, str]] = {}

@@ -4,24 +4,43 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 
-from devicemesh.store.base import Event, Key, NotFoundError, Store
+from devicemesh.store.base import Event, Key, NotFoundError, Object, Store
 
 KEY = Key("Device", "default", "pump-1")
 
 
 def body(name: str = "pump-1", desired: dict[str, Any] | None = None, **labels: str) -> dict[str, Any]:
     """A small device."""
-    spec: dict[str, Any] = {"modelRef": {"name": "pump"}, "endpoint": {"toy": {"host": "h"}}}
+    spec: dict[str, Any] = {"modelRef": {"name": "pump"}, "endpoint": {"custom": {"host": "h"}}}
     if desired:
         spec["desired"] = [{"name": n, "value": v} for n, v in desired.items()]
     metadata: dict[str, Any] = {"name": name, "labels": labels} if labels else {"name": name}
     return {"apiVersion": "devicemesh.io/v1alpha1", "kind": "Device", "metadata": metadata, "spec": spec}
+
+
+HEALTH = {
+    "type": "Ready",
+    "status": "True",
+    "reason": "Polling",
+    "message": "",
+    "lastTransitionTime": "2026-01-01T00:00:00Z",
+}
+STATUS = {"conditions": [HEALTH], "properties": [{"name": "speed", "reported": {"value": 1.5}}]}
+
+
+async def status_is(store: Store, key: Key, status: Mapping[str, Any]) -> Object:
+    """The object once it has this status: a store may write it a little later."""
+    found = await store.get(key)
+    while found.status != status:
+        await asyncio.sleep(0.02)
+        found = await store.get(key)
+    return found
 
 
 class StoreContract:
@@ -63,13 +82,11 @@ class StoreContract:
         async def test(store: Store) -> None:
             await store.apply([body()])
             before = await store.get(KEY)
-            status = {"conditions": [{"type": "Ready"}], "properties": [{"name": "speed"}]}
-            await store.patch_status({KEY: status, Key("Device", "default", "gone"): {"x": 1}})
-            found = await store.get(KEY)
-            assert found.status == status
-            assert (found.version, found.generation) == (before.version, before.generation)
+            await store.patch_status({KEY: STATUS, Key("Device", "default", "gone"): STATUS})
+            found = await status_is(store, KEY, STATUS)
+            assert (found.body, found.generation) == (before.body, before.generation)
             await store.apply([body(line="b")])
-            assert (await store.get(KEY)).status == status
+            assert (await store.get(KEY)).status == STATUS
 
         self.run(test)
 
@@ -98,7 +115,8 @@ class StoreContract:
         async def test(store: Store) -> None:
             await store.apply([body()])
             first = await store.get(KEY)
-            await store.patch_status({KEY: {"lastSeen": "then"}})
+            await store.patch_status({KEY: STATUS})
+            await status_is(store, KEY, STATUS)
             await store.delete(KEY)
             assert await store.list("Device") == []
             await store.apply([body()])
@@ -148,8 +166,11 @@ class StoreContract:
             watch = store.watch(("Device",))
             assert [(await anext(watch)).type for _ in range(2)] == ["added", "synced"]
             async with self.open() as other:
-                for number in range(3):
-                    await other.patch_status({Key("Device", "default", "a"): {"n": number}})
+                key = Key("Device", "default", "a")
+                for word in ("one", "two", "three"):
+                    status = {**STATUS, "conditions": [{**HEALTH, "message": word}]}
+                    await other.patch_status({key: status})
+                    await status_is(other, key, status)
                 await other.apply([body("z")])
             event = await anext(watch)
             assert (event.type, event.object and event.object.key.name) == ("added", "z")

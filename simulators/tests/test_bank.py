@@ -293,7 +293,6 @@ def test_two_devices_of_one_unit_are_one(declare: Any) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        register("a", 0, value=70000),
         register("a", 0, "float64", high=400, signal="sine", modbus={"type": "int16", "scale": 0.01}),
         register("a", 0, "string", value="hot", modbus={"type": "uint16", "enum": {0: "cold"}}),
         register("a", 0, "string", value="too long", modbus={"length": 2}),

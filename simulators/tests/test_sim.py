@@ -169,7 +169,7 @@ kind: DeviceModel
 metadata: {name: m}
 spec:
   properties:
-  - {name: a, type: uint16, address: {modbus: {table: input, offset: 0}}, simulation: {value: 70000}}
+  - {name: a, type: float64, address: {modbus: {table: input, offset: 0, type: uint16}}, simulation: {value: 70000}}
 ---
 apiVersion: devicemesh.io/v1alpha1
 kind: Device

@@ -74,6 +74,11 @@ def test_health_twins_and_metrics(tmp_path: Path) -> None:
         "link_up",
         "samples_read_total",
         "poll_lag_seconds_bucket",
+        "link_request_duration_seconds_bucket",
+        "write_duration_seconds_bucket",
+        "samples_bad_total{",
+        "samples_recovered_total{",
+        "store_writes_total{",
         "outbox_capacity_bytes",
         "devices",
     ):

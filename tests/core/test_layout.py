@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from devicemesh.layout import Field, Layout, encode, interpretations
+from devicemesh.layout import Field, Layout, encode, interpretations, nearest
 from devicemesh.mapper import Quality
 from devicemesh.spec.values import ValueType
 
@@ -250,6 +250,16 @@ def test_fields_and_slots_must_pair():
 def test_what_cannot_be_written_says_why(field, wanted, message):
     with pytest.raises(ValueError, match=message):
         encode(field, wanted)
+
+
+def test_the_nearest_value_that_a_field_holds():
+    assert nearest(Field(0, ValueType.INT16, scale=0.1), 200.04) == 200.0
+    assert nearest(Field(6, ValueType.FLOAT32, "little", "little"), 0.1) == 0.10000000149011612
+    assert nearest(Field(4, ValueType.UINT16, bit=3, bits=2, scale=2.0), 5) == 4.0
+    assert nearest(Field(0, ValueType.STRING, length=4), "ab") == "ab"
+    assert nearest(Field(2, ValueType.UINT16, enum={1: "on"}), "on") == "on"
+    with pytest.raises(ValueError, match="does not fit"):
+        nearest(Field(0, ValueType.INT16, scale=0.1), 9999)
 
 
 def test_writes():

@@ -64,6 +64,10 @@ def test_set_wait_and_mqtt_end_in_a_register(site: Any, listener: Any, wait: Wai
     assert "1200" in site.dm("read", f"modbus://{address}/1", "holding:100", "--as", "float32").stdout
     assert site.condition("pump-1", "DesiredApplied")["reason"] == "Applied"
 
+    between = site.dm("set", "oven-1", "setpoint=200.04", "--wait")  # the register has steps of 0.1
+    assert (between.returncode, "read back 200 " in between.stdout) == (0, True), between
+    assert site.condition("oven-1", "DesiredApplied")["reason"] == "Applied"
+
     listener.say(f"{PUMP}/twin/desired", {"speed": 900})
     result = wait(lambda: [r for r in listener.of(f"{PUMP}/twin/desired/result") if r.get("value") == 900])
     assert result[0]["state"] == "applied"

@@ -280,12 +280,12 @@ def test_an_edit_that_mends_a_declaration_while_it_fails_is_tried(
         opening, opened = asyncio.Event(), FakeMapper.open
 
         @contextlib.asynccontextmanager
-        async def slow(self: Any, endpoint: Any) -> Any:
+        async def slow(self: Any, endpoint: Any, secrets: Any) -> Any:
             opening.set()
             await asyncio.sleep(1)
             if endpoint.unit == 99:
                 raise ConfigError("there is no unit 99")
-            async with opened(self, endpoint) as session:
+            async with opened(self, endpoint, secrets) as session:
                 yield session
 
         monkeypatch.setattr(FakeMapper, "open", slow)
@@ -317,5 +317,58 @@ def test_a_link_is_opened_anew_when_its_own_part_is_edited_and_only_then(
             await world.until(lambda: _is(len(world.mapper.opened) == 2), 5)
             await asyncio.sleep(1)
             assert world.mapper.opened == ["h1", "h1"]
+
+    play(scene)
+
+
+def test_a_link_is_opened_anew_only_when_it_has_closed(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(world: Any) -> None:
+        await world.model(SPEED)
+        key = await world.device("pump-1")
+        opened, closing = FakeMapper.open, asyncio.Event()
+        states: list[str] = []
+
+        @contextlib.asynccontextmanager
+        async def slow_to_close(mapper: FakeMapper, endpoint: Any, secrets: Any) -> Any:
+            states.append("open")
+            try:
+                async with opened(mapper, endpoint, secrets) as session:
+                    yield session
+            finally:
+                closing.set()
+                await asyncio.sleep(3)
+                states.append("closed")
+
+        monkeypatch.setattr(FakeMapper, "open", slow_to_close)
+        async with world.running():
+            await world.ready(key)
+            await world.store.delete(key)
+            await closing.wait()
+            await world.device("pump-1")
+            await world.ready(key)
+            assert states == ["open", "closed", "open"]
+
+    play(scene)
+
+
+def test_a_rotated_secret_opens_the_link_anew(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(world: Any) -> None:
+        await world.model(SPEED)
+        endpoint = {"fake": {"host": "h1", "password": {"name": "plc"}}}
+        key = await world.device("pump-1", endpoint=endpoint)
+        async with world.running():
+            await world.ready(key, "SecretMissing")
+            assert "$DEVICEMESH_SECRET_PLC_PASSWORD" in (await world.condition(key, "Ready"))["message"]
+            monkeypatch.setenv("DEVICEMESH_SECRET_PLC_PASSWORD", "wrong")
+            await world.ready(key, "Unauthorized", 10)
+            monkeypatch.setenv("DEVICEMESH_SECRET_PLC_PASSWORD", "open sesame")
+            await world.ready(key, "Polling", 10)
+            opened = len(world.mapper.opened)
+            await asyncio.sleep(60)
+            assert len(world.mapper.opened) == opened, "nothing has changed"
+            world.mapper.password = "open barley"
+            monkeypatch.setenv("DEVICEMESH_SECRET_PLC_PASSWORD", "open barley")
+            await world.until(lambda: _is(len(world.mapper.opened) == opened + 1), 10)
+            await world.ready(key, "Polling", 10)
 
     play(scene)

@@ -26,32 +26,32 @@ NONE: frozenset[str] = frozenset()
 
 
 def test_an_edit_is_written_unasked() -> None:
-    plan = delta(SPEED, {"speed": 1000}, GOOD, {}, frozenset({"speed"}), 9)
+    plan = delta(SPEED, {"speed": 1000}, {"speed": 1000}, GOOD, {}, frozenset({"speed"}), 9)
     assert (plan.writes, plan.settled) == ({"speed": 1000}, {})
 
 
 def test_after_a_restart_only_a_difference_is_written() -> None:
-    same_ = delta(SPEED, {"speed": 1000}, GOOD, {}, NONE, 9)
+    same_ = delta(SPEED, {"speed": 1000}, {"speed": 1000}, GOOD, {}, NONE, 9)
     assert (same_.writes, same_.settled["speed"].state) == ({}, "applied")
-    other = delta(SPEED, {"speed": 1200}, GOOD, {}, NONE, 9)
+    other = delta(SPEED, {"speed": 1200}, {"speed": 1200}, GOOD, {}, NONE, 9)
     assert other.writes == {"speed": 1200}
 
 
 def test_without_a_reading_it_waits() -> None:
     bad = {"speed": Reported(None, 0, Quality.PENDING)}
-    plan = delta(SPEED, {"speed": 1200}, bad, {}, NONE, 9)
+    plan = delta(SPEED, {"speed": 1200}, {"speed": 1200}, bad, {}, NONE, 9)
     assert (plan.writes, plan.settled) == ({}, {})
 
 
 def test_write_only_properties_are_not_waited_for() -> None:
-    plan = delta({"speed": prop(access="WriteOnly")}, {"speed": 1200}, {}, {}, NONE, 9)
+    plan = delta({"speed": prop(access="WriteOnly")}, {"speed": 1200}, {"speed": 1200}, {}, {}, NONE, 9)
     assert plan.writes == {"speed": 1200}
 
 
 def test_what_the_model_refuses_is_never_written() -> None:
     properties = {**SPEED, "level": prop("level", access="ReadOnly"), "n": prop("n", type="int16", unit=None)}
     desired = {"speed": 4200, "level": 1, "n": "7", "nothing": 1}
-    plan = delta(properties, desired, {}, {}, frozenset(desired), 9)
+    plan = delta(properties, desired, desired, {}, {}, frozenset(desired), 9)
     assert plan.writes == {}
     assert {n: a.reason for n, a in plan.settled.items()} == {
         "speed": "OutOfRange", "level": "ReadOnly", "n": "WrongType", "nothing": "UnknownProperty",
@@ -61,34 +61,51 @@ def test_what_the_model_refuses_is_never_written() -> None:
 
 def test_a_refused_value_is_not_tried_again_but_a_new_one_is() -> None:
     refused = {"speed": Attempt(1200, "refused", 7, "Refused", "no")}
-    assert delta(SPEED, {"speed": 1200}, GOOD, refused, NONE, 9).writes == {}
-    assert delta(SPEED, {"speed": 1300}, GOOD, refused, NONE, 9).writes == {"speed": 1300}
-    assert delta(SPEED, {"speed": 1200}, GOOD, refused, frozenset({"speed"}), 9).writes == {"speed": 1200}
+    assert delta(SPEED, {"speed": 1200}, {"speed": 1200}, GOOD, refused, NONE, 9).writes == {}
+    assert delta(SPEED, {"speed": 1300}, {"speed": 1300}, GOOD, refused, NONE, 9).writes == {"speed": 1300}
+    assert delta(SPEED, {"speed": 1200}, {"speed": 1200}, GOOD, refused, frozenset({"speed"}), 9).writes == {
+        "speed": 1200
+    }
 
 
 def test_a_failed_write_is_tried_again_in_time() -> None:
     failed = {"speed": Attempt(1200, "failed", 7, "NoAnswer", "silent", retry_at_ns=100)}
-    assert delta(SPEED, {"speed": 1200}, GOOD, failed, NONE, 99).writes == {}
-    assert delta(SPEED, {"speed": 1200}, GOOD, failed, NONE, 100).writes == {"speed": 1200}
+    assert delta(SPEED, {"speed": 1200}, {"speed": 1200}, GOOD, failed, NONE, 99).writes == {}
+    assert delta(SPEED, {"speed": 1200}, {"speed": 1200}, GOOD, failed, NONE, 100).writes == {"speed": 1200}
     silent = {"speed": Reported(None, 5, Quality.NO_ANSWER)}
-    assert delta(SPEED, {"speed": 1200}, silent, failed, NONE, 100).writes == {}, "its neighbours would wait"
+    assert delta(SPEED, {"speed": 1200}, {"speed": 1200}, silent, failed, NONE, 100).writes == {}, (
+        "its neighbours would wait"
+    )
 
 
 def test_drift_is_reported_not_fought() -> None:
     applied = {"speed": Attempt(1200, "applied", 3)}
-    assert delta(SPEED, {"speed": 1200}, GOOD, applied, NONE, 9).writes == {}
-    found = desired_applied(SPEED, {"speed": 1200}, GOOD, applied, connected=True)
+    assert delta(SPEED, {"speed": 1200}, {"speed": 1200}, GOOD, applied, NONE, 9).writes == {}
+    found = desired_applied(SPEED, {"speed": 1200}, {"speed": 1200}, GOOD, applied, connected=True)
     assert (found.status, found.reason) == ("False", "Drifted")
     assert found.message == "speed: the device says 1000.0 rpm, desired is 1200 rpm"
 
 
 def test_desired_applied_names_each_refusal() -> None:
     attempts = {"speed": Attempt(4200, "refused", 3, "OutOfRange", "too much")}
-    found = desired_applied(SPEED, {"speed": 4200}, GOOD, attempts, connected=True)
+    found = desired_applied(SPEED, {"speed": 4200}, {"speed": 4200}, GOOD, attempts, connected=True)
     assert found == Condition("DesiredApplied", "False", "OutOfRange", "speed: too much")
-    waiting = desired_applied(SPEED, {"speed": 1}, {}, {}, connected=False)
+    waiting = desired_applied(SPEED, {"speed": 1}, {"speed": 1}, {}, {}, connected=False)
     assert (waiting.reason, waiting.message) == ("Waiting", "speed: waits for the link")
-    assert desired_applied(SPEED, {}, GOOD, {}, connected=True).status == "True"
+    assert desired_applied(SPEED, {}, {}, GOOD, {}, connected=True).status == "True"
+
+
+def test_a_scaled_register_holds_the_nearest_of_its_steps() -> None:
+    """200.04 at scale 0.1 reads back as 200.0: that is applied, neither refused nor drifted nor written again."""
+    wanted, nearest = {"speed": 200.04}, {"speed": 200.0}
+    now = {"speed": Reported(200.0, 5, Quality.GOOD)}
+    plan = delta(SPEED, wanted, nearest, now, {}, NONE, 9)
+    assert (plan.writes, plan.settled["speed"].state) == ({}, "applied")
+    applied = {"speed": Attempt(200.04, "applied", 3)}
+    assert desired_applied(SPEED, wanted, nearest, now, applied, connected=True).status == "True"
+    other = {"speed": Reported(200.1, 5, Quality.GOOD)}
+    assert delta(SPEED, wanted, nearest, other, {}, NONE, 9).writes == wanted
+    assert desired_applied(SPEED, wanted, nearest, other, applied, connected=True).reason == "Drifted"
 
 
 def test_floats_are_compared_as_float32_holds_them() -> None:

@@ -5,7 +5,8 @@ import pytest
 from pydantic import Field
 
 from devicemesh.mapper import Address, Endpoint
-from devicemesh.spec.manifest import Manifest, Protocol, load
+from devicemesh.spec.base import Protocol
+from devicemesh.spec.manifest import Manifest, load
 from devicemesh.spec.values import ValueType
 
 

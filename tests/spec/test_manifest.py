@@ -108,6 +108,11 @@ kind: Devise
         (MODEL.replace("name: level", "name: speed"), [(7, 12, "duplicate-name")]),
         (MODEL.replace(", address: {toy: {table: input, offset: 7}}", "") + DEVICE, [(13, 20, "no-address")]),
         (MODEL.replace("minimum: 0", "minimum: 9000"), [(6, 5, "wrong-value")]),
+        (MODEL.replace("type: uint16", "type: uint16, simulation: {value: full}"), [(7, 5, "wrong-value")]),
+        (
+            MODEL + DEVICE + "  properties: [{name: level, simulation: {value: 70000}}]\n",
+            [(15, 16, "wrong-value")],
+        ),
         (DEVICE, [(5, 20, "unknown-model")]),
         ("a: [1\n", [(2, 1, "yaml")]),
         ("- 1\n", [(1, 1, "wrong-type")]),

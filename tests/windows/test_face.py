@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import threading
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from devicemesh.encode import encode
 from devicemesh.windows import (
     PART_13,
     STATISTICS,
@@ -134,6 +136,7 @@ def test_definitions_that_clash() -> None:
     ):
         with pytest.raises(ValueError, match=match):
             aggregator.define(series, profile)
+    aggregator.define(range(7, 7), 0)
     aggregator.define(6, 0)
     with pytest.raises(ValueError, match="series: row 0"):
         aggregator.ingest(*rows((5, 0, 1.0)))  # a hole
@@ -314,3 +317,22 @@ def test_the_docs_name_it_all_and_their_example_runs(capsys: pytest.CaptureFixtu
     assert code
     exec(code[1], {})
     assert capsys.readouterr().out == "[20.0, 81.5]\n[1]\n"
+
+
+def test_what_comes_out_encodes_uncopied() -> None:
+    aggregator = make(profile=Profile(statistics=("count", "mean", "std", "last_time")))
+    aggregator.ingest(*rows((0, SECOND, 0.1), (1, SECOND, 1.0)))
+    aggregator.flush()
+    lines = [
+        json.loads(line) for line in encode(aggregator.windows(), ["a/x", "b/y", "", ""], "json").splitlines()
+    ]
+    at, end = "1970-01-01T00:00:01Z", "1970-01-01T00:00:02Z"
+    assert lines[0] == {
+        "series": "a/x",
+        "start": at,
+        "end": end,
+        "count": 1,
+        "mean": 0.1,
+        "last_time": at,
+        "std": None,
+    }

@@ -43,6 +43,7 @@ PROFILES = st.builds(
     Profile,
     statistics=st.sampled_from([STATISTICS, LIGHT]),
     quantiles=st.sampled_from([(), (0.0, 0.5, 0.999)]),
+    max_bins=st.just(1 << 16),  # for values of 1e-300 beside 1e12
     interpolation=st.sampled_from(["stepped", "sloped"]),
     deadband=st.sampled_from([None, 0.0, 1.0, 50.0]),
     deadband_percent=st.sampled_from([None, 0.0, 10.0]),

@@ -216,6 +216,8 @@ enum engine_status engine_define(struct engine *engine, uint32_t first, uint32_t
         return ENGINE_TOO_MANY;
     if (any_declared(engine, first, count))
         return ENGINE_DEFINED_ALREADY;
+    if (!count)
+        return ENGINE_DONE;
     struct group *group = make_group(engine, source);
     if (!group)
         return ENGINE_NO_MEMORY;

@@ -69,6 +69,17 @@ static inline struct view look(const struct engine *engine, const struct group *
     return view;
 }
 
+/* What not every row needs, out of the loop's way. */
+static __attribute__((noinline)) void finish_row(struct engine *engine, struct sketch *sketches, uint32_t series,
+                                                 uint32_t position, int64_t time, double x)
+{
+    const struct line *line = &engine->lines[series];
+    if (sketches)
+        take_quantile(engine, line, &sketches[position], x);
+    if (!(x >= line->low && x <= line->high && time < line->due))
+        watch_row(engine, series, time, x);
+}
+
 /* The common row: in the current pane, Good, finite, newer than its series' newest, which had a value. False: it is not that, and nothing has happened. */
 static inline __attribute__((always_inline)) bool take_common(struct engine *engine, struct view *view,
                                                               uint32_t series, uint32_t position, int64_t time,
@@ -100,10 +111,8 @@ static inline __attribute__((always_inline)) bool take_common(struct engine *eng
     line->last = x;
     line->time = time;
     view->newest = time > view->newest ? time : view->newest;
-    if (view->sketches)
-        take_quantile(engine, line, &view->sketches[position], x);
-    if (UNLIKELY(!quiet))
-        watch_row(engine, series, time, x);
+    if (UNLIKELY(view->sketches || !quiet))
+        finish_row(engine, view->sketches, series, position, time, x);
     return true;
 }
 

@@ -59,7 +59,7 @@ async def serve_pymodbus() -> AsyncIterator[Peer]:
     bad = point(90, "gone", ValueType.UINT16, {"table": "holding", "offset": 9})
     unwritable = point(91, "far", ValueType.UINT16, {"table": "holding", "offset": 999})
     try:
-        yield Peer(good, bad, (good[5][0], -2.25), Write(unwritable, 1), server.shutdown)
+        yield Peer(good, bad, (good[5][0], -2.3), Write(unwritable, 1), server.shutdown)
     finally:
         await server.shutdown()  # type: ignore[no-untyped-call]
 

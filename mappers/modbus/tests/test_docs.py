@@ -11,7 +11,8 @@ from typing import Any
 
 from devicemesh_modbus.model import ModbusAddress, ModbusEndpoint
 
-from devicemesh.spec.manifest import Protocol, load
+from devicemesh.spec.base import Protocol
+from devicemesh.spec.manifest import load
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

@@ -152,6 +152,14 @@ def test_overlaps(
         assert first.text(type_) in there and second.text(other_type) in there
 
 
+def test_the_nearest_value_that_a_register_holds() -> None:
+    assert address(type="int16", scale=0.1).nearest(V.FLOAT64, 200.04) == 200.0
+    assert address(type="int16", scale=10.0).nearest(V.INT32, 1204) == 1200
+    assert address(bit=3, bits=2).nearest(V.UINT16, 2) == 2
+    assert address(table="coil").nearest(V.BOOL, True) is True
+    assert address().nearest(V.FLOAT32, 0.1) == 0.10000000149011612
+
+
 def test_conflicts_on_one_link_name_both_values() -> None:
     slow = ModbusEndpoint.model_validate({"serial": {**LINE, "baudrate": 9600}, "unit": 1, "timeout": "3s"})
     fast = ModbusEndpoint.model_validate({"serial": {**LINE, "baudrate": 19200}, "unit": 2})

@@ -12,5 +12,6 @@ from devicemesh.mapper import hookimpl
 def devicemesh_simulators() -> Sequence[Any]:
     """The simulators of this distribution."""
     from devicemesh_simulators.modbus import ModbusSimulator
+    from devicemesh_simulators.opcua import OpcUaSimulator
 
-    return [ModbusSimulator()]
+    return [ModbusSimulator(), OpcUaSimulator()]

@@ -170,8 +170,6 @@ def signal(prop: Property, room: Room, folder: Path, rng: random.Random) -> Sign
 
 def _text(spec: Simulation, prop: Property, room: Room) -> str | bytes:
     """The declared text, else the first word of an enum, else the property's name."""
-    if spec.signal not in (None, "constant"):
-        raise ValueError(f"signal {spec.signal}: a {prop.type} can only be constant")
     if room.words:
         text = room.words[0] if spec.value is None else str(spec.value)
         if text not in room.words:
@@ -213,14 +211,12 @@ def _constant(spec: Simulation, prop: Property, room: Room) -> float:
         low, high = _range(spec, prop, room)
         middle = 0 if all(end is None for end in ends) else low + (high - low) / 2
         return min(room.high, max(room.low, middle))
-    if isinstance(spec.value, str):
-        raise ValueError(f"value {spec.value!r} is not a {prop.type}")
+    assert not isinstance(spec.value, str)  # the model's own check: see Simulation.refusal
     return _fitting("value", _exact(spec.value, prop), room)
 
 
 def _recording(spec: Simulation, room: Room, folder: Path) -> list[tuple[float, float]]:
-    if spec.file is None:
-        raise ValueError("signal replay needs `file`, a CSV of `seconds,value`")
+    assert spec.file is not None  # the model's own check
     rows = read_csv(folder / spec.file)
     for _, value in rows:
         _fitting(spec.file, value, room)

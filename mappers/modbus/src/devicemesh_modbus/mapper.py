@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 
-from devicemesh.mapper import Found, Mapper, Session
+from devicemesh.mapper import Found, Mapper, Secrets, Session, no_secrets
 from devicemesh_modbus import uri
 from devicemesh_modbus.model import ModbusAddress, ModbusEndpoint
 
@@ -18,7 +18,7 @@ class ModbusMapper(Mapper[ModbusEndpoint, ModbusAddress]):
     address_type = ModbusAddress
 
     def open(
-        self, endpoint: ModbusEndpoint
+        self, endpoint: ModbusEndpoint, secrets: Secrets = no_secrets
     ) -> AbstractAsyncContextManager[Session[ModbusEndpoint, ModbusAddress]]:
         from devicemesh_modbus.session import open_session
 

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from devicemesh import layout
 from devicemesh.mapper import Address, Endpoint
 from devicemesh.spec.base import Strict
-from devicemesh.spec.values import Interval, ValueType, duration_ns
+from devicemesh.spec.values import Interval, Scalar, ValueType, duration_ns
 
 Table = Literal["coil", "discrete", "input", "holding"]
 Transport = Literal["tcp", "tls", "udp", "rtuovertcp", "serial"]
@@ -170,6 +170,9 @@ class ModbusEndpoint(Endpoint):
             return self.serial.port
         host = (self.host or "").lower()
         return f"[{host}]:{self.tcp_port}" if ":" in host else f"{host}:{self.tcp_port}"
+
+    def text(self) -> str:
+        return f"{self.link()} unit {self.unit}"
 
     def redirect(self, address: str) -> Self:
         """`host:port`, `[::1]:port` or the path of a serial port (which starts with /).
@@ -354,6 +357,12 @@ class ModbusAddress(Address):
         if self.write_function in ("single", "mask") and self.span(type_) > 1:
             return f"writeFunction `{self.write_function}` writes one register, not {self.span(type_)}"
         return None
+
+    def nearest(self, type_: ValueType, value: Scalar) -> Scalar:
+        if self.is_bit or type_ == ValueType.BOOL:
+            return bool(value)
+        held: Scalar = layout.nearest(self.field(type_, self.offset), value)
+        return int(held) if type_.is_integer and isinstance(held, float) and held.is_integer() else held
 
     def overlap(self, other: Self, type_: ValueType, other_type: ValueType) -> str | None:
         """Parts of a register (bits, bytes) may lie inside a wider value; equal readings are no collision."""

@@ -1,0 +1,248 @@
+"""Resources on a Kubernetes API server: list and watch, server-side apply, a paced status."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, Self
+
+from devicemesh.store.base import (
+    ConflictError,
+    Event,
+    Key,
+    NotFoundError,
+    Object,
+    RefusedError,
+    Store,
+    StoreUnavailableError,
+)
+from devicemesh.store.cluster import APPLY, MERGE, ApiError, Cluster
+from devicemesh.store.resource import (
+    as_object,
+    collection,
+    declared,
+    desired_patch,
+    key_of,
+    path,
+    status_patch,
+)
+from devicemesh.store.status import SlowDownError, StatusWriter
+
+log = logging.getLogger("devicemesh.store")
+USER, RUNTIME, CONTROLLER = "devicemesh", "devicemesh-runtime", "devicemesh-controller"
+"""Field managers: who declared, who reports values, who judges health."""
+PAGE = 500
+TRIES = 5
+DRAIN_S = 2.0
+MAX_BACKOFF_S = 30.0
+
+
+class KubernetesStore(Store):
+    """Conditions, `kubectl get` and rights are the server's; readings never go there."""
+
+    kind = "kubernetes"
+
+    def __init__(self, kubeconfig: Path | None = None, context: str | None = None) -> None:
+        self.cluster = Cluster(kubeconfig, context)
+
+    async def __aenter__(self) -> Self:
+        await self.cluster.__aenter__()
+        loop = asyncio.get_running_loop()
+        self._status = StatusWriter(self._send_values, self._send_health, loop.time)
+        self._writing = loop.create_task(self._status.run(), name="status")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._status.drain(DRAIN_S)
+        self._writing.cancel()
+        await asyncio.wait({self._writing})
+        await self.cluster.__aexit__(*exc)
+
+    async def _request(
+        self, key: Key, verb: str, where: str, body: Any = None, **more: Any
+    ) -> dict[str, Any]:
+        try:
+            return await self.cluster.request(verb, where, body, **more)
+        except ApiError as error:
+            _translate(key, error)
+
+    async def get(self, key: Key) -> Object:
+        return as_object(key.kind, await self._request(key, "GET", path(key)))
+
+    async def list(self, kind: str, namespace: str | None = None) -> Sequence[Object]:
+        found, _ = await self._list(kind, namespace)
+        return sorted(found, key=lambda one: one.key)
+
+    async def _list(self, kind: str, namespace: str | None = None) -> tuple[Sequence[Object], str]:
+        """All of a kind, in pages, and the version that the listing is of."""
+        items: list[Object] = []
+        query: dict[str, Any] = {"limit": PAGE}
+        while True:
+            key = Key(kind, namespace or "", "")
+            page = await self._request(key, "GET", collection(kind, namespace), query=query)
+            items += [as_object(kind, one) for one in page["items"]]
+            if not page["metadata"].get("continue"):
+                return items, page["metadata"]["resourceVersion"]
+            query["continue"] = page["metadata"]["continue"]
+
+    async def apply(self, bodies: Sequence[Mapping[str, Any]]) -> Sequence[tuple[Key, str]]:
+        """All are tried before the first is written; a server has no transaction over several."""
+        for body in bodies:
+            await self._apply(body, dryRun="All")
+        return [await self._apply(body) for body in bodies]
+
+    async def _apply(self, body: Mapping[str, Any], **query: str) -> tuple[Key, str]:
+        key = key_of(body)
+        before: Object | None = None
+        with contextlib.suppress(NotFoundError):
+            before = await self.get(key)
+        query = {"fieldManager": USER, "force": "true", "fieldValidation": "Strict", **query}
+        answer = await self._request(key, "PATCH", path(key), declared(body), query=query, content=APPLY)
+        if before is None:
+            return key, "created"
+        after = as_object(key.kind, answer)
+        return key, "unchanged" if after.version == before.version else "configured"
+
+    async def delete(self, key: Key) -> None:
+        await self._request(key, "DELETE", path(key))
+        self._status.forget(key)
+
+    async def set_desired(self, key: Key, values: Mapping[str, Any], owner: str) -> Object:
+        """Each entry belongs to whoever set it last (`owner`): an apply of the others leaves it alone."""
+        for last in range(TRIES - 1, -1, -1):
+            patch = desired_patch(await self.get(key), values)
+            query = {"fieldManager": f"devicemesh-{owner}"}
+            try:
+                answer = await self._request(key, "PATCH", path(key), patch, query=query, content=MERGE)
+            except ConflictError as error:  # somebody else was quicker
+                if not last:
+                    raise StoreUnavailableError(f"{key.name} is edited all the time: {error}") from error
+                continue
+            return as_object(key.kind, answer)
+        raise AssertionError("unreachable")
+
+    async def patch_status(self, statuses: Mapping[Key, Mapping[str, Any]]) -> None:
+        """They are written by and by, the newest of each: see `status`."""
+        self._status.put(statuses)
+
+    async def _send_values(self, key: Key, part: dict[str, Any]) -> None:
+        await self._send(key, part, RUNTIME)
+
+    async def _send_health(self, key: Key, part: dict[str, Any]) -> None:
+        await self._send(key, part, CONTROLLER)
+
+    async def _send(self, key: Key, part: dict[str, Any], manager: str) -> None:
+        query = {"fieldManager": manager, "force": "true"}
+        body = status_patch(key, part)
+        try:
+            await self.cluster.request("PATCH", f"{path(key)}/status", body, query=query, content=APPLY)
+        except ApiError as error:
+            if error.status == 429:
+                raise SlowDownError(error.retry_after_s or 1.0) from error
+            _translate(key, error)
+
+    async def watch(self, kinds: Sequence[str]) -> AsyncIterator[Event]:
+        known: dict[Key, Object] = {}
+        queue: asyncio.Queue[tuple[str, Object] | Exception] = asyncio.Queue()
+        versions: dict[str, str] = {}
+        for kind in kinds:
+            found, versions[kind] = await self._list(kind)
+            for one in sorted(found, key=lambda one: one.key):
+                known[one.key] = _bare(one)
+                yield Event("added", known[one.key])
+        yield Event("synced", None)
+        followers = [asyncio.create_task(self._follow(k, v, known, queue)) for k, v in versions.items()]
+        try:
+            while True:
+                item = await queue.get()
+                if isinstance(item, Exception):
+                    raise item
+                if event := self._seen(known, *item):
+                    yield event
+        finally:
+            for task in followers:
+                task.cancel()
+            await asyncio.wait(followers)
+
+    def _seen(self, known: dict[Key, Object], type_: str, found: Object) -> Event | None:
+        """What a watch's event means; None where only the status changed."""
+        before = known.get(found.key)
+        if type_ == "DELETED":
+            known.pop(found.key, None)
+            self._status.forget(found.key)
+            return Event("deleted", found) if before else None
+        if before is not None and before.body == found.body and before.uid == found.uid:
+            return None
+        known[found.key] = _bare(found)
+        return Event("modified" if before else "added", known[found.key])
+
+    async def _follow(self, kind: str, version: str, known: Mapping[Key, Object], queue: Any) -> None:
+        """Watch a kind for ever, from a version on; what was missed is listed again."""
+        failures = 0
+        while True:
+            try:
+                async with contextlib.aclosing(self.cluster.watch(collection(kind), version)) as events:
+                    async for event in events:
+                        failures = 0
+                        if event["type"] == "ERROR":
+                            status = event["object"]
+                            raise ApiError(
+                                status.get("code", 500), status.get("reason", ""), status.get("message", "")
+                            )
+                        version = event["object"]["metadata"]["resourceVersion"]
+                        if event["type"] != "BOOKMARK":
+                            queue.put_nowait((event["type"], as_object(kind, event["object"])))
+                continue  # the server ends each watch by and by
+            except ApiError as error:
+                if error.status in (401, 403):
+                    queue.put_nowait(StoreUnavailableError(str(error)))
+                    return
+                gone = error.status == 410
+                why = str(error)
+            except StoreUnavailableError as error:
+                gone, why = False, str(error)
+            try:
+                if gone:
+                    version = await self._again(kind, known, queue)
+                    continue
+            except StoreUnavailableError as error:
+                why = str(error)
+            failures += 1
+            if failures == 1:
+                log.warning("watch of %s is interrupted, what runs goes on: %s", kind, why)
+            await asyncio.sleep(min(MAX_BACKOFF_S, 0.5 * 2.0**failures))
+
+    async def _again(self, kind: str, known: Mapping[Key, Object], queue: Any) -> str:
+        """List a kind whose history was missed; says what is gone too."""
+        found, version = await self._list(kind)
+        there = {one.key for one in found}
+        for key, before in known.items():
+            if key.kind == kind and key not in there:
+                queue.put_nowait(("DELETED", before))
+        for one in found:
+            queue.put_nowait(("MODIFIED", one))
+        return version
+
+
+def _bare(found: Object) -> Object:
+    """Without its status, which is ours anyway, and large."""
+    return dataclasses.replace(found, status={})
+
+
+def _translate(key: Key, error: ApiError) -> NoReturn:
+    """Raise what the contract has for it."""
+    if error.status == 404 and key.name:
+        raise NotFoundError(f"there is no {key.kind} `{key.name}` in namespace {key.namespace}") from error
+    if error.status == 404:
+        message = f"the server knows no {key.kind}s. Try: devicemesh crd | kubectl apply -f -"
+        raise StoreUnavailableError(message) from error
+    if error.status == 409:
+        raise ConflictError(str(error)) from error
+    untyped = error.status == 500 and "typed patch object" in str(error)  # an unknown field, in an apply
+    if error.status in (400, 403, 422) or untyped:
+        raise RefusedError(str(error)) from error
+    raise StoreUnavailableError(str(error)) from error

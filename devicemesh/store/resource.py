@@ -1,0 +1,84 @@
+"""Resources as the API server has them, pure: paths, objects in and patches out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from devicemesh.spec.device import GROUP
+from devicemesh.store.base import Key, Object
+
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+PLURALS = {"Device": "devices", "DeviceModel": "devicemodels"}
+_OURS = ("name", "namespace", "labels", "annotations")  # of metadata: what people declare
+_KUBECTL = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+def collection(kind: str, namespace: str | None = None) -> str:
+    """The path of all resources of a kind, of one namespace or of all."""
+    scope = f"/namespaces/{namespace}" if namespace is not None else ""
+    return f"/apis/{API_VERSION}{scope}/{PLURALS[kind]}"
+
+
+def path(key: Key) -> str:
+    """The path of one resource."""
+    return f"{collection(key.kind, key.namespace)}/{key.name}"
+
+
+def key_of(body: Mapping[str, Any]) -> Key:
+    """The key of a declared resource."""
+    metadata = body["metadata"]
+    return Key(body["kind"], metadata.get("namespace", "default"), metadata["name"])
+
+
+def as_object(kind: str, found: Mapping[str, Any]) -> Object:
+    """What the server holds, as a store has it. Its bookkeeping (managedFields, ...) is left out."""
+    metadata = found["metadata"]
+    ours = {name: metadata[name] for name in _OURS if metadata.get(name)}
+    if _KUBECTL in ours.get("annotations", {}):
+        kept = {n: v for n, v in ours["annotations"].items() if n != _KUBECTL}
+        ours = {
+            **{n: v for n, v in ours.items() if n != "annotations"},
+            **({"annotations": kept} if kept else {}),
+        }
+    return Object(
+        key=Key(kind, metadata["namespace"], metadata["name"]),
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 1),
+        version=int(metadata["resourceVersion"]),
+        created=metadata["creationTimestamp"],
+        body={"apiVersion": API_VERSION, "kind": kind, "metadata": ours, "spec": found.get("spec", {})},
+        status=found.get("status", {}),
+    )
+
+
+def declared(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A declaration as a server-side apply."""
+    key = key_of(body)
+    ours = {name: value for name, value in body["metadata"].items() if name in _OURS}
+    metadata = {**ours, "namespace": key.namespace}
+    return {"apiVersion": API_VERSION, "kind": key.kind, "metadata": metadata, "spec": body["spec"]}
+
+
+def desired_patch(found: Object, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A merge patch that edits desired values; refused by the server if `found` is not the newest."""
+    desired = {entry["name"]: entry["value"] for entry in found.spec.get("desired", ())} | dict(values)
+    entries = [{"name": name, "value": value} for name, value in desired.items() if value is not None]
+    return {"metadata": {"resourceVersion": str(found.version)}, "spec": {"desired": entries}}
+
+
+def status_patch(key: Key, part: Mapping[str, Any]) -> dict[str, Any]:
+    """A part of a status as a server-side apply."""
+    metadata = {"name": key.name, "namespace": key.namespace}
+    return {"apiVersion": API_VERSION, "kind": key.kind, "metadata": metadata, "status": part}
+
+
+def parts(status: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(values, health): what the runtime reports of the device, and what it found about it."""
+    given = {name: value for name, value in status.items() if value is not None}
+    if isinstance(given.get("properties"), bytes):
+        given["properties"] = json.loads(given["properties"])
+    names = {"properties", "lastSeen"} & given.keys()
+    return {name: given[name] for name in names}, {n: v for n, v in given.items() if n not in names}

@@ -1,0 +1,174 @@
+"""Status on its way to an API server: paced, newest wins, tried again until it is there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import itertools
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from devicemesh.store.base import Key, RefusedError, StoreUnavailableError
+from devicemesh.store.pace import Bucket, Turn
+from devicemesh.store.resource import parts
+
+log = logging.getLogger("devicemesh.store")
+RETRY_S = 5.0
+REFUSED_S = 60.0  # rights may be granted
+GRAIN_S = 0.001
+"""No wait is shorter: times are rounded, and a wait too short for the clock would never end."""
+PARALLEL = 8
+Send = Callable[[Key, dict[str, Any]], Awaitable[None]]
+"""Writes one part of a status; may raise SlowDownError, RefusedError, LookupError, StoreUnavailableError."""
+
+
+class SlowDownError(Exception):
+    """The server has too much to do; `after_s` is when to come again."""
+
+    def __init__(self, after_s: float) -> None:
+        super().__init__(f"come again in {after_s:g} s")
+        self.after_s = after_s
+
+
+class _Lane:
+    """One part of all statuses, in the order in which it is due."""
+
+    def __init__(self, send: Send, bucket: Bucket) -> None:
+        self.send = send
+        self.bucket = bucket
+        self.pending: dict[Key, dict[str, Any]] = {}
+        self.written: dict[Key, int] = {}  # hash of what the server has, or is being sent
+        self._heap: list[tuple[float, int, Key]] = []
+        self._counter = itertools.count()
+        self._more = asyncio.Event()
+
+    def put(self, key: Key, part: dict[str, Any], due_s: float) -> None:
+        if not part or self.written.get(key) == _hash(part):
+            self.pending.pop(key, None)  # nothing, or as it was
+            return
+        if key not in self.pending:
+            self.schedule(key, due_s)
+        self.pending[key] = part
+
+    def schedule(self, key: Key, due_s: float) -> None:
+        heapq.heappush(self._heap, (due_s, next(self._counter), key))
+        self._more.set()
+
+    async def next(self, clock: Callable[[], float]) -> Key:
+        """Wait for the next one that is due, and for the right to write it."""
+        while True:
+            self._more.clear()
+            now = clock()
+            wait = self._heap[0][0] - now if self._heap else None
+            if wait is not None and wait <= 0:
+                wait = self.bucket.wait_s(now)
+                if wait <= 0:
+                    self.bucket.take(now)
+                    return heapq.heappop(self._heap)[2]
+                await asyncio.sleep(max(wait, GRAIN_S))
+                continue
+            try:
+                await asyncio.wait_for(self._more.wait(), None if wait is None else max(wait, GRAIN_S))
+            except TimeoutError:
+                continue
+
+
+class StatusWriter:
+    """Two lanes: health (conditions: at once, within a burst), and values (every 30 s a device at most)."""
+
+    def __init__(self, values: Send, health: Send, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._values = _Lane(values, Bucket(rate=5, burst=20))
+        self._health = _Lane(health, Bucket(rate=200, burst=200))
+        self._turns: dict[Key, Turn] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        self._said = ""
+
+    def put(self, statuses: Mapping[Key, Mapping[str, Any]]) -> None:
+        """Take the newest status of these devices."""
+        now = self._clock()
+        for key, status in statuses.items():
+            turn = self._turns.setdefault(key, Turn())
+            values, health = parts(status)
+            self._health.put(key, health, turn.health_due_s(now))
+            self._values.put(key, values, turn.values_due_s())
+
+    def forget(self, key: Key) -> None:
+        """The device is gone; one of its name may come."""
+        self._turns.pop(key, None)
+        for lane in (self._values, self._health):
+            lane.pending.pop(key, None)
+            lane.written.pop(key, None)
+
+    async def drain(self, patience_s: float) -> None:
+        """Wait until what is found of the devices' health is written, at most so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                while self._health.pending or self._running:  # noqa: ASYNC110 - once, at the end
+                    await asyncio.sleep(0.02)
+
+    async def run(self) -> None:
+        """For ever."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._serve(self._health, lambda turn, now: turn.spend(now)))
+                group.create_task(self._serve(self._values, _values_written))
+        finally:
+            for task in self._running:
+                task.cancel()
+
+    async def _serve(self, lane: _Lane, spend: Callable[[Turn, float], None]) -> None:
+        slots = asyncio.Semaphore(PARALLEL)
+        while True:
+            await slots.acquire()
+            key = await lane.next(self._clock)
+            part = lane.pending.pop(key, None)
+            if part is None:
+                slots.release()
+                continue
+            if turn := self._turns.get(key):
+                spend(turn, self._clock())
+            task = asyncio.create_task(self._write(lane, key, part))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+            task.add_done_callback(lambda _: slots.release())
+
+    async def _write(self, lane: _Lane, key: Key, part: dict[str, Any]) -> None:
+        lane.written[key] = _hash(part)  # while it is under way, it need not be said again
+        try:
+            await lane.send(key, part)
+        except SlowDownError as error:
+            lane.bucket.too_much()
+            self._again(lane, key, part, error.after_s)
+        except RefusedError as error:
+            self._say(f"status of {key.device} refused: {error}")
+            self._again(lane, key, part, REFUSED_S)
+        except StoreUnavailableError as error:
+            self._say(f"status waits: {error}")
+            self._again(lane, key, part, RETRY_S)
+        except LookupError:
+            self.forget(key)
+        else:
+            self._said = ""
+
+    def _again(self, lane: _Lane, key: Key, part: dict[str, Any], after_s: float) -> None:
+        lane.written.pop(key, None)
+        if key in self._turns and key not in lane.pending:
+            lane.pending[key] = part
+            lane.schedule(key, self._clock() + after_s)
+
+    def _say(self, message: str) -> None:
+        if message != self._said:
+            self._said = message
+            log.warning("%s", message)
+
+
+def _values_written(turn: Turn, now_s: float) -> None:
+    turn.values_s = now_s
+
+
+def _hash(part: Mapping[str, Any]) -> int:
+    return hash(json.dumps(part, sort_keys=True))

@@ -1,0 +1,36 @@
+"""The mapper itself: what DeviceMesh sees of OPC UA."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+
+from devicemesh.mapper import Found, Mapper, Secrets, Session, no_secrets
+from devicemesh_opcua import uri
+from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint
+
+
+class OpcUaMapper(Mapper[OpcUaEndpoint, OpcUaAddress]):
+    """OPC UA over opc.tcp. asyncua is loaded when the first session is opened."""
+
+    protocol = "opcua"
+    endpoint_type = OpcUaEndpoint
+    address_type = OpcUaAddress
+
+    def open(
+        self, endpoint: OpcUaEndpoint, secrets: Secrets = no_secrets
+    ) -> AbstractAsyncContextManager[Session[OpcUaEndpoint, OpcUaAddress]]:
+        from devicemesh_opcua.session import open_session
+
+        return open_session(endpoint, secrets)
+
+    def parse_endpoint(self, uri_: str) -> OpcUaEndpoint:
+        return uri.parse_endpoint(uri_)
+
+    def parse_address(self, text: str) -> OpcUaAddress:
+        return uri.parse_address(text)
+
+    def discover(self, uri_: str) -> AsyncIterator[Found]:
+        from devicemesh_opcua.discover import discover
+
+        return discover(uri_)

@@ -1,0 +1,340 @@
+"""A connected server: its limits and namespaces, its services in our own terms.
+
+Services that carry values go through `services`; the others are asyncua's, from and to its types here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+from devicemesh.mapper import LinkError, Point, PointError
+from devicemesh_opcua import binary, services
+from devicemesh_opcua import status as codes
+from devicemesh_opcua.channel import Connection, ua
+from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint
+from devicemesh_opcua.nodeid import Identifier, NodeName, Space, parse_node
+from devicemesh_opcua.services import ServiceFaultError
+
+OpcUaPoint: TypeAlias = Point[OpcUaEndpoint, OpcUaAddress]
+VALUE = 13
+ATTRIBUTES = {
+    "NodeClass": 2, "BrowseName": 3, "DisplayName": 4, "Description": 5, "EventNotifier": 12, "Value": VALUE,
+    "DataType": 14, "ValueRank": 15, "AccessLevel": 17, "MinimumSamplingInterval": 19, "Historizing": 20,
+    "Executable": 21,
+}  # fmt: skip
+"""Attribute ids (Part 6, A.1)."""
+NAMESPACE_ARRAY, SERVER_STATE = 2255, 2259
+MOST = 1000
+"""Operations in one request where the server names no limit: a lost answer then costs little."""
+_SESSION_OVER = {0x80220000, 0x80250000, 0x80260000, 0x80270000, 0x80860000, 0x800C0000, 0x800E0000}
+"""BadSecureChannelIdInvalid, BadSession..., BadSecureChannelClosed, BadShutdown, BadServerHalted."""
+TIMESTAMPS = {
+    "source": services.SOURCE_TIMESTAMPS,
+    "server": services.SERVER_TIMESTAMPS,
+    "arrival": services.NO_TIMESTAMPS,
+}
+
+
+class Node(NamedTuple):
+    """A NodeId of this session: its index is what the URI's place is now."""
+
+    place: int  # of the namespace
+    identifier: Identifier
+
+    @property
+    def encoded(self) -> bytes:
+        return binary.encode_node(self.place, self.identifier)
+
+    @property
+    def foreign(self) -> Any:
+        """As asyncua has it."""
+        return ua.NodeId(self.identifier, self.place)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Operations in one request (Part 5, 6.3.11)."""
+
+    read: int = MOST
+    write: int = MOST
+    register: int = MOST
+    translate: int = MOST
+    browse: int = MOST
+    monitor: int = MOST
+
+
+_LIMIT_NODES = {
+    "read": 11705,
+    "write": 11707,
+    "browse": 11710,
+    "register": 11711,
+    "translate": 11712,
+    "monitor": 11714,
+}
+
+
+class Server:
+    """The services of one session. Raises LinkError when it is over."""
+
+    def __init__(self, connection: Connection, endpoint: OpcUaEndpoint) -> None:
+        self.connection = connection
+        self.endpoint = endpoint
+        self.link = endpoint.link()
+        self.limits = Limits()
+        self.namespaces: list[str] = []
+
+    async def learn(self) -> None:
+        """Read namespaces and limits."""
+        first = await self.values([NAMESPACE_ARRAY])
+        self.namespaces = [str(uri) for uri in first[0].value or ()] if first[0].is_array else []
+        limits = await self.values(_LIMIT_NODES.values())
+        known = {
+            name: min(int(held.value), MOST)
+            for name, held in zip(_LIMIT_NODES, limits, strict=True)
+            if held.kind in (3, 5, 7) and not held.is_array and held.value
+        }
+        self.limits = Limits(**known)
+
+    async def values(self, numbers: Iterable[int]) -> list[binary.Typed]:
+        """The values of standard nodes; Null where there is none."""
+        items = [services.item(Node(0, number).encoded, VALUE, None) for number in numbers]
+        try:
+            return [held for held, _, _ in await self.read(items)]
+        except (PointError, ServiceFaultError):
+            return [binary.Typed(binary.NULL, None)] * len(items)
+
+    async def read(self, items: Sequence[bytes]) -> list[tuple[binary.Typed, int, int]]:
+        """Value, status and ticks of each item. Raises PointError where the answer is lost or no sense."""
+        found: list[tuple[binary.Typed, int, int]] = []
+        for start in range(0, len(items), self.limits.read):
+            part = items[start : start + self.limits.read]
+            body = await self.ask(
+                services.READ_REQUEST, services.read_request(part, services.SOURCE_TIMESTAMPS)
+            )
+            try:
+                at = services.read_response(body, len(part))
+                for _ in part:
+                    held, status, ticks, at = binary.data_value(body, at)
+                    found.append((held, status, ticks))
+            except binary.DecodeError as error:
+                raise self.senseless(error) from error
+        return found
+
+    def senseless(self, error: Exception) -> PointError:
+        """The answer can't be decoded."""
+        return PointError(f"{self.link} sent an answer that can't be read: {error}", reason="Undecodable")
+
+    async def ask(self, type_id: int, parameters: bytes) -> bytes:
+        """One of `services`. Raises LinkError, PointError (no answer), ServiceFaultError from there."""
+        timeout_s = self.endpoint.timeout_s
+        try:
+            future = self.connection.channel.post(type_id, parameters, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                return bytes(await future)
+        except TimeoutError as error:
+            raise PointError(
+                f"no answer from {self.link} within {timeout_s:g} s", reason="NoAnswer"
+            ) from error
+        except (ConnectionError, ua.UaError) as error:
+            raise self.over(error) from error
+
+    def over(self, error: Exception) -> LinkError:
+        """The session is over."""
+        protocol = self.connection.uaclient.protocol
+        return LinkError(f"{self.link} {getattr(protocol, 'lost', None) or error}")
+
+    def check(self, fault: ServiceFaultError) -> None:
+        """Raise LinkError where a fault means that the session is over."""
+        if fault.status & 0xFFFF0000 in _SESSION_OVER:
+            name = ua.status_codes.get_name_and_doc(fault.status)[0]
+            raise LinkError(f"{self.link} has ended the session ({name})") from fault
+
+    async def call(self, request: Any) -> Any:
+        """One of asyncua's services. Raises LinkError, PointError, ServiceFaultError."""
+        try:
+            return await self.connection.call(request)
+        except ua.UaStatusCodeError as error:
+            fault = ServiceFaultError(error.code)
+            self.check(fault)
+            raise fault from error
+        except TimeoutError as error:
+            raise PointError(
+                f"no answer from {self.link} within {self.endpoint.timeout_s:g} s", reason="NoAnswer"
+            ) from error
+        except ConnectionError as error:
+            raise self.over(error) from error
+        except Exception as error:  # asyncua raises what its decoder stumbles over
+            raise self.senseless(error) from error
+
+    async def watch(self) -> None:
+        """Ask for a sign of life whenever the server is silent: the session must not die, nor hang."""
+        loop = asyncio.get_running_loop()
+        silence_s = max(self.connection.session_timeout / 3000, 1.0)
+        silence_s = min(silence_s, max(10.0, 2 * self.endpoint.timeout_s))
+        item = services.read_request(
+            [services.item(Node(0, SERVER_STATE).encoded, VALUE, None)], services.NO_TIMESTAMPS
+        )
+        while True:
+            channel = self.connection.channel
+            wait_s = channel.heard_at + silence_s - loop.time()
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+                continue
+            try:
+                await self.ask(services.READ_REQUEST, item)
+            except (PointError, LinkError):
+                channel.fail(f"has not answered for {loop.time() - channel.heard_at:.0f} s")
+                return
+
+    def index(self, space: Space, meaning: dict[int, str]) -> int:
+        """The index of a namespace now. Raises PointError."""
+        if space == 0:
+            return 0
+        if isinstance(space, int):
+            uri = meaning.get(space)
+            if uri is None:
+                now = self.namespaces[space] if space < len(self.namespaces) else None
+                said = f"today it is `{now}` here" if now else "there is none here today"
+                raise PointError(
+                    f"ns={space} means another namespace whenever {self.link} numbers them anew; {said}:"
+                    f" write nsu={now or 'URI'}; instead,"
+                    f" or `namespaces: {{{space}: {now or 'URI'}}}` in the endpoint",
+                    reason="BareNamespaceIndex",
+                )
+            space = uri
+        if space not in self.namespaces:
+            known = ", ".join(self.namespaces[1:]) or "none"
+            raise PointError(
+                f"{self.link} has no namespace `{space}`; it has {known}", reason="NoSuchNamespace"
+            )
+        return self.namespaces.index(space)
+
+    def node(self, name: NodeName, meaning: dict[int, str]) -> Node:
+        """A NodeId of now. Raises PointError."""
+        return Node(self.index(name.space, meaning), name.identifier)
+
+    async def resolve(self, points: Sequence[OpcUaPoint]) -> dict[int, Node | PointError]:
+        """The node of each point, by slot, or why there is none."""
+        found: dict[int, Node | PointError] = {}
+        paths: list[tuple[OpcUaPoint, Node, list[tuple[int, str]]]] = []
+        for point in points:
+            place, meaning = point.address.place(), point.endpoint.namespaces
+            try:
+                if isinstance(place, NodeName):
+                    found[point.slot] = self.node(place, meaning)
+                else:
+                    root = self.node(parse_node(point.endpoint.root), meaning)
+                    paths.append((point, root, [(self.index(n.space, meaning), n.name) for n in place]))
+            except PointError as error:
+                found[point.slot] = error
+        for start in range(0, len(paths), self.limits.translate):
+            await self._translate(paths[start : start + self.limits.translate], found)
+        return found
+
+    async def _translate(
+        self,
+        paths: Sequence[tuple[OpcUaPoint, Node, list[tuple[int, str]]]],
+        found: dict[int, Node | PointError],
+    ) -> None:
+        """TranslateBrowsePathsToNodeIds (Part 4, 5.8.4)."""
+        request = ua.TranslateBrowsePathsToNodeIdsRequest()
+        for _, root, names in paths:
+            path = ua.BrowsePath(StartingNode=root.foreign)
+            path.RelativePath.Elements = [
+                ua.RelativePathElement(
+                    ReferenceTypeId=ua.NodeId(ua.ObjectIds.HierarchicalReferences),
+                    IsInverse=False,
+                    IncludeSubtypes=True,
+                    TargetName=ua.QualifiedName(name, index),
+                )
+                for index, name in names
+            ]
+            request.Parameters.BrowsePaths.append(path)
+        try:
+            results = (await self.call(request)).Results
+        except (PointError, ServiceFaultError) as error:
+            why = error if isinstance(error, PointError) else codes.error(self.link, error.status)
+            found |= {point.slot: why for point, _, _ in paths}
+            return
+        for (point, _, _), result in zip(paths, results, strict=False):
+            found[point.slot] = self._target(point, result)
+        missing = PointError(f"{self.link} sent too few results", reason="Undecodable")
+        for point, _, _ in paths[len(results) :]:
+            found[point.slot] = missing
+
+    def _target(self, point: OpcUaPoint, result: Any) -> Node | PointError:
+        whole = [one.TargetId for one in result.Targets or () if one.RemainingPathIndex == 0xFFFFFFFF]
+        if whole:
+            return Node(whole[0].NamespaceIndex, whole[0].Identifier)
+        status = result.StatusCode.value or 0x806F0000
+        where = f"`{point.address.browse_path}` below {point.endpoint.root}"
+        return PointError(
+            f"{self.link} has no {where} ({codes.text(status)})",
+            reason=codes.quality(status).word.rpartition(".")[2],
+        )
+
+    async def register(self, nodes: Sequence[Node]) -> list[Node]:
+        """Names that the server finds sooner (Part 4, 5.8.5); the same ones where it gives none."""
+        given: list[Node] = []
+        for start in range(0, len(nodes), self.limits.register):
+            part = nodes[start : start + self.limits.register]
+            request = ua.RegisterNodesRequest()
+            request.Parameters.NodesToRegister = [node.foreign for node in part]
+            try:
+                aliases = (await self.call(request)).Parameters.RegisteredNodeIds
+            except (PointError, ServiceFaultError):
+                return list(nodes)
+            if len(aliases) != len(part):
+                return list(nodes)
+            given.extend(Node(alias.NamespaceIndex, alias.Identifier) for alias in aliases)
+        return given
+
+    async def kind(self, node: Node, attribute: int) -> tuple[int, bool]:
+        """The built-in type that a node holds, and whether it is an array. Raises PointError.
+
+        What it holds now says it best; an empty one has to be looked up by its DataType and that one's
+        supertypes.
+        """
+        items = [services.item(node.encoded, one, None) for one in (attribute, 14, 15)]
+        try:
+            (held, status, _), (data_type, type_status, _), (rank, _, _) = await self.read(items)
+        except ServiceFaultError as fault:
+            self.check(fault)
+            raise codes.error(self.link, fault.status) from fault
+        if held.kind != binary.NULL and not status >> 31:
+            return held.kind, held.is_array
+        if not isinstance(data_type.value, NodeName):
+            raise codes.error(self.link, type_status or status or codes.BAD_NODE_ID_UNKNOWN)
+        return await self.built_in(data_type.value), isinstance(rank.value, int) and rank.value >= 1
+
+    async def built_in(self, name: NodeName) -> int:
+        """The built-in type below a DataType."""
+        current = Node(name.space if isinstance(name.space, int) else 0, name.identifier)
+        for _ in range(20):
+            if current.place == 0 and isinstance(current.identifier, int) and current.identifier <= 25:
+                return current.identifier
+            if current == Node(0, 29):  # Enumeration
+                return 6
+            current = await self._supertype(current)
+        raise PointError(f"{self.link} does not say what {name.text} is", reason="UnknownDataType")
+
+    async def _supertype(self, node: Node) -> Node:
+        browse = ua.BrowseDescription(
+            NodeId=node.foreign,
+            BrowseDirection=ua.BrowseDirection.Inverse,
+            ReferenceTypeId=ua.NodeId(ua.ObjectIds.HasSubtype),
+            IncludeSubtypes=False,
+            ResultMask=0,
+        )
+        request = ua.BrowseRequest()
+        request.Parameters.NodesToBrowse = [browse]
+        try:
+            references = (await self.call(request)).Results[0].References or ()
+        except ServiceFaultError as fault:
+            raise codes.error(self.link, fault.status) from fault
+        if not references:
+            raise PointError(f"{self.link} does not say what {node.foreign} is", reason="UnknownDataType")
+        return Node(references[0].NodeId.NamespaceIndex, references[0].NodeId.Identifier)

@@ -1,0 +1,93 @@
+"""A live session with a server, and all that its users share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from devicemesh.mapper import (
+    Batch,
+    Outcome,
+    PointError,
+    Readable,
+    Reader,
+    Secrets,
+    Subscribable,
+    Trace,
+    Traceable,
+    Writable,
+    no_secrets,
+)
+from devicemesh_opcua import binary, rows, services
+from devicemesh_opcua import status as codes
+from devicemesh_opcua.connect import connected
+from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint
+from devicemesh_opcua.poll import Poller
+from devicemesh_opcua.publish import Publisher
+from devicemesh_opcua.server import ATTRIBUTES, OpcUaPoint, Server
+from devicemesh_opcua.services import ServiceFaultError
+from devicemesh_opcua.subscribe import Subscriber
+from devicemesh_opcua.trace import steps
+from devicemesh_opcua.write import OpcUaWrite, Writer
+
+
+class OpcUaSession(
+    Readable[OpcUaEndpoint, OpcUaAddress],
+    Subscribable[OpcUaEndpoint, OpcUaAddress],
+    Writable[OpcUaEndpoint, OpcUaAddress],
+    Traceable[OpcUaEndpoint, OpcUaAddress],
+):
+    """An activated session. A point is subscribed unless its endpoint says `mode: poll`."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._publisher = Publisher(server)
+        self._writer = Writer(server)
+
+    def reader(self, points: Sequence[OpcUaPoint]) -> Reader:
+        """See `Readable`. The nodes are looked up at the first call, with I/O of the reader's own."""
+        return Poller(points, self.server)
+
+    def pushes(self, point: OpcUaPoint) -> bool:
+        return point.endpoint.mode == "subscribe"
+
+    def subscribe(self, points: Sequence[OpcUaPoint]) -> AsyncGenerator[Batch]:
+        """See `Subscribable`. A point that the server refuses is offered to it again every minute."""
+        return Subscriber(self.server, self._publisher, points).batches()
+
+    async def write(self, writes: Sequence[OpcUaWrite]) -> Sequence[Outcome]:
+        return [await self._writer.write(write) for write in writes]
+
+    async def trace(self, point: OpcUaPoint) -> Trace:
+        found = (await self.server.resolve([point]))[point.slot]
+        if isinstance(found, PointError):
+            raise found
+        item = services.item(found.encoded, ATTRIBUTES[point.address.attribute], point.address.index_range)
+        request = services.read_request([item], services.SOURCE_TIMESTAMPS)
+        try:
+            body = await self.server.ask(services.READ_REQUEST, request)
+            at = services.read_response(body, 1)
+            held, status, ticks, end = binary.data_value(body, at)
+        except ServiceFaultError as fault:
+            self.server.check(fault)
+            raise codes.error(self.server.link, fault.status) from fault
+        except binary.DecodeError as error:
+            raise self.server.senseless(error) from error
+        value, quality = rows.single(self.server.link, held, status, (point.type, point.address.single))
+        told = list(steps(found, point.address, held, status, ticks))
+        return Trace(request, body, body[at:end], told, value, quality)
+
+
+@asynccontextmanager
+async def open_session(endpoint: OpcUaEndpoint, secrets: Secrets = no_secrets) -> AsyncIterator[OpcUaSession]:
+    """Connect. Raises `LinkError`, `AuthError`, `ConfigError`."""
+    async with connected(endpoint, secrets) as connection:
+        server = Server(connection, endpoint)
+        await server.learn()
+        watch = asyncio.create_task(server.watch(), name=f"watch {endpoint.link()}")
+        try:
+            yield OpcUaSession(server)
+        finally:
+            watch.cancel()
+            await asyncio.wait({watch})

@@ -1,0 +1,77 @@
+"""The short forms that a person types: endpoints as URIs, addresses as NodeIds or browse paths."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from pydantic import BaseModel, ValidationError
+
+from devicemesh.mapper import ConfigError
+from devicemesh_opcua.model import Identity, OpcUaAddress, OpcUaEndpoint
+
+SCHEMES = ("opcua", "opc.tcp")
+EXAMPLE = "opcua://10.0.0.5:4840 (or opc.tcp://10.0.0.5:4840)"
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def parse_endpoint(uri: str) -> OpcUaEndpoint:
+    """Read an endpoint. Query parameters are its fields: `?securityPolicy=Basic256Sha256&timeout=2s`.
+
+    `userName` is the identity's; a password is given by `secret=NAME`, never itself. Raises `ConfigError`.
+    """
+    try:
+        parts = urlsplit(uri)
+        if parts.scheme not in SCHEMES or not parts.hostname:
+            raise ValueError(uri)
+    except ValueError as error:
+        raise ConfigError(f"{uri!r} is not an OPC UA URI: write it like {EXAMPLE}") from error
+    data: dict[str, Any] = {"url": f"opc.tcp://{parts.netloc}{parts.path}"}
+    identity: dict[str, Any] = {}
+    for key, value in parse_qsl(parts.query, keep_blank_values=True):
+        if key == "secret":
+            identity["password"] = {"name": value}
+        elif key in ("userName", "allowPlainPassword"):
+            identity[key] = value
+        else:
+            data[key] = value
+    if identity:
+        data["identity"] = _validated(Identity, identity, uri)
+    return _validated(OpcUaEndpoint, data, uri)
+
+
+def format_endpoint(endpoint: OpcUaEndpoint) -> str:
+    """The URI of an endpoint; `parse_endpoint` reads it back, but for certificates and namespaces."""
+    plain = endpoint.model_dump(
+        by_alias=True,
+        exclude_unset=True,
+        exclude={"url", "identity", "namespaces", "private_key_password"},
+    )
+    query = urlencode({key: value for key, value in plain.items() if value is not None})
+    return endpoint.full_url.replace("opc.tcp://", "opcua://", 1) + (f"?{query}" if query else "")
+
+
+def parse_address(text: str) -> OpcUaAddress:
+    """Read `nsu=urn:plant;s=Pump.Speed`, `i=2258` or `/Server/ServerStatus`. Raises `ConfigError`.
+
+    A path begins with `/`.
+    """
+    if text.startswith("/") and len(text) > 1:
+        return _validated(OpcUaAddress, {"browse_path": text}, text)
+    if "=" not in text:
+        raise ConfigError(
+            f"{text!r} is not an OPC UA address: write a NodeId (nsu=urn:plant;s=Pump.Speed, i=2258) "
+            "or a browse path that begins with `/`"
+        )
+    return _validated(OpcUaAddress, {"node": text}, text)
+
+
+def _validated(model: type[M], data: dict[str, Any], text: str) -> M:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        message = str(first["msg"]).removeprefix("Value error, ")
+        raise ConfigError(f"{text!r}: {place + ': ' if place else ''}{message}") from error

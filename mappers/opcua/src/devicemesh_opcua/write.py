@@ -1,0 +1,80 @@
+"""Writing one value after another, each as the type that its node holds, and reading it back."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from devicemesh.mapper import Outcome, PointError, Write
+from devicemesh.spec.values import Scalar
+from devicemesh_opcua import binary, convert, rows, services
+from devicemesh_opcua import status as codes
+from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint
+from devicemesh_opcua.server import ATTRIBUTES, Node, OpcUaPoint, Server
+from devicemesh_opcua.services import ServiceFaultError
+
+OpcUaWrite: TypeAlias = Write[OpcUaEndpoint, OpcUaAddress]
+_UNREADABLE = {0x803A0000, 0x801F0000}
+"""BadNotReadable, BadUserAccessDenied."""
+
+
+class Writer:
+    """What it has learnt of nodes holds for the session."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._kinds: dict[Node, tuple[int, bool]] = {}
+
+    async def write(self, write: OpcUaWrite) -> Outcome:
+        """One value. Raises LinkError."""
+        point = write.point
+        try:
+            found = (await self._server.resolve([point]))[point.slot]
+            if isinstance(found, PointError):
+                return Outcome(error=found)
+            variant = await self._variant(point, found, write.value)
+            return await self._written(point, found, variant)
+        except ServiceFaultError as fault:
+            self._server.check(fault)
+            return Outcome(error=codes.error(self._server.link, fault.status))
+        except PointError as error:
+            return Outcome(error=error)
+
+    async def _variant(self, point: OpcUaPoint, node: Node, value: Scalar) -> bytes:
+        if node not in self._kinds:
+            self._kinds[node] = await self._server.kind(node, ATTRIBUTES[point.address.attribute])
+        kind, is_array = self._kinds[node]
+        if is_array and point.address.single and not isinstance(value, list):
+            value = [value]
+        try:
+            if isinstance(value, list) != is_array:
+                held = "an array" if is_array else "one value"
+                raise ValueError(
+                    f"{value!r} does not fit: the node holds {held} of {binary.TYPE_NAMES[kind]}"
+                )
+            return binary.encode_variant(kind, convert.raw(value, kind), is_array)
+        except ValueError as error:
+            raise PointError(str(error), reason="WrongType") from error
+
+    async def _written(self, point: OpcUaPoint, node: Node, variant: bytes) -> Outcome:
+        server, address = self._server, point.address
+        where = services.target(node.encoded, ATTRIBUTES[address.attribute], address.index_range)
+        lost: PointError | None = None
+        try:
+            body = await server.ask(services.WRITE_REQUEST, services.write_request(where, variant))
+            status = services.write_response(body)
+            if status >> 31:
+                self._kinds.pop(node, None)  # its type may have changed
+                return Outcome(error=codes.error(server.link, status))
+        except binary.DecodeError as error:
+            lost = server.senseless(error)
+        except PointError as error:  # the answer is lost: what reads back decides
+            lost = error
+        item = services.item(node.encoded, ATTRIBUTES[address.attribute], address.index_range)
+        try:
+            ((held, status, _),) = await server.read([item])
+            if status & 0xFFFF0000 in _UNREADABLE and lost is None:
+                return Outcome()
+            value, _ = rows.single(server.link, held, status, (point.type, address.single))
+        except PointError as error:
+            return Outcome(error=lost or error)
+        return Outcome(value, None)

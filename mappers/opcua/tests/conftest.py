@@ -1,0 +1,113 @@
+"""Servers to test against: asyncua's, each in a process that a test may kill."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint
+
+from devicemesh.mapper import Point
+from devicemesh.spec.device import Telemetry
+from devicemesh.spec.values import ValueType
+
+sys.path.append(str(Path(__file__).parent))  # the fork server imports the plant by its name
+PLANT = "urn:plant"
+PATIENCE_S = 30.0
+
+
+class Plant:
+    """A server in another process; every method of `opcua_plant.PlantServer` can be awaited."""
+
+    def __init__(self, **options: Any) -> None:
+        import opcua_plant
+
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["opcua_plant"])
+        self._pipe, theirs = context.Pipe()
+        self.process = context.Process(target=opcua_plant.main, args=(theirs, options), daemon=True)
+        with patch.dict(
+            os.environ, PYTHONPATH=str(Path(__file__).parent)
+        ):  # for the fork server's preloading
+            self.process.start()
+        theirs.close()
+        self.port, self.index = self._answer()
+
+    def _answer(self) -> Any:
+        if not self._pipe.poll(PATIENCE_S):
+            raise TimeoutError("the plant does not answer")
+        done, answer = self._pipe.recv()
+        assert done, answer
+        return answer
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        async def ask(*args: Any, **kwargs: Any) -> Any:
+            self._pipe.send((name, args, kwargs))
+            return await asyncio.to_thread(self._answer)
+
+        return ask
+
+    def endpoint(self, **fields: Any) -> OpcUaEndpoint:
+        return OpcUaEndpoint(url=f"opc.tcp://127.0.0.1:{self.port}", **{"timeout": "5s", **fields})
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self._pipe.close()
+
+    async def stop(self) -> None:
+        self.kill()
+
+
+@asynccontextmanager
+async def plant(**options: Any) -> AsyncIterator[Plant]:
+    running = Plant(**options)
+    try:
+        yield running
+    finally:
+        running.kill()
+
+
+@pytest.fixture
+def serve_plant() -> Callable[..., Any]:
+    """A server for the time of an `async with`; options as `opcua_plant.PlantServer` has them."""
+    return plant
+
+
+def make_point(slot: int, endpoint: OpcUaEndpoint, type_: str, address: Any, **telemetry: Any) -> Any:
+    place = {"node": f"nsu={PLANT};s={address}"} if isinstance(address, str) else address
+    wish = Telemetry.model_validate({"sampling_interval": "50ms", **telemetry})
+    where = OpcUaAddress.model_validate(place)
+    return Point(slot, "default/plc", f"p{slot}", ValueType(type_), endpoint, where, wish)
+
+
+@pytest.fixture
+def point() -> Callable[..., Any]:
+    """A point of the plant: (slot, endpoint, type, name or address)."""
+    return make_point
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[[Any], None]]:
+    """Run a test's coroutine; it must end in time and leave no task behind."""
+
+    def bounded(work: Any) -> None:
+        async def main() -> None:
+            before = asyncio.all_tasks()
+            async with asyncio.timeout(PATIENCE_S):
+                await work
+            await asyncio.sleep(0)
+            left = asyncio.all_tasks() - before
+            assert not left, f"tasks were left behind: {left}"
+
+        asyncio.run(main())
+
+    yield bounded

@@ -1,0 +1,49 @@
+// A server of other people: node-opcua. Prints its port, then lives until its input ends.
+"use strict";
+const fs = require("node:fs");
+const os = require("node:os");
+const path = require("node:path");
+const {
+  DataType, OPCUACertificateManager, OPCUAServer, SecurityPolicy, StatusCodes, Variant, VariantArrayType,
+} = require("node-opcua");
+
+async function main() {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "opcua-peer-"));
+  const manager = new OPCUACertificateManager({ rootFolder: folder, automaticallyAcceptUnknownCertificate: true });
+  await manager.initialize();
+  const server = new OPCUAServer({
+    port: 0, host: "127.0.0.1", hostname: "127.0.0.1", serverCertificateManager: manager,
+    userManager: { isValidUser: (user, password) => user === "anna" && password === "s3cret" },
+  });
+  await server.initialize();
+  const namespace = server.engine.addressSpace.registerNamespace("urn:plant");
+  const objects = server.engine.addressSpace.rootFolder.objects;
+  const pump = namespace.addObject({ organizedBy: objects, browseName: "Pump", nodeId: "s=Pump" });
+  const add = (name, dataType, value, more = {}) => namespace.addVariable({
+    componentOf: pump, browseName: name, nodeId: `s=Pump.${name}`, dataType, minimumSamplingInterval: 10,
+    value: { dataType, value, ...more },
+  });
+  const count = add("Count", DataType.Double, 0);
+  add("Speed", DataType.Float, 1.5);
+  add("Big", DataType.UInt64, [1, 2], { arrayType: VariantArrayType.Scalar }); // 2^32 + 2
+  add("Name", DataType.String, "mesh");
+  add("List", DataType.Int32, new Int32Array([10, 20, 30]), { arrayType: VariantArrayType.Array });
+  add("Broken", DataType.Double, 1).setValueFromSource(
+    { dataType: DataType.Double, value: 1 }, StatusCodes.BadSensorFailure);
+  namespace.addAnalogDataItem({
+    componentOf: pump, browseName: "Level", nodeId: "s=Pump.Level", dataType: "Double",
+    engineeringUnitsRange: { low: 0, high: 200 }, instrumentRange: { low: 0, high: 200 },
+    value: { dataType: DataType.Double, value: 50 },
+  });
+  let turns = 0;
+  setInterval(() => {
+    turns += 1;
+    count.setValueFromSource({ dataType: DataType.Double, value: turns });
+  }, 150); // it samples every 50 ms
+  await server.start();
+  console.log(`PORT ${server.endpoints[0].port}`);
+  process.stdin.resume();
+  process.stdin.on("end", () => { fs.rmSync(folder, { recursive: true, force: true }); process.exit(0); });
+}
+
+main().catch((error) => { console.error(error); process.exit(1); });

@@ -1,0 +1,102 @@
+"""Discovery: what a server has, and the YAML that follows from it, which must be sound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from devicemesh_opcua.describe import Variable, model_yaml, names, range_of, unit_of
+from devicemesh_opcua.discover import browse, discover
+from devicemesh_opcua.mapper import OpcUaMapper
+from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint
+from devicemesh_opcua.nodeid import NodeName
+from devicemesh_opcua.session import open_session
+
+from devicemesh.mapper import Point
+from devicemesh.spec.base import Protocol
+from devicemesh.spec.manifest import load
+from devicemesh.spec.values import ValueType
+from devicemesh.testing.contract import poll
+
+
+def test_a_server_becomes_yaml_that_runs_as_it_is(serve_plant: Any, run: Any) -> None:
+    async def work() -> None:
+        async with serve_plant() as plant:
+            await plant.add("Pump/Speed", 1500.5, "Double")
+            await plant.add("Pump/Motor/Speed", 7, "Int16")
+            await plant.add("Pump/On", True, "Boolean")
+            await plant.add('Odd "name": {x}', "text", "String")
+            await plant.add("List", [1, 2], "UInt32")
+            await plant.add("Fixed", 3, "Byte")
+            await plant.read_only("Fixed")
+            await plant.engineering("Pump/Speed", "°C", 0.0, 120.0)
+            (found,) = [one async for one in discover(f"opcua://127.0.0.1:{plant.port}")]
+            assert found.identity["security"] == "None/None"
+            points = dict(found.points)
+            assert points["nsu=urn:plant;s=Pump/Speed"] == "Pump/Speed  Double 1500.5 °C  writable"
+            assert points["nsu=urn:plant;s=Fixed"] == "Fixed  Byte 3"
+            assert not [node for node in points if "nsu=urn:plant" not in node]
+            mapper = OpcUaMapper()
+            endpoint = mapper.parse_endpoint(found.uri)
+            async with open_session(endpoint) as session:
+                text = model_yaml(endpoint, await browse(session.server, endpoint), "plant")
+                manifest = load(
+                    {"plant.yaml": text}, {"opcua": Protocol(OpcUaEndpoint, OpcUaAddress)}, lambda *_: None
+                )
+                assert manifest.problems == [], (manifest.problems, text)
+                model, device = (resource.body["spec"] for resource in manifest.resources)
+                by_name = {p["name"]: p for p in model["properties"]}
+                assert by_name.keys() == {"Speed", "Motor.Speed", "On", "Odd_name_x", "List", "Fixed"}
+                assert by_name["Speed"]["unit"] == "Cel" and by_name["Speed"]["maximum"] == 120
+                assert "access" not in by_name["Fixed"] and by_name["On"]["access"] == "ReadWrite"
+                reached = OpcUaEndpoint.model_validate(device["endpoint"]["opcua"])
+                declared = [
+                    Point(i, "default/plant-1", p["name"], ValueType(p["type"]), reached,
+                          OpcUaAddress.model_validate(p["address"]["opcua"]))
+                    for i, p in enumerate(model["properties"])
+                ]  # fmt: skip
+                seen = await poll(session, declared)
+                values = {p.name: seen[p.slot].value for p in declared}
+                assert values == {
+                    "Speed": 1500.5, "Motor.Speed": 7, "On": True, "Odd_name_x": "text", "List": [1, 2], "Fixed": 3,
+                }  # fmt: skip
+
+    run(work())
+
+
+def test_browsing_begins_at_the_root(serve_plant: Any, run: Any) -> None:
+    async def work() -> None:
+        async with serve_plant() as plant:
+            await plant.add("Pump/Speed", 1, "Int32")
+            await plant.add("Other", 2, "Int32")
+            uri = f"opcua://127.0.0.1:{plant.port}?root=nsu%3Durn%3Aplant%3Bs%3DPump"
+            (found,) = [one async for one in discover(uri)]
+            assert [node for node, _ in found.points] == ["nsu=urn:plant;s=Pump/Speed"]
+
+    run(work())
+
+
+def variable(*path: str, kind: int = 6) -> Variable:
+    from devicemesh_opcua.binary import Typed
+
+    return Variable(NodeName("urn:a", "/".join(path)), path, Typed(kind, 1), kind)
+
+
+def test_names_are_short_apart_and_allowed() -> None:
+    given = names(
+        [
+            variable("A", "Speed"),
+            variable("B", "Speed"),
+            variable("B", "Speed"),
+            variable("3 phase"),
+            variable("Ä"),
+            variable("x" * 80),
+            variable("y", "x" * 80),
+        ]
+    )
+    assert given[:4] == ["Speed", "B.Speed", "B.Speed_2", "_3_phase"]
+    assert len(set(given)) == len(given) and all(1 <= len(name) <= 63 for name in given)
+
+
+def test_odd_units_and_ranges_are_left_out() -> None:
+    assert unit_of(b"") is None and unit_of(b"\xff\xff\xff\x7f") is None
+    assert range_of(b"123") is None

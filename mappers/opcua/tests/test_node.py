@@ -1,0 +1,140 @@
+"""Against a server of other people: node-opcua. `tests/node/install.sh` brings it; without it this is skipped."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from devicemesh_opcua.discover import discover
+from devicemesh_opcua.model import OpcUaEndpoint
+from devicemesh_opcua.session import open_session
+
+from devicemesh.mapper import AuthError, LinkError, Quality, Write
+from devicemesh.testing.contract import poll, rows
+
+FOLDER = Path(__file__).parent / "node"
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    if shutil.which("node") is None or not (FOLDER / "node_modules/node-opcua").is_dir():
+        pytest.skip(f"node-opcua is not installed: {FOLDER / 'install.sh'}")
+    process = subprocess.Popen(
+        ["node", "server.js"],
+        cwd=FOLDER,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        told = next((line for line in process.stdout if line.startswith("PORT ")), "")
+        assert told, "node-opcua did not start"
+        yield f"opc.tcp://127.0.0.1:{told.split()[1]}"
+    finally:
+        process.stdin.close()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+
+
+def test_it_is_read_written_and_discovered(url: str, point: Any, run: Any) -> None:
+    async def work() -> None:
+        endpoint = OpcUaEndpoint(url=url, root="nsu=urn:plant;s=Pump")
+        declared = [
+            ("float32", "Pump.Speed", 1.5),
+            ("uint64", "Pump.Big", 2**32 + 2),
+            ("string", "Pump.Name", "mesh"),
+            ("json", "Pump.List", [10, 20, 30]),
+            ("int32", {"node": "nsu=urn:plant;s=Pump.List", "index_range": "1"}, 20),
+            ("float64", {"browse_path": "Level", "namespace": "urn:plant"}, 50.0),
+        ]
+        points = [point(i, endpoint, kind, where) for i, (kind, where, _) in enumerate(declared)]
+        broken = point(8, endpoint, "float64", "Pump.Broken")
+        gone = point(9, endpoint, "float64", "Pump.Gone")
+        async with open_session(endpoint) as session:
+            seen = await poll(session, [*points, broken, gone])
+            assert [seen[i].value for i in range(len(declared))] == [value for _, _, value in declared]
+            assert "BadSensorFailure" in str(seen[8].error) and seen[9].quality == Quality.BAD_ADDRESS
+            writes = [
+                Write(points[0], 2.5),
+                Write(points[1], 2**40),
+                Write(points[2], "x"),
+                Write(points[4], 21),
+            ]
+            outcomes = await session.write(writes)
+            assert [(o.value, o.error) for o in outcomes] == [
+                (2.5, None),
+                (2**40, None),
+                ("x", None),
+                (21, None),
+            ]
+            assert (await poll(session, points))[3].value == [10, 21, 30]
+        (found,) = [one async for one in discover(url)]
+        samples = dict(found.points)
+        assert samples["nsu=urn:plant;s=Pump.Speed"] == "Pump/Speed  Float 2.5  writable"
+        assert found.identity["product"] and "Basic256Sha256/SignAndEncrypt" in found.identity["security"]
+
+    run(work())
+
+
+def test_it_pushes_every_change_and_filters(url: str, point: Any, run: Any) -> None:
+    async def work() -> None:
+        endpoint = OpcUaEndpoint(url=url, publishing_interval="100ms")
+        points = [
+            point(0, endpoint, "float64", "Pump.Count", sampling_interval="10ms"),
+            point(1, endpoint, "float64", "Pump.Level", deadband=5),
+            point(2, endpoint, "float64", {"node": "nsu=urn:plant;s=Pump.Level", "deadband_percent": 10}),
+            point(3, endpoint, "float64", "Pump.Broken"),
+            point(4, endpoint, "float64", "Pump.Gone"),
+        ]
+        async with open_session(endpoint) as session:
+            seen: dict[int, list[Any]] = {i: [] for i in range(5)}
+            async with contextlib.aclosing(session.subscribe(points)) as batches:
+                async for batch in batches:
+                    for row in rows(batch):
+                        seen[row.slot].append(row)
+                    if all(seen.values()) and len(seen[1]) == 1:
+                        for value in (52.0, 57.0, 60.0, 75.0):
+                            await session.write([Write(points[1], value)])
+                    if len(seen[0]) > 12 and seen[2][-1].value == 75.0:
+                        break
+            counts = [row.value for row in seen[0]]
+            assert counts == [counts[0] + i for i in range(len(counts))], "a change was lost"
+            assert [row.value for row in seen[2]] == [50.0, 75.0], "10 % of 0..200"
+            assert 52.0 not in [row.value for row in seen[1]] and seen[1][-1].value == 75.0
+            assert seen[3][0].quality >= Quality.BAD and seen[4][0].quality == Quality.BAD_ADDRESS
+
+    run(work())
+
+
+@pytest.mark.parametrize("policy", ["Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss"])
+def test_its_secured_endpoints(url: str, point: Any, run: Any, tmp_path: Path, policy: Any) -> None:
+    async def work() -> None:
+        def endpoint(secret: str) -> OpcUaEndpoint:
+            identity = {"user_name": "anna", "password": {"name": secret}}
+            fields = {"security_policy": policy, "pki": str(tmp_path), "identity": identity}
+            return OpcUaEndpoint.model_validate({"url": url, **fields})
+
+        with pytest.raises(LinkError) as untrusted:
+            async with open_session(endpoint("plc"), lambda ref: "s3cret"):
+                pytest.fail("opened")
+        _, kept, _, trusted, _ = str(untrusted.value).split("'")
+        shutil.move(kept, trusted)
+        async with open_session(endpoint("plc"), lambda ref: "s3cret") as session:
+            one = point(0, endpoint("plc"), "string", "Pump.Name")
+            assert (await poll(session, [one]))[0].quality == Quality.GOOD
+        with pytest.raises(AuthError, match="does not let user anna in"):
+            async with open_session(endpoint("old"), lambda ref: "wrong"):
+                pytest.fail("opened")
+
+    run(work())

@@ -1,0 +1,105 @@
+"""Peers that push: their values, their end, and polls and writes beside them."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from devicemesh.mapper import LinkError, Quality
+
+Play = Callable[[Any], None]
+SPEED = {"name": "speed", "access": "ReadWrite", "telemetry": {"report": "every"}}
+SLOW = {"name": "slow", "telemetry": {"samplingInterval": "100ms", "report": "every"}}
+
+
+def _latest(world: Any, key: Any, name: str) -> Any:
+    device = world.runtime.supervisor.devices[key]
+    return world.runtime.pipeline.aggregator.latest(device.slot(name))
+
+
+def _says(world: Any, key: Any, name: str, value: Any) -> Callable[[], Any]:
+    async def check() -> bool:
+        device = world.runtime.supervisor.devices.get(key)
+        return device is not None and name in device.names and _latest(world, key, name).value == value
+
+    return check
+
+
+def test_pushed_and_polled_points_of_one_session(play: Play) -> None:
+    async def scene(world: Any) -> None:
+        queue = world.mapper.pushes["h1"] = asyncio.Queue()
+        world.mapper.values["h1", 1, "slow"] = 7.0
+        await world.model(SPEED, SLOW)
+        key = await world.device("pump-1")
+        async with world.running():
+            await world.until(_says(world, key, "slow", 7.0), 2)
+            assert _latest(world, key, "speed").quality == Quality.PENDING
+            queue.put_nowait(("speed", 3.0))
+            await world.until(_says(world, key, "speed", 3.0), 0.5)
+            assert world.mapper.subscribed == [("h1", ["speed"])]
+            assert {points for _, _, points in world.mapper.polls} == {1}
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        (LinkError("reset by h1"), "NoLink"),
+        (StopAsyncIteration(), "SubscriptionEnded"),
+        (ZeroDivisionError("a bug"), "InternalError"),
+    ],
+)
+def test_a_subscription_that_ends_is_begun_anew(play: Play, end: Exception, reason: str) -> None:
+    async def scene(world: Any) -> None:
+        queue = world.mapper.pushes["h1"] = asyncio.Queue()
+        await world.model(SPEED)
+        key = await world.device("pump-1")
+        async with world.running():
+            queue.put_nowait(("speed", 3.0))
+            await world.until(_says(world, key, "speed", 3.0), 2)
+            queue.put_nowait(end)
+            await world.ready(key, reason, 5)
+            assert _latest(world, key, "speed").quality == Quality.NO_LINK
+            queue.put_nowait(("speed", 4.0))
+            await world.until(_says(world, key, "speed", 4.0), 5)
+            await world.ready(key, "Polling", 5)
+            assert len(world.mapper.subscribed) == 2
+
+    play(scene)
+
+
+def test_a_desired_value_waits_for_the_first_pushed_reading(play: Play) -> None:
+    async def scene(world: Any) -> None:
+        queue = world.mapper.pushes["h1"] = asyncio.Queue()
+        await world.model(SPEED)
+        key = await world.device("pump-1", desired=[{"name": "speed", "value": 5}])
+        async with world.running():
+            await world.ready(key, "Starting", 5)
+            assert world.mapper.written == []
+            queue.put_nowait(("speed", 3.0))
+            await world.applied(key)
+            assert world.mapper.written == [("h1", 1, "speed", 5)]
+
+    play(scene)
+
+
+def test_an_edit_subscribes_anew_only_where_it_matters(play: Play) -> None:
+    async def scene(world: Any) -> None:
+        queue = world.mapper.pushes["h1"] = asyncio.Queue()
+        await world.model(SPEED)
+        key = await world.device("pump-1")
+        async with world.running():
+            queue.put_nowait(("speed", 3.0))
+            await world.until(_says(world, key, "speed", 3.0), 2)
+            await world.device("pump-1", desired=[{"name": "speed", "value": 9}])
+            await world.applied(key)
+            assert len(world.mapper.subscribed) == 1
+            await world.model({**SPEED, "telemetry": {"report": "every", "samplingInterval": "5s"}}, SLOW)
+            await world.until(_says(world, key, "slow", 0.0), 5)
+            assert len(world.mapper.subscribed) == 2, "the peer must be told of the new interval"
+            queue.put_nowait(("speed", 11.0))
+            await world.until(_says(world, key, "speed", 11.0), 2)
+
+    play(scene)

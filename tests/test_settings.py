@@ -1,0 +1,38 @@
+"""Where settings come from, and what their mistakes say."""
+
+from pathlib import Path
+
+import pytest
+
+from devicemesh.settings import load
+
+
+def test_file_environment_and_command_line_in_rising_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("instance: file\nmqtt: {url: mqtt://file, keepalive_s: 20, inflight: 7}\n")
+    monkeypatch.setenv("DEVICEMESH_MQTT__URL", "mqtt://environment")
+    monkeypatch.setenv("DEVICEMESH_MQTT__KEEPALIVE_S", "25")
+    found = load(file, {"mqtt": {"url": "mqtt://line"}})
+    assert (found.instance, found.mqtt.inflight) == ("file", 7)
+    assert (found.mqtt.keepalive_s, found.mqtt.url) == (25, "mqtt://line")
+
+
+@pytest.mark.parametrize("name", ["DEVICEMESH_INSTANCE", "devicemesh_instance"])
+def test_one_variable_is_enough(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "line-4")
+    assert load().instance == "line-4"
+
+
+def test_variables_of_others_are_no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DEVICEMESH_SECRET_BROKER_PASSWORD", "hidden")
+    monkeypatch.setenv("DEVICEMESH_HOME", str(tmp_path))
+    assert load().home == tmp_path
+
+
+def test_a_wrong_variable_is_named_and_its_value_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEVICEMESH_MQTT__KEEPALIVE_S", "hunter2")
+    with pytest.raises(ValueError, match=r"mqtt\.keepalive_s") as raised:
+        load()
+    assert "hunter2" not in str(raised.value)
