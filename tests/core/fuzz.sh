@@ -20,6 +20,7 @@ for target in ${TARGETS:-ingest decode encode}; do
     clang -std=c11 -O1 -g -ffp-contract=off -I$core -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
         tests/core/fuzz_$target.c $sources -o "$home/$target" -lm
     mkdir -p "$home/corpus-$target"
+    [ ! -d tests/core/fuzz_cases/$target ] || cp tests/core/fuzz_cases/$target/* "$home/corpus-$target" # what failed once
     echo "== $target: $runs inputs"
     "$home/$target" -runs="$runs" -max_len=400 -entropic=0 -timeout=10 -print_final_stats=1 -verbosity=0 \
         -artifact_prefix="$home/$target-" "$home/corpus-$target" >"$home/$target.log" 2>&1 || {

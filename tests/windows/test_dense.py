@@ -142,3 +142,11 @@ def test_it_agrees_with_numpy():
     assert math.isclose(math.sqrt(variance), values.std(), rel_tol=1e-12)
     assert math.isclose(found["power"], (values * values).sum(), rel_tol=1e-12)
     assert (found["min_at"], found["max_at"]) == (values.argmin(), values.argmax())
+
+
+def test_of_equal_extremes_the_first_is_told():
+    values = array("d", [math.sin(i) for i in range(4 * BLOCK)])
+    for place in (BLOCK + 7, BLOCK + 9, 3 * BLOCK + 1):
+        values[place], values[place + 2] = 9.0, -9.0
+    found = folded(values)
+    assert (found["max_at"], found["min_at"]) == (BLOCK + 7, BLOCK + 11)
