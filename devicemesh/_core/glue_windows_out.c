@@ -114,7 +114,7 @@ PyObject *glue_windows_state(PyObject *object, PyObject *Py_UNUSED(ignored))
 {
     Windows *self = (Windows *)object;
     struct buffer buffer = {0};
-    bool done;
+    bool done = false;
     WINDOWS_BEGIN_ROWS(self)
     done = engine_write(self->engine, &buffer);
     WINDOWS_END_ROWS(self)
@@ -128,7 +128,7 @@ PyObject *glue_windows_restore(PyObject *object, PyObject *state)
 {
     Windows *self = (Windows *)object;
     Py_buffer view;
-    enum state_status status;
+    enum state_status status = STATE_DAMAGED;
     if (PyObject_GetBuffer(state, &view, PyBUF_SIMPLE))
         return NULL;
     WINDOWS_BEGIN_ROWS(self)

@@ -169,10 +169,12 @@ static bool make_timers(struct engine *engine, const struct profile *profile, ui
 {
     if (!profile_has_timers(profile))
         return true;
-    if (!engine->timers_count)
-        engine->timers_count = 1;
-    return make_room(&engine->budget, (void **)&engine->timers, &engine->timers_capacity,
-                     (uint64_t)engine->timers_count + count, sizeof *engine->timers);
+    uint32_t first = engine->timers_count ? engine->timers_count : 1; /* index 0 means none */
+    if (!make_room(&engine->budget, (void **)&engine->timers, &engine->timers_capacity, (uint64_t)first + count,
+                   sizeof *engine->timers))
+        return false;
+    engine->timers_count = first;
+    return true;
 }
 
 static bool extend_group(struct engine *engine, struct group *group, const struct profile *profile)

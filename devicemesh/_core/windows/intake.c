@@ -48,7 +48,7 @@ struct view {
     uint64_t *touched;
     int64_t start;
     uint64_t span;   /* from the start, in which no row closes a window or is in the future */
-    int64_t length;
+    int64_t end;
     int64_t newest;
     unsigned shift; /* of offsets */
 };
@@ -63,7 +63,7 @@ static inline struct view look(const struct engine *engine, const struct group *
         view.sketches = pane->sketches;
         view.touched = pane->touched;
         view.start = pane->start;
-        view.length = pane->end - pane->start;
+        view.end = pane->end;
         view.span = group->needs_extras || until <= pane->start ? 0 : (uint64_t)(until - pane->start);
     }
     return view;
@@ -80,24 +80,26 @@ static __attribute__((noinline)) void finish_row(struct engine *engine, struct s
         watch_row(engine, series, time, x);
 }
 
-/* The common row: in the current pane, Good, finite, newer than its series' newest, which had a value. False: it is not that, and nothing has happened. */
+/* The common row: in the current pane, Good, finite, newer than its series' newest, which had a value. False: it is
+ * not that, and nothing has happened. Conditions are joined without branches: nearly always all hold. */
 static inline __attribute__((always_inline)) bool take_common(struct engine *engine, struct view *view,
                                                               uint32_t series, uint32_t position, int64_t time,
                                                               double x, uint8_t quality)
 {
     uint64_t into = (uint64_t)time - (uint64_t)view->start;
-    if (UNLIKELY(into >= view->span || quality))
-        return false;
     struct line *line = &view->lines[series];
-    struct cell *cell = &view->cells[position];
-    bool quiet = x >= line->low && x <= line->high && time < line->due; /* and finite: the edges are */
-    int64_t remaining = view->length - (int64_t)into;
-    if (UNLIKELY(!(line->state & LINE_KNOWN) || time <= line->time || (!quiet && !(fabs(x) <= DBL_MAX))))
+    if (UNLIKELY((into >= view->span) | (quality != 0)))
         return false;
-    double last = line->last;
-    if (LIKELY(cell->marks - 1 < CELL_COUNT_MAX - 1)) {
+    bool loud = !(x >= line->low) | !(x <= line->high) | (time >= line->due); /* quiet is finite: the edges are */
+    if (UNLIKELY(!(line->state & LINE_KNOWN) | (time <= line->time)))
+        return false;
+    if (UNLIKELY(loud) && !(fabs(x) <= DBL_MAX))
+        return false;
+    struct cell *cell = &view->cells[position];
+    double last = line->last, remaining = (double)(view->end - time);
+    if (LIKELY(cell_count(cell) - 1 < CELL_COUNT_MAX - 1)) { /* disordered or not */
         cell_add(cell, x);
-        cell->held += (x - last) * (double)remaining;
+        cell->held += (x - last) * remaining;
         cell_set_last(cell, x, into >> view->shift);
     } else {
         uint64_t bit = UINT64_C(1) << position % 64;
@@ -106,12 +108,12 @@ static inline __attribute__((always_inline)) bool take_common(struct engine *eng
         view->touched[position / 64] |= bit;
         cell_open(cell, x, into >> view->shift);
         double shift = cell_shift(cell);
-        cell->held = (last - shift) * (double)into + (x - shift) * (double)remaining;
+        cell->held = (last - shift) * (double)into + (x - shift) * remaining;
     }
     line->last = x;
     line->time = time;
     view->newest = time > view->newest ? time : view->newest;
-    if (UNLIKELY(view->sketches || !quiet))
+    if (UNLIKELY(loud) || view->sketches)
         finish_row(engine, view->sketches, series, position, time, x);
     return true;
 }
@@ -132,28 +134,37 @@ static inline uint8_t load_quality(const struct rows_view *rows, size_t row)
     return rows->qualities ? ((const volatile uint8_t *)rows->qualities)[row] : 0;
 }
 
+/* One row of the one group. */
+static inline __attribute__((always_inline)) void take_one(struct engine *engine, struct group *group,
+                                                           struct view *view, const struct rows_view *rows, size_t i,
+                                                           uint8_t quality, uint64_t *nonfinite)
+{
+    uint32_t series = load_u32(rows->series, i);
+    int64_t time = load_i64(rows->times, i);
+    double x = load_f64(rows->floats, i);
+    if (UNLIKELY(series >= engine->series_count)) {
+        engine->counts.undeclared++;
+    } else if (UNLIKELY(!take_common(engine, view, series, series, time, x, quality))) {
+        group->newest = view->newest;
+        take_other(engine, group, series, series, time, x, quality, nonfinite);
+        *view = look(engine, group);
+    }
+}
+
 /* Rows of the one group. */
 static void take_rows(struct engine *engine, const struct rows_view *rows, uint64_t *nonfinite)
 {
     const struct rows_view here = *rows; /* no store to a cell can change these */
-    const uint32_t series_count = engine->series_count;
     struct group *group = engine->only;
     struct view view = look(engine, group);
-    for (size_t i = 0; i < here.count; i++) {
-        uint32_t ahead = load_u32(here.series, i + AHEAD < here.count ? i + AHEAD : i);
+    size_t i = 0, far = here.count > AHEAD ? here.count - AHEAD : 0;
+    for (; i < far; i++) {
+        uint32_t ahead = load_u32(here.series, i + AHEAD);
         fetch(view.lines, view.cells, ahead, ahead);
-        uint32_t series = load_u32(here.series, i);
-        int64_t time = load_i64(here.times, i);
-        double x = load_f64(here.floats, i);
-        uint8_t quality = load_quality(&here, i);
-        if (UNLIKELY(series >= series_count)) {
-            engine->counts.undeclared++;
-        } else if (UNLIKELY(!take_common(engine, &view, series, series, time, x, quality))) {
-            group->newest = view.newest;
-            take_other(engine, group, series, series, time, x, quality, nonfinite);
-            view = look(engine, group);
-        }
+        take_one(engine, group, &view, &here, i, load_quality(&here, i), nonfinite);
     }
+    for (; i < here.count; i++)
+        take_one(engine, group, &view, &here, i, load_quality(&here, i), nonfinite);
     group->newest = view.newest;
 }
 

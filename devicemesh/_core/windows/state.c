@@ -193,8 +193,8 @@ static enum state_status read_group(struct engine *engine, struct group *group, 
     if (!is_time(group->newest) || !is_mark(group->watermark) || !is_time(group->heard) || !is_time(group->known) ||
         open > engine->ring_count)
         return STATE_DAMAGED;
-    if (engine->grid.kind == GRID_PANES && (group->oldest < -ENGINE_TIME_LIMIT / engine->grid.hop ||
-                                            group->oldest > ENGINE_TIME_LIMIT / engine->grid.hop))
+    int64_t furthest = engine->grid.kind == GRID_PANES ? ENGINE_TIME_LIMIT / engine->grid.hop : 0;
+    if (group->oldest < -furthest || group->oldest > furthest)
         return STATE_DAMAGED;
     enum state_status status = STATE_READ;
     while (open-- && status == STATE_READ)
