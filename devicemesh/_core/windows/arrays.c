@@ -91,7 +91,7 @@ static bool take_run(struct engine *engine, const struct target *target, const s
         return false;
     double shift = cell_shift(cell), before = dense.sum + (double)count * (dense.shift - shift) - (dense.last - shift);
     if (pane->extras)
-        add_extra(&pane->extras[target->position], cell, samples, from, &dense);
+        add_extra(pane_extra(pane, target->position), cell, samples, from, &dense);
     cell_add_many(cell, (uint32_t)count, dense.shift, dense.sum, dense.squares, dense.min, dense.max);
     cell->held += (dense.last - shift) * (double)(pane->end - last) + before * (double)samples->step -
                   (line->last - shift) * (double)(pane->end - first);

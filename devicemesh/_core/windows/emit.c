@@ -92,8 +92,9 @@ static int64_t known_time(const struct engine *engine, const struct pane *pane, 
     int64_t known = pane->end - pane->start;
     if (isnan(pane->cells[position].held))
         return 0;
-    if (pane->extras)
-        known -= pane->extras[position].unknown_ns;
+    const struct extra *extra = pane_extra_read(pane, position);
+    if (extra)
+        known -= extra->unknown_ns;
     if (pane->lately) {
         const struct line *line = &engine->lines[series];
         if (line->state & LINE_LATELY && line->known_since >= pane->start && line->known_since < pane->end)
@@ -116,7 +117,7 @@ static inline void close_cell(struct engine *engine, const struct group *group, 
     block->rows += cell_count(cell);
     block->closed[block->count++] = (struct closed){
         .cell = cell,
-        .extra = pane->extras ? &pane->extras[at] : NULL,
+        .extra = pane_extra_read(pane, at),
         .sketch = pane->sketches && engine->rules[profile].max_bins ? &pane->sketches[at] : NULL,
         .start = pane->start,
         .end = pane->end,
@@ -170,7 +171,7 @@ static void merge_pane(const struct engine *engine, struct merging *merging, con
                        uint32_t position)
 {
     struct cell cell = pane->cells[position];
-    const struct extra *extra = pane->extras ? &pane->extras[position] : NULL;
+    const struct extra *extra = pane_extra_read(pane, position);
     int64_t known = known_time(engine, pane, position, merging->at->series);
     bool in_order = !isnan(cell.held);
     if (!in_order)

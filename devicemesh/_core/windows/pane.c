@@ -14,6 +14,7 @@ static void give(struct budget *budget, const struct pane *pane)
     budget_give(budget, pane->cells);
     budget_give(budget, pane->touched);
     budget_give(budget, pane->extras);
+    budget_give(budget, pane->marked);
     budget_give(budget, pane->sketches);
 }
 
@@ -27,8 +28,10 @@ bool pane_resize(struct pane *pane, struct budget *budget, uint32_t capacity)
     wide.cells = widen(budget, pane->cells, old, capacity, sizeof *wide.cells);
     wide.touched = widen(budget, pane->touched, old / 64, capacity / 64, sizeof *wide.touched);
     wide.extras = pane->extras ? widen(budget, pane->extras, old, capacity, sizeof *wide.extras) : NULL;
+    wide.marked = pane->extras ? widen(budget, pane->marked, old / 64, capacity / 64, sizeof *wide.marked) : NULL;
     wide.sketches = pane->sketches ? widen(budget, pane->sketches, old, capacity, sizeof *wide.sketches) : NULL;
-    if (!wide.cells || !wide.touched || (pane->extras && !wide.extras) || (pane->sketches && !wide.sketches)) {
+    if (!wide.cells || !wide.touched || (pane->extras && (!wide.extras || !wide.marked)) ||
+        (pane->sketches && !wide.sketches)) {
         give(budget, &wide);
         return false;
     }
@@ -39,8 +42,15 @@ bool pane_resize(struct pane *pane, struct budget *budget, uint32_t capacity)
 
 bool pane_extend(struct pane *pane, struct budget *budget)
 {
-    if (!pane->extras)
+    if (pane->extras)
+        return true;
+    pane->marked = budget_take(budget, pane->capacity / 64, sizeof *pane->marked);
+    if (pane->marked)
         pane->extras = budget_take(budget, pane->capacity, sizeof *pane->extras);
+    if (!pane->extras) {
+        budget_give(budget, pane->marked);
+        pane->marked = NULL;
+    }
     return pane->extras != NULL;
 }
 
@@ -57,14 +67,16 @@ void pane_clear_to(struct pane *pane, struct budget *budget, uint32_t word)
         for (uint64_t bits = pane->touched[pane->cleared]; bits; bits &= bits - 1) {
             uint32_t at = pane->cleared * 64 + (uint32_t)__builtin_ctzll(bits);
             pane->cells[at].marks = 0;
-            if (pane->extras)
-                pane->extras[at] = (struct extra){0};
             if (pane->sketches) {
                 budget->used -= sketch_bytes(&pane->sketches[at]);
                 sketch_clear(&pane->sketches[at]);
             }
         }
         pane->touched[pane->cleared] = 0;
+        for (uint64_t bits = pane->extras ? pane->marked[pane->cleared] : 0; bits; bits &= bits - 1)
+            pane->extras[pane->cleared * 64 + (uint32_t)__builtin_ctzll(bits)] = (struct extra){0};
+        if (pane->extras)
+            pane->marked[pane->cleared] = 0;
     }
 }
 

@@ -16,6 +16,7 @@ struct pane {
     struct cell *cells;
     uint64_t *touched; /* a bit each: the cell or the extra holds something */
     struct extra *extras; /* NULL: nothing rare happened */
+    uint64_t *marked;     /* a bit each: the extra holds something; with them, and them alone, come costs */
     struct sketch *sketches;
 };
 
@@ -38,6 +39,21 @@ void pane_free(struct pane *pane, struct budget *budget);
 static inline void pane_touch(struct pane *pane, uint32_t position)
 {
     pane->touched[position / 64] |= UINT64_C(1) << position % 64;
+}
+
+/* The extra of a position, to be written; NULL where the pane has none. */
+static inline struct extra *pane_extra(struct pane *pane, uint32_t position)
+{
+    if (!pane->extras)
+        return NULL;
+    pane->marked[position / 64] |= UINT64_C(1) << position % 64;
+    return &pane->extras[position];
+}
+
+/* The same to be read; NULL where it holds nothing. */
+static inline const struct extra *pane_extra_read(const struct pane *pane, uint32_t position)
+{
+    return pane->extras && pane->marked[position / 64] >> position % 64 & 1 ? &pane->extras[position] : NULL;
 }
 
 /* Positions that were touched. */

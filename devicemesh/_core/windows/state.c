@@ -142,7 +142,8 @@ static enum state_status read_position(struct engine *engine, const struct group
     if (!GET(cursor, at) || at >= group->members || pane_touched(pane, at) || !GET(cursor, pane->cells[at]))
         return STATE_DAMAGED;
     pane_touch(pane, at);
-    if (pane->extras && (!GET(cursor, pane->extras[at]) || !is_extra(&pane->extras[at])))
+    struct extra *extra = pane_extra(pane, at);
+    if (extra && (!GET(cursor, *extra) || !is_extra(extra)))
         return STATE_DAMAGED;
     uint16_t profile = engine->lines[group_id(group, at)].profile;
     if (profile == NO_PROFILE)

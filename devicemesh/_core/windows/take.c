@@ -193,7 +193,7 @@ static struct row make_row(struct group *group, struct line *line, uint32_t posi
     return (struct row){.group = group,
                         .pane = pane,
                         .cell = &pane->cells[position],
-                        .extra = pane->extras ? &pane->extras[position] : NULL,
+                        .extra = pane_extra(pane, position),
                         .line = line,
                         .position = position,
                         .time = time,
@@ -235,7 +235,7 @@ static bool settle_lately(struct engine *engine, struct group *group, struct lin
         if (pane) {
             if (!pane_extend(pane, &engine->budget))
                 return false;
-            pane->extras[position].unknown_ns += line->known_since - pane->start;
+            pane_extra(pane, position)->unknown_ns += line->known_since - pane->start;
         }
         line->state &= (uint8_t)~LINE_LATELY;
     }
@@ -324,7 +324,7 @@ static void take_doubtful(struct engine *engine, struct group *group, uint32_t s
         }
         uint64_t lost = engine->counts.overflow + engine->counts.duplicate;
         take_value(engine, group, series, position, time, x);
-        group->pane->extras[position].uncertain += engine->counts.overflow + engine->counts.duplicate == lost;
+        pane_extra(group->pane, position)->uncertain += engine->counts.overflow + engine->counts.duplicate == lost;
         return;
     }
     take_value(engine, group, series, position, time, x);
