@@ -37,15 +37,15 @@ void windows_leave_rows(Windows *self);
 PyObject *windows_refuse(enum engine_status status, const char *what, unsigned long long number);
 
 /* Methods that define. */
-PyObject *glue_windows_profile(PyObject *self, PyObject *args);
-PyObject *glue_windows_define(PyObject *self, PyObject *args);
+PyObject *glue_windows_profile(PyObject *object, PyObject *args);
+PyObject *glue_windows_define(PyObject *object, PyObject *args);
 
 /* Methods that hand out what came out: columns as (name, Column) pairs. */
-PyObject *glue_windows_take(PyObject *self, PyObject *argument);
+PyObject *glue_windows_take(PyObject *object, PyObject *argument);
 
 /* Methods for the state. */
-PyObject *glue_windows_state(PyObject *self, PyObject *ignored);
-PyObject *glue_windows_restore(PyObject *self, PyObject *state);
+PyObject *glue_windows_state(PyObject *, PyObject *);
+PyObject *glue_windows_restore(PyObject *object, PyObject *state);
 
 extern PyType_Spec column_spec;
 extern PyType_Spec windows_spec;

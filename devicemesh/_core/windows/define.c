@@ -143,7 +143,7 @@ static bool widen_series(struct engine *engine, uint64_t wanted)
         memcpy(lines, engine->lines, old * sizeof *lines);
         memcpy(declared, engine->declared, old / 64 * sizeof *declared);
     }
-    if (places)
+    if (places && engine->places)
         memcpy(places, engine->places, old * sizeof *places);
     budget_give(budget, engine->lines);
     budget_give(budget, engine->declared);

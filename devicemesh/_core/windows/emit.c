@@ -307,7 +307,7 @@ void emit_finish(struct engine *engine)
 
 static void fill_none(void *column, enum sheet_type type, size_t rows)
 {
-    for (size_t i = 0; i < rows; i++) {
+    for (size_t i = 0; column && i < rows; i++) {
         if (type == SHEET_F64)
             ((double *)column)[i] = (double)NAN;
         else if (type == SHEET_I64)
@@ -354,7 +354,7 @@ bool emit_columns(struct engine *engine, const struct profile *profile)
     }
     for (uint32_t i = 0; i < profile->quantiles_count; i++) {
         struct asked asked = {.statistic = STAT_TOTAL_COUNT, .quantile = profile->quantiles[i]};
-        snprintf(asked.name, sizeof asked.name, "p%.10g", 100 * asked.quantile);
+        (void)snprintf(asked.name, sizeof asked.name, "p%.10g", 100 * asked.quantile);
         if (!add_column(engine, &asked))
             return false;
     }

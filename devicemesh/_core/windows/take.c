@@ -277,11 +277,12 @@ static void take_bad(struct engine *engine, struct group *group, uint32_t series
     struct line *line = &engine->lines[series];
     struct pane *pane = group->pane;
     bool disordered = line->state & LINE_SEEN && time < line->time;
-    if (!pane_extend(pane, &engine->budget) || (!disordered && !settle_lately(engine, group, line, position))) {
+    bool room = pane_extend(pane, &engine->budget) && (disordered || settle_lately(engine, group, line, position));
+    struct row row = make_row(group, line, position, time, 0);
+    if (!room || !row.extra) {
         engine->counts.overflow++;
         return;
     }
-    struct row row = make_row(group, line, position, time, 0);
     ++*cause;
     row.extra->bad++;
     if (!pane_touched(pane, position)) {
