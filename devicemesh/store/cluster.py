@@ -16,8 +16,8 @@ from devicemesh.store.base import StoreUnavailableError
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 CONNECT_S, READ_S = 5.0, 30.0
-WATCH_S = 290
-"""How long one watch is asked for; it is renewed where it ended."""
+WATCH_S = 55
+"""How long one watch is asked for; it is renewed where it ended. A dead network is known after SILENCE_S."""
 SILENCE_S = WATCH_S + READ_S
 """A server that says nothing for so long is gone: a network that drops everything tells nobody."""
 
@@ -132,7 +132,7 @@ class Cluster:
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
                     yield json.loads(line)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise self.away(error) from error
         finally:
             response.close()

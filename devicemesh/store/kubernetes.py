@@ -127,6 +127,8 @@ class KubernetesStore(Store):
 
     async def patch_status(self, statuses: Mapping[Key, Mapping[str, Any]]) -> None:
         """They are written by and by, the newest of each: see `status`."""
+        if self._writing.done():
+            self._writing.result()  # a bug: it must not go unseen
         self._status.put(statuses)
 
     async def _send_values(self, key: Key, part: dict[str, Any]) -> None:
@@ -156,6 +158,8 @@ class KubernetesStore(Store):
                 yield Event("added", known[one.key])
         yield Event("synced", None)
         followers = [asyncio.create_task(self._follow(k, v, known, queue)) for k, v in versions.items()]
+        for task in followers:
+            task.add_done_callback(lambda done: queue.put_nowait(_why_ended(done)))
         try:
             while True:
                 item = await queue.get()
@@ -199,8 +203,7 @@ class KubernetesStore(Store):
                 continue  # the server ends each watch by and by
             except ApiError as error:
                 if error.status in (401, 403):
-                    queue.put_nowait(StoreUnavailableError(str(error)))
-                    return
+                    raise RefusedError(str(error)) from error
                 gone = error.status == 410
                 why = str(error)
             except StoreUnavailableError as error:
@@ -214,7 +217,7 @@ class KubernetesStore(Store):
             failures += 1
             if failures == 1:
                 log.warning("watch of %s is interrupted, what runs goes on: %s", kind, why)
-            await asyncio.sleep(min(MAX_BACKOFF_S, 0.5 * 2.0**failures))
+            await asyncio.sleep(min(MAX_BACKOFF_S, 0.5 * 2.0 ** min(failures, 10)))
 
     async def _again(self, kind: str, known: Mapping[Key, Object], queue: Any) -> str:
         """List a kind whose history was missed; says what is gone too."""
@@ -226,6 +229,12 @@ class KubernetesStore(Store):
         for one in found:
             queue.put_nowait(("MODIFIED", one))
         return version
+
+
+def _why_ended(task: asyncio.Task[None]) -> Exception:
+    """What a watch says whose follower has ended, which it never does by itself."""
+    error = None if task.cancelled() else task.exception()
+    return error if isinstance(error, Exception) else StoreUnavailableError("the watch has ended")
 
 
 def _bare(found: Object) -> Object:

@@ -51,16 +51,20 @@ class Turn:
     credit: float = BURST
     credit_s: float = 0.0
 
-    def values_due_s(self) -> float:
+    def values_due_s(self, now_s: float) -> float:
         """The time from which its values may be written."""
-        return self.values_s + VALUES_S
+        return max(now_s, self.values_s + VALUES_S)
+
+    def spend_values(self, now_s: float) -> None:
+        """Its values were written."""
+        self.values_s = now_s
 
     def health_due_s(self, now_s: float) -> float:
         """The time from which its health may be written."""
         self._earn(now_s)
         return now_s + (SETTLE_S if self.credit >= 1 else (1 - self.credit) * VALUES_S)
 
-    def spend(self, now_s: float) -> None:
+    def spend_health(self, now_s: float) -> None:
         """Its health was written."""
         self._earn(now_s)
         self.credit -= 1

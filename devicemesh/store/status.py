@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from devicemesh.store.base import Key, RefusedError, StoreUnavailableError
+from devicemesh.store.base import ConflictError, Key, RefusedError, StoreUnavailableError
 from devicemesh.store.pace import Bucket, Turn
 from devicemesh.store.resource import parts
 
@@ -22,7 +22,7 @@ GRAIN_S = 0.001
 """No wait is shorter: times are rounded, and a wait too short for the clock would never end."""
 PARALLEL = 8
 Send = Callable[[Key, dict[str, Any]], Awaitable[None]]
-"""Writes one part of a status; may raise SlowDownError, RefusedError, LookupError, StoreUnavailableError."""
+"""Writes one part of a status; may raise SlowDownError, LookupError, and what a store raises."""
 
 
 class SlowDownError(Exception):
@@ -36,12 +36,22 @@ class SlowDownError(Exception):
 class _Lane:
     """One part of all statuses, in the order in which it is due."""
 
-    def __init__(self, send: Send, bucket: Bucket) -> None:
+    def __init__(
+        self,
+        send: Send,
+        bucket: Bucket,
+        due: Callable[[Turn, float], float],
+        spend: Callable[[Turn, float], None],
+    ) -> None:
         self.send = send
         self.bucket = bucket
+        self.due = due  # when a device may be written
+        self.spend = spend  # it is written now
         self.pending: dict[Key, dict[str, Any]] = {}
         self.written: dict[Key, int] = {}  # hash of what the server has, or is being sent
-        self._heap: list[tuple[float, int, Key]] = []
+        self.busy: set[Key] = set()  # being sent: two of one device at once could arrive in the wrong order
+        self.scheduled: dict[Key, float] = {}
+        self._heap: list[tuple[float, int, Key]] = []  # what `scheduled` does not say so is stale
         self._counter = itertools.count()
         self._more = asyncio.Event()
 
@@ -54,20 +64,35 @@ class _Lane:
         self.pending[key] = part
 
     def schedule(self, key: Key, due_s: float) -> None:
+        self.scheduled[key] = due_s
         heapq.heappush(self._heap, (due_s, next(self._counter), key))
         self._more.set()
+
+    def _first(self) -> float | None:
+        """When the first one is due that may be sent."""
+        while self._heap:
+            due, _, key = self._heap[0]
+            if self.scheduled.get(key) == due:
+                if key in self.pending and key not in self.busy:
+                    return due
+                del self.scheduled[key]  # what is being sent is scheduled anew when that has ended
+            heapq.heappop(self._heap)
+        return None
 
     async def next(self, clock: Callable[[], float]) -> Key:
         """Wait for the next one that is due, and for the right to write it."""
         while True:
             self._more.clear()
             now = clock()
-            wait = self._heap[0][0] - now if self._heap else None
+            due = self._first()
+            wait = None if due is None else due - now
             if wait is not None and wait <= 0:
                 wait = self.bucket.wait_s(now)
                 if wait <= 0:
                     self.bucket.take(now)
-                    return heapq.heappop(self._heap)[2]
+                    key = heapq.heappop(self._heap)[2]
+                    del self.scheduled[key]
+                    return key
                 await asyncio.sleep(max(wait, GRAIN_S))
                 continue
             try:
@@ -81,8 +106,8 @@ class StatusWriter:
 
     def __init__(self, values: Send, health: Send, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._values = _Lane(values, Bucket(rate=5, burst=20))
-        self._health = _Lane(health, Bucket(rate=200, burst=200))
+        self._values = _Lane(values, Bucket(5, 20), Turn.values_due_s, Turn.spend_values)
+        self._health = _Lane(health, Bucket(200, 200), Turn.health_due_s, Turn.spend_health)
         self._turns: dict[Key, Turn] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._said = ""
@@ -92,9 +117,8 @@ class StatusWriter:
         now = self._clock()
         for key, status in statuses.items():
             turn = self._turns.setdefault(key, Turn())
-            values, health = parts(status)
-            self._health.put(key, health, turn.health_due_s(now))
-            self._values.put(key, values, turn.values_due_s())
+            for lane, part in zip((self._values, self._health), parts(status), strict=True):
+                lane.put(key, part, lane.due(turn, now))
 
     def forget(self, key: Key) -> None:
         """The device is gone; one of its name may come."""
@@ -114,23 +138,21 @@ class StatusWriter:
         """For ever."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._serve(self._health, lambda turn, now: turn.spend(now)))
-                group.create_task(self._serve(self._values, _values_written))
+                group.create_task(self._serve(self._health))
+                group.create_task(self._serve(self._values))
         finally:
             for task in self._running:
                 task.cancel()
 
-    async def _serve(self, lane: _Lane, spend: Callable[[Turn, float], None]) -> None:
+    async def _serve(self, lane: _Lane) -> None:
         slots = asyncio.Semaphore(PARALLEL)
         while True:
             await slots.acquire()
             key = await lane.next(self._clock)
-            part = lane.pending.pop(key, None)
-            if part is None:
-                slots.release()
-                continue
+            part = lane.pending.pop(key)
             if turn := self._turns.get(key):
-                spend(turn, self._clock())
+                lane.spend(turn, self._clock())
+            lane.busy.add(key)
             task = asyncio.create_task(self._write(lane, key, part))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
@@ -138,6 +160,13 @@ class StatusWriter:
 
     async def _write(self, lane: _Lane, key: Key, part: dict[str, Any]) -> None:
         lane.written[key] = _hash(part)  # while it is under way, it need not be said again
+        await self._send(lane, key, part)
+        lane.busy.discard(key)
+        turn = self._turns.get(key)
+        if turn is not None and key in lane.pending and key not in lane.scheduled:
+            lane.schedule(key, lane.due(turn, self._clock()))
+
+    async def _send(self, lane: _Lane, key: Key, part: dict[str, Any]) -> None:
         try:
             await lane.send(key, part)
         except SlowDownError as error:
@@ -146,11 +175,14 @@ class StatusWriter:
         except RefusedError as error:
             self._say(f"status of {key.device} refused: {error}")
             self._again(lane, key, part, REFUSED_S)
-        except StoreUnavailableError as error:
+        except (StoreUnavailableError, ConflictError) as error:
             self._say(f"status waits: {error}")
             self._again(lane, key, part, RETRY_S)
         except LookupError:
             self.forget(key)
+        except Exception:  # one device's status must not end the others'
+            log.exception("status of %s: unexpected error, a bug", key.device)
+            self._again(lane, key, part, REFUSED_S)
         else:
             self._said = ""
 
@@ -164,10 +196,6 @@ class StatusWriter:
         if message != self._said:
             self._said = message
             log.warning("%s", message)
-
-
-def _values_written(turn: Turn, now_s: float) -> None:
-    turn.values_s = now_s
 
 
 def _hash(part: Mapping[str, Any]) -> int:

@@ -31,10 +31,11 @@ class Server:
         self.values: list[tuple[float, str, Any]] = []
         self.health: list[tuple[float, str, Any]] = []
         self.errors: list[Exception] = []
+        self.slow_s = 0.01
 
     def taking(self, into: list[tuple[float, str, Any]]) -> Callable[[Key, dict[str, Any]], Awaitable[None]]:
         async def send(key: Key, part: dict[str, Any]) -> None:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(self.slow_s)
             if self.errors:
                 raise self.errors.pop(0)
             into.append((round(asyncio.get_running_loop().time(), 1), key.name, part))
@@ -97,6 +98,21 @@ def test_changes_that_come_together_are_one() -> None:
             await asyncio.sleep(0.05)
         await asyncio.sleep(60)
         assert [part["conditions"][0]["status"] for *_, part in server.health] == ["True"]
+
+    play(scene)
+
+
+def test_two_of_one_device_never_overtake_each_other() -> None:
+    """A slow server: the second is sent when the first has arrived, else the older could stay."""
+
+    async def scene(server: Server, writer: StatusWriter) -> None:
+        server.slow_s = 3.0
+        writer.put({KEY: status(ready="False")})
+        await asyncio.sleep(1)
+        server.slow_s = 0.01
+        writer.put({KEY: status(ready="True")})
+        await asyncio.sleep(20)
+        assert [part["conditions"][0]["status"] for *_, part in server.health] == ["False", "True"]
 
     play(scene)
 
@@ -169,6 +185,6 @@ def test_a_turn_earns_its_burst_back() -> None:
     turn = Turn()
     for _ in range(BURST):
         assert turn.health_due_s(100.0) == 100.0 + SETTLE_S
-        turn.spend(100.0)
+        turn.spend_health(100.0)
     assert turn.health_due_s(100.0) == pytest.approx(100.0 + VALUES_S)
     assert turn.health_due_s(100.0 + VALUES_S) == 100.0 + VALUES_S + SETTLE_S
