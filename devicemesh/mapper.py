@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 import pluggy
+from pydantic import ValidationError
 
-from devicemesh.spec.base import Strict
+from devicemesh.spec.base import Strict, first_mistake
 from devicemesh.spec.device import Telemetry
 from devicemesh.spec.values import Scalar, ValueType
 
@@ -57,6 +58,9 @@ QUALITY_WORDS: Mapping[int, str] = {
     Quality.UNDECODABLE: "Bad.Undecodable",
     Quality.PENDING: "Bad.Pending",
 }
+
+
+M = TypeVar("M", bound=Strict)
 
 
 class MapperError(Exception):
@@ -113,6 +117,14 @@ Secrets: TypeAlias = Callable[[SecretRef], str]
 def no_secrets(ref: SecretRef) -> str:
     """The `Secrets` of who has none."""
     raise AuthError(f"nobody knows the secret {ref.name}/{ref.key} here", reason="SecretMissing")
+
+
+def validated(model: type[M], data: Mapping[str, Any], text: str) -> M:
+    """An endpoint or address out of the fields that `text` was taken apart into. Raises `ConfigError`."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{text!r}: {first_mistake(error)}") from error
 
 
 class Endpoint(Strict):

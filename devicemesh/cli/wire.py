@@ -95,7 +95,7 @@ async def traced(mapper: Mapper[Any, Any], point: Point[Any, Any], secrets: Secr
 @click.pass_context
 def read_command(ctx: click.Context, uri: str, address: str, as_: str, output: str | None) -> None:
     """Read once, with no file at all: `read modbus://10.0.0.5:502/1 holding:100 --as all`."""
-    from devicemesh.layout import interpretations
+    from devicemesh.cli.interpret import interpretations
     from devicemesh.runtime.secrets import in_home
 
     mapper = mapper_for(uri)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from devicemesh.aggregate import Kind, Limit, Report, Series
 from devicemesh.mapper import Address, Endpoint, Mapper, Point
+from devicemesh.spec.base import first_mistake
 from devicemesh.spec.device import Command, Device, DeviceModel, DeviceSpec, Property
 from devicemesh.spec.values import ValueType, duration_ns
 from devicemesh.store.base import Key, Object
@@ -105,7 +106,7 @@ class Binder:
         try:
             spec = Device.model_validate(device.body).spec
         except ValidationError as error:
-            return unbound("InvalidDevice", _first(error))
+            return unbound("InvalidDevice", first_mistake(error))
         model = models.get(Key("DeviceModel", device.key.namespace, spec.model_ref.name))
         if model is None:
             return unbound("ModelNotFound", f"there is no DeviceModel `{spec.model_ref.name}`")
@@ -124,7 +125,7 @@ class Binder:
             if spec.properties:
                 shape = Shape.of(_overridden(declared, shape.properties, spec, mapper))
         except ValidationError as error:
-            return unbound("InvalidModel", _first(error))
+            return unbound("InvalidModel", first_mistake(error))
         except ValueError as error:
             return unbound("InvalidDevice", str(error))
         except Exception as error:  # a bug in a mapper's model must not end the others
@@ -184,13 +185,6 @@ def _overridden(
 
 def _names(model: DeviceModel) -> set[str]:
     return {prop.name for prop in model.spec.properties}
-
-
-def _first(error: ValidationError) -> str:
-    finding = error.errors(include_url=False)[0]
-    place = ".".join(map(str, finding["loc"]))
-    message = finding["msg"].removeprefix("Value error, ")
-    return f"{place}: {message}" if place else message
 
 
 def nearest(shape: Shape, name: str, value: Any) -> Any:

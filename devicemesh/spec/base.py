@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 
@@ -19,6 +19,14 @@ class Strict(BaseModel):
         use_attribute_docstrings=True,
         ser_json_inf_nan="constants",
     )
+
+
+def first_mistake(error: ValidationError) -> str:
+    """The first thing that is wrong, and where, in words."""
+    finding = error.errors(include_url=False)[0]
+    place = ".".join(map(str, finding["loc"]))
+    message = finding["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from devicemesh.layout import Field, Layout, encode, interpretations, nearest
+from devicemesh.layout import Field, Layout, encode, nearest
 from devicemesh.mapper import Quality
 from devicemesh.spec.values import ValueType
 
@@ -272,15 +272,3 @@ def test_writes():
     assert encode(Field(0, ValueType.STRING, "little", length=4), "abc") == b"ba\0c"
     assert encode(Field(0, ValueType.BYTES), b"ab") == b"ab"
     assert encode(Field(0, ValueType.JSON, length=9), {"a": 1}) == b'{"a":1}\0\0'
-
-
-def test_interpretations():
-    found = dict(interpretations(bytes.fromhex("44960000")))
-    assert found["uint16 big"] == 0x4496
-    assert isinstance(found["uint16 big"], int)
-    assert found["float32 big"] == 1200.0
-    assert found["uint32 word-swapped"] == 0x00004496
-    assert "float64 big" not in found
-    assert dict(interpretations(b"Pump 1\0\0"))["string"] == "Pump 1"
-    assert interpretations(b"") == []
-    assert "float32 big" not in dict(interpretations(b"\x7f\xc0\0\0"))

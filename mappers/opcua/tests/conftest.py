@@ -6,7 +6,7 @@ import asyncio
 import multiprocessing
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint
 from devicemesh.mapper import Point
 from devicemesh.spec.device import Telemetry
 from devicemesh.spec.values import ValueType
+from devicemesh.testing import contract
 
 sys.path.append(str(Path(__file__).parent))  # the fork server imports the plant by its name
 PLANT = "urn:plant"
@@ -96,18 +97,6 @@ def point() -> Callable[..., Any]:
 
 
 @pytest.fixture
-def run() -> Iterator[Callable[[Any], None]]:
+def run() -> Callable[[Any], None]:
     """Run a test's coroutine; it must end in time and leave no task behind."""
-
-    def bounded(work: Any) -> None:
-        async def main() -> None:
-            before = asyncio.all_tasks()
-            async with asyncio.timeout(PATIENCE_S):
-                await work
-            await asyncio.sleep(0)
-            left = asyncio.all_tasks() - before
-            assert not left, f"tasks were left behind: {left}"
-
-        asyncio.run(main())
-
-    yield bounded
+    return contract.run

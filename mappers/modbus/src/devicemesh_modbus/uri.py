@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from devicemesh.mapper import ConfigError
+from devicemesh.mapper import ConfigError, validated
 from devicemesh.spec.values import ValueType
 from devicemesh_modbus.model import ModbusAddress, ModbusEndpoint, Serial, Table, Tls, Transport
 
@@ -28,8 +28,6 @@ _MODICON = re.compile(r"(?P<table>[0134])(?P<number>\d{4,5})")
 _MODICON_TABLES: dict[str, Table] = {"0": "coil", "1": "discrete", "3": "input", "4": "holding"}
 _PARTS: dict[str, type[BaseModel]] = {"serial": Serial, "tls": Tls}
 
-M = TypeVar("M", bound=BaseModel)
-
 
 def parse_endpoint(uri: str) -> tuple[ModbusEndpoint, bool]:
     """Read an endpoint, and whether the URI says which unit. Raises `ConfigError`.
@@ -48,7 +46,7 @@ def parse_endpoint(uri: str) -> tuple[ModbusEndpoint, bool]:
             data[key] = value
         else:
             data.setdefault(part, {})[key] = int(value) if value.isdigit() else value
-    return _validated(ModbusEndpoint, data, uri), "unit" in data
+    return validated(ModbusEndpoint, data, uri), "unit" in data
 
 
 def _place(parts: SplitResult, transport: Transport) -> dict[str, Any]:
@@ -70,16 +68,6 @@ def _names(model: type[BaseModel]) -> set[str]:
     return {field.alias or name for name, field in model.model_fields.items()}
 
 
-def _validated(model: type[M], data: dict[str, Any], text: str) -> M:
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        message = str(first["msg"]).removeprefix("Value error, ")
-        raise ConfigError(f"{text!r}: {place + ': ' if place else ''}{message}") from error
-
-
 def format_endpoint(endpoint: ModbusEndpoint, unit: int) -> str:
     """The URI of a unit behind an endpoint; `parse_endpoint` reads it back."""
     scheme = next(s for s, t in SCHEMES.items() if t == endpoint.kind)
@@ -97,7 +85,7 @@ def parse_address(text: str) -> ModbusAddress:
     """
     if modicon := _MODICON.fullmatch(text):
         table, number = _MODICON_TABLES[modicon["table"]], int(modicon["number"])
-        return _validated(ModbusAddress, {"table": table, "offset": number - 1}, text)
+        return validated(ModbusAddress, {"table": table, "offset": number - 1}, text)
     found = _ADDRESS.fullmatch(text)
     if found is None:
         tables = ", ".join(f"{table}:0" for table in get_args(Table))
@@ -109,7 +97,7 @@ def parse_address(text: str) -> ModbusAddress:
     data["offset"] = int(data["offset"], 16 if data["offset"].startswith("0x") else 10)
     if data.get("type") not in (None, *ValueType):
         raise ConfigError(f"{text!r}: `{data['type']}` is not a type: {', '.join(ValueType)}")
-    return _validated(ModbusAddress, data, text)
+    return validated(ModbusAddress, data, text)
 
 
 def format_address(table: Table, offset: int) -> str:

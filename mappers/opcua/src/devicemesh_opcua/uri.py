@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from pydantic import BaseModel, ValidationError
-
-from devicemesh.mapper import ConfigError
+from devicemesh.mapper import ConfigError, validated
 from devicemesh_opcua.model import Identity, OpcUaAddress, OpcUaEndpoint
 
 SCHEMES = ("opcua", "opc.tcp")
 EXAMPLE = "opcua://10.0.0.5:4840 (or opc.tcp://10.0.0.5:4840)"
-
-M = TypeVar("M", bound=BaseModel)
 
 
 def parse_endpoint(uri: str) -> OpcUaEndpoint:
@@ -37,8 +33,8 @@ def parse_endpoint(uri: str) -> OpcUaEndpoint:
         else:
             data[key] = value
     if identity:
-        data["identity"] = _validated(Identity, identity, uri)
-    return _validated(OpcUaEndpoint, data, uri)
+        data["identity"] = validated(Identity, identity, uri)
+    return validated(OpcUaEndpoint, data, uri)
 
 
 def format_endpoint(endpoint: OpcUaEndpoint) -> str:
@@ -58,20 +54,10 @@ def parse_address(text: str) -> OpcUaAddress:
     A path begins with `/`.
     """
     if text.startswith("/") and len(text) > 1:
-        return _validated(OpcUaAddress, {"browse_path": text}, text)
+        return validated(OpcUaAddress, {"browse_path": text}, text)
     if "=" not in text:
         raise ConfigError(
             f"{text!r} is not an OPC UA address: write a NodeId (nsu=urn:plant;s=Pump.Speed, i=2258) "
             "or a browse path that begins with `/`"
         )
-    return _validated(OpcUaAddress, {"node": text}, text)
-
-
-def _validated(model: type[M], data: dict[str, Any], text: str) -> M:
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        message = str(first["msg"]).removeprefix("Value error, ")
-        raise ConfigError(f"{text!r}: {place + ': ' if place else ''}{message}") from error
+    return validated(OpcUaAddress, {"node": text}, text)
