@@ -8,6 +8,7 @@ import uuid
 from typing import Any
 
 import pytest
+from devicemesh_opcua.server import Server
 from devicemesh_opcua.session import open_session
 
 from devicemesh.mapper import ConfigError, LinkError, PointError, Quality, Write
@@ -268,5 +269,23 @@ def test_cancelling_a_poll_leaves_the_session_whole(serve_plant: Any, point: Any
                     with contextlib.suppress(asyncio.CancelledError):
                         await task
                 assert len(await once(reader, points)) == 300
+
+    run(work())
+
+
+def test_a_lost_answer_about_namespaces_is_no_session(
+    serve_plant: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without them no node could be named: it is opened anew, not kept with every point bad."""
+
+    async def lost(self: Server, items: Any) -> Any:
+        raise PointError("no answer", reason="NoAnswer")
+
+    async def work() -> None:
+        async with serve_plant() as plant:
+            monkeypatch.setattr(Server, "read", lost)
+            with pytest.raises(LinkError, match="does not tell its namespaces"):
+                async with open_session(plant.endpoint()):
+                    pytest.fail("there is a session")
 
     run(work())

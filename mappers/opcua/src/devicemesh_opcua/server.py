@@ -87,9 +87,11 @@ class Server:
         self.namespaces: list[str] = []
 
     async def learn(self) -> None:
-        """Read namespaces and limits."""
-        first = await self.values([NAMESPACE_ARRAY])
-        self.namespaces = [str(uri) for uri in first[0].value or ()] if first[0].is_array else []
+        """Read namespaces and limits. Raises LinkError without namespaces: no node could be named."""
+        (told,) = await self.values([NAMESPACE_ARRAY])
+        if not told.is_array or not told.value:
+            raise LinkError(f"{self.link} does not tell its namespaces", reason="NoAnswer")
+        self.namespaces = [str(uri) for uri in told.value]
         limits = await self.values(_LIMIT_NODES.values())
         known = {
             name: min(int(held.value), MOST)
