@@ -4,49 +4,60 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import ssl
-import struct
+from collections.abc import Callable
 from typing import Self
+
+from devicemesh.testing.server import StreamServer, reset
 
 
 class Proxy:
-    """Forwards to a port of 127.0.0.1, as an async context manager; takes TLS off where it is given some."""
+    """Forwards to a server, as an async context manager; takes TLS off where it is given some."""
 
-    def __init__(self, target_port: int, tls: ssl.SSLContext | None = None) -> None:
-        self._tls = tls
-        self.port = 0
+    def __init__(
+        self,
+        target_port: int | None = None,
+        tls: ssl.SSLContext | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        """Listen on `host`:`port` (0: a free one) for a server on a port of 127.0.0.1.
+
+        Without `target_port` callers are sent away until `target` is set.
+        """
         self.connections = 0  # accepted so far
-        self._target_port = target_port
+        self.delay_s = 0.0  # of everything that the server says
+        self.target: tuple[str, int] | None = None if target_port is None else ("127.0.0.1", target_port)
         self._passable = asyncio.Event()
         self._passable.set()
-        self._server: asyncio.Server | None = None
-        self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
-        self._pumps: set[asyncio.Task[None]] = set()
+        self._server = StreamServer(self._forward, port, host=host, tls=tls)
+        self._far: set[asyncio.StreamWriter] = set()
+
+    @property
+    def host(self) -> str:
+        return self._server.host
+
+    @property
+    def port(self) -> int:
+        return self._server.port
 
     @property
     def url(self) -> str:
         return f"mqtt://127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
-        self.port = self._server.sockets[0].getsockname()[1]
+        await self._server.__aenter__()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        if self._server is not None:
-            self._server.close()
-        self.cut()
-        for pump in self._pumps:
-            pump.cancel()
-        await asyncio.gather(*self._pumps, return_exceptions=True)
+        await self._server.__aexit__(*exc)
 
     def cut(self) -> None:
         """Reset every connection."""
-        for pair in list(self._pairs):
-            for writer in pair:
-                _reset(writer)
-        self._pairs.clear()
+        self._server.cut()
+        for writer in self._far:
+            reset(writer)
 
     @property
     def hole(self) -> bool:
@@ -60,39 +71,36 @@ class Proxy:
         else:
             self._passable.set()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+            if self.target is None:
+                raise ConnectionRefusedError
+            far_reader, far_writer = await asyncio.open_connection(*self.target)
         except OSError:
-            _reset(writer)
+            reset(writer)
             return
-        pair = (writer, far_writer)
-        self._pairs.add(pair)
-        for source, sink in ((reader, far_writer), (far_reader, writer)):
-            pump = asyncio.create_task(self._pump(source, sink, pair))
-            self._pumps.add(pump)
-            pump.add_done_callback(self._pumps.discard)
+        self._far.add(far_writer)
+        pumps = [
+            asyncio.create_task(self._pump(reader, far_writer, lambda: 0.0)),
+            asyncio.create_task(self._pump(far_reader, writer, lambda: self.delay_s)),
+        ]
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._far.discard(far_writer)
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+            far_writer.close()
 
     async def _pump(
-        self,
-        source: asyncio.StreamReader,
-        sink: asyncio.StreamWriter,
-        pair: tuple[asyncio.StreamWriter, asyncio.StreamWriter],
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, delay_s: Callable[[], float]
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(65536):
+                if late_s := delay_s():
+                    await asyncio.sleep(late_s)
                 await self._passable.wait()
                 sink.write(data)
                 await sink.drain()
-        if pair in self._pairs:
-            self._pairs.discard(pair)
-            for writer in pair:
-                writer.close()
-
-
-def _reset(writer: asyncio.StreamWriter) -> None:
-    handle = writer.get_extra_info("socket")
-    with contextlib.suppress(OSError):
-        handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()

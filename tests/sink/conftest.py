@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -22,6 +21,7 @@ from devicemesh.settings import MqttSettings, OutboxSettings
 from devicemesh.sink.base import Command
 from devicemesh.sink.mqtt import MqttSink
 from devicemesh.sink.outbox import Outbox
+from devicemesh.testing.server import StreamServer
 
 
 @dataclass
@@ -113,27 +113,19 @@ class ScriptedBroker:
     def __init__(self, script: Callable[[Wire], Awaitable[None]]) -> None:
         self.connections = 0
         self._script = script
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._server = StreamServer(self._serve)
 
     async def __aenter__(self) -> ScriptedBroker:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"mqtt://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        await self._server.__aenter__()
+        self.url = f"mqtt://127.0.0.1:{self._server.port}"
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.__aexit__(*exc)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            await self._script(Wire(reader, writer))
-        writer.close()
+        await self._script(Wire(reader, writer))
 
 
 class Wire:

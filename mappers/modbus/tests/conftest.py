@@ -25,6 +25,7 @@ from pymodbus.framer import FramerRTU
 
 from devicemesh.mapper import Point
 from devicemesh.spec.values import ValueType
+from devicemesh.testing.server import StreamServer
 
 TABLES = {1: "coil", 2: "discrete", 3: "holding", 4: "input"}
 WRITES = {5: "coil", 6: "holding", 15: "coil", 16: "holding", 22: "holding"}
@@ -254,29 +255,9 @@ async def _serve(device: Hostile, context: ssl.SSLContext | None = None) -> Asyn
         finally:
             transport.close()
         return
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            await device.serve_stream(reader, writer)
-        except asyncio.CancelledError:
-            writer.transport.abort()
-        finally:
-            tasks.discard(task)
-
-    server = await asyncio.start_server(connected, "127.0.0.1", device.port, ssl=context)
-    device.port = server.sockets[0].getsockname()[1]
-    try:
+    async with StreamServer(device.serve_stream, device.port, tls=context) as server:
+        device.port = server.port
         yield device
-    finally:
-        server.close()
-        for task in list(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await server.wait_closed()
 
 
 @pytest.fixture

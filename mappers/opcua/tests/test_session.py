@@ -14,6 +14,7 @@ from devicemesh_opcua.session import open_session
 from devicemesh.mapper import ConfigError, LinkError, PointError, Quality, Write
 from devicemesh.testing.contract import Row, once, poll
 from devicemesh.testing.proxy import Proxy
+from devicemesh.testing.server import StreamServer
 
 KINDS: list[tuple[str, Any, str, Any, Any]] = [
     # OPC UA type, value there, property type, another value, as it reads back
@@ -229,25 +230,17 @@ def test_a_peer_that_does_not_speak_opc_ua(run: Any, answer: bytes) -> None:
     async def work() -> None:
         from devicemesh_opcua.model import OpcUaEndpoint
 
-        callers: list[asyncio.StreamWriter] = []
-
         async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            callers.append(writer)
             await reader.read(64)
             writer.write(answer)
+            await reader.read()
 
-        server = await asyncio.start_server(talk, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        endpoint = OpcUaEndpoint(url=f"opc.tcp://127.0.0.1:{port}", timeout="500ms")
-        with pytest.raises((LinkError, ConfigError)) as caught:
-            async with open_session(endpoint):
-                pytest.fail("opened")
-        assert f"127.0.0.1:{port}" in str(caught.value)
-        server.close()
-        for caller in callers:
-            caller.close()
-            with contextlib.suppress(OSError):
-                await caller.wait_closed()
+        async with StreamServer(talk) as server:
+            endpoint = OpcUaEndpoint(url=f"opc.tcp://127.0.0.1:{server.port}", timeout="500ms")
+            with pytest.raises((LinkError, ConfigError)) as caught:
+                async with open_session(endpoint):
+                    pytest.fail("opened")
+            assert f"127.0.0.1:{server.port}" in str(caught.value)
 
     run(work())
 

@@ -18,6 +18,7 @@ from devicemesh_opcua.session import open_session
 from devicemesh.mapper import LinkError, Quality
 from devicemesh.testing.contract import Row, rows
 from devicemesh.testing.proxy import Proxy
+from devicemesh.testing.server import StreamServer
 
 
 class Follower:
@@ -295,18 +296,11 @@ def test_publishing_is_grouped_and_queues_hold_what_is_sampled(point: Any) -> No
 
 def test_it_does_not_hang_on_one_who_says_nothing(run: Any) -> None:
     async def work() -> None:
-        callers: list[asyncio.StreamWriter] = []
-        server = await asyncio.start_server(lambda _, w: callers.append(w), "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        endpoint = OpcUaEndpoint(url=f"opc.tcp://127.0.0.1:{port}", timeout="200ms")
-        with pytest.raises(LinkError) as caught:
-            async with open_session(endpoint):
-                pytest.fail("opened")
-        assert f"no answer from 127.0.0.1:{port} within 0.2 s" in str(caught.value)
-        server.close()
-        for caller in callers:
-            caller.close()
-            with contextlib.suppress(OSError):
-                await caller.wait_closed()
+        async with StreamServer(lambda reader, _: asyncio.Event().wait()) as server:
+            endpoint = OpcUaEndpoint(url=f"opc.tcp://127.0.0.1:{server.port}", timeout="200ms")
+            with pytest.raises(LinkError) as caught:
+                async with open_session(endpoint):
+                    pytest.fail("opened")
+            assert f"no answer from 127.0.0.1:{server.port} within 0.2 s" in str(caught.value)
 
     run(work())

@@ -18,10 +18,10 @@ from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint
 from devicemesh_opcua.nodeid import BrowseName, NodeName, Space, parse_node
 
 from devicemesh.spec.values import ValueType, duration_ns
+from devicemesh.testing.proxy import Proxy
 from devicemesh.testing.simulator import SimulatedDevice, Simulation, Simulator
 from devicemesh_simulators.modbus import is_loopback
 from devicemesh_simulators.nodes import FAULTS, LEAST_TICK_S, STATUSES, Cell, Faults, room, switched
-from devicemesh_simulators.relay import Relay
 from devicemesh_simulators.signals import coerced, signal
 
 
@@ -30,7 +30,7 @@ class Plant:
     """One simulated server: what is declared of it, and its life."""
 
     endpoint: OpcUaEndpoint
-    relay: Relay
+    relay: Proxy
     clock: Any
     rng: random.Random
     cells: list[Cell] = field(default_factory=list)
@@ -258,9 +258,9 @@ class OpcUaSimulation(Simulation):
         elif fault == "delay":
             plant.relay.delay_s = duration_ns(given or "500ms") / 1e9
         elif fault == "unplug":
-            plant.relay.unplugged = True
+            plant.relay.hole = True
         elif fault == "heal":
-            plant.relay.delay_s, plant.relay.unplugged = 0.0, False
+            plant.relay.delay_s, plant.relay.hole = 0.0, False
             plant.faults[device] = Faults()
         else:
             self._break(plant, fault)
@@ -294,7 +294,7 @@ class OpcUaSimulation(Simulation):
             f"values are bad: {status}" if status else "",
             f"numbers off by up to {faults.noise * 100:g} %" if faults.noise else "",
             f"everything {plant.relay.delay_s * 1e3:g} ms late" if plant.relay.delay_s else "",
-            "silent" if plant.relay.unplugged else "",
+            "silent" if plant.relay.hole else "",
         ]
         return ", ".join(part for part in parts if part) or "healthy"
 
@@ -318,7 +318,8 @@ class OpcUaSimulator(Simulator):
         async with contextlib.AsyncExitStack() as stack:
             for link, sharing in links.items():
                 endpoint = _endpoint(sharing[0])
-                relay = Relay(*_place(endpoint, host))
+                at, port = _place(endpoint, host)
+                relay = Proxy(host=at, port=port)
                 rng = random.Random(f"{seed} {link}")
                 plant = Plant(endpoint, relay, lambda: loop.time() - start, rng)
                 for device in sharing:
