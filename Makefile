@@ -6,7 +6,7 @@ BENCH_CORE := benchmarks/core/.venv
 PACKAGES := -e .[test,broker] -e mappers/modbus -e mappers/opcua -e simulators
 C_SOURCES := $(wildcard devicemesh/_core/*.c devicemesh/_core/*.h devicemesh/_core/windows/*.c devicemesh/_core/windows/*.h)
 
-.PHONY: demo test kube-assets lint sanitize fuzz test-free-threaded wheels bench bench-core clean dev
+.PHONY: demo test kube-assets lint sanitize fuzz test-free-threaded wheels bench bench-core bench-kubernetes clean dev
 
 demo: $(VENV)/.demo  ## live table; FOR=20 stops by itself
 	@$(BIN)/devicemesh demo $(if $(FOR),--for $(FOR))
@@ -62,6 +62,10 @@ bench: $(VENV)/.bench
 $(VENV)/.bench: $(VENV)/.demo
 	@$(BIN)/pip install --quiet --disable-pip-version-check orjson psutil
 	@touch $@
+
+bench-kubernetes: $(VENV)/.bench kube-assets  ## 10,000 devices on an API server; OPTIONS="--devices 1000"
+	@$(BIN)/pip install --quiet --disable-pip-version-check aiohttp
+	$(BIN)/python benchmarks/kubernetes.py $(OPTIONS)
 
 bench-core: $(BENCH_CORE)/.done  ## the window engine beside its bound and its peers; OPTIONS="--samples 1000000"
 	$(BENCH_CORE)/bin/python benchmarks/core/run.py $(OPTIONS)

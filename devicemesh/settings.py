@@ -103,7 +103,9 @@ class Settings(Section):
     instance: str = Field(default="main", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
     """This runtime's name, for its topics and client id."""
     status_interval_s: float = Field(default=5.0, ge=0.1)
-    """A device's values are written to the store and to `twin/reported` at most this often."""
+    """A device's values are written to the store and to `twin/reported` at most this often.
+
+    From 500 devices a second on less often: 10,000 devices every 20 s."""
     store: StoreSettings = StoreSettings()
     mqtt: MqttSettings = MqttSettings()
     outbox: OutboxSettings = OutboxSettings()

@@ -21,6 +21,7 @@ from devicemesh.cli.edit import check, files_option, show_problems
 if TYPE_CHECKING:
     from devicemesh.spec.device import Property
 
+SHOWN = 4  # devices of a link
 SOCKET = "sim.sock"
 FILE = "sim.json"
 
@@ -219,7 +220,7 @@ def _show(devices: Mapping[str, Sequence[Any]], addresses: Mapping[str, str]) ->
     for protocol in devices.values():
         for device in protocol:
             names.setdefault(device.endpoint.link(), []).append(device.name.partition("/")[2])
-    rows = [[link, address, ", ".join(names[link])] for link, address in addresses.items()]
+    rows = [[link, address, _some(names[link])] for link, address in addresses.items()]
     click.echo(table((("DECLARED", 0), ("SERVED AT", 0), ("DEVICES", 1)), rows))
     click.echo("Try: devicemesh run -f DIR --simulated · devicemesh fault DEVICE unplug", err=True)
     sys.stdout.flush()
@@ -257,3 +258,9 @@ def fault_command(ctx: click.Context, device: str, fault: str, namespace: str) -
     if "error" in answer:
         fail(answer["error"], PROBLEMS, "devicemesh fault --help")
     click.echo(f"{device}: {answer['state']}")
+
+
+def _some(names: Sequence[str]) -> str:
+    """As many as fit a line."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -28,6 +28,7 @@ class RunningDevice:
         self.point_trouble: dict[str, str] = {}  # property -> why it is bad
         self.desired_ids: dict[str, str] = {}  # property -> id of the message that set it
         self.dirty = True  # its status may have to be written at once
+        self.report_due_s = 0.0  # when its values are looked at again
         self.on_settled: Callable[[RunningDevice, str, Attempt], None] | None = None
 
     @property

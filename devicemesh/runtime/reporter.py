@@ -11,7 +11,7 @@ import functools
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +28,8 @@ from devicemesh.twin import Condition, connected, degraded, desired_applied, rea
 log = logging.getLogger("devicemesh.reporter")
 TICK_S = 0.1
 FIRST_S = 0.3
+TWINS_S = 500.0
+"""So many twins are looked at in a second, at most: of more devices, each waits longer."""
 MODEL_OK = Condition("ModelResolved", "True", "Resolved", "")
 
 
@@ -105,14 +107,30 @@ def _tally(device: RunningDevice) -> str:
 class _Memory:
     """What was written last for one device."""
 
-    __slots__ = ("conditions", "next_s", "properties", "seen_ns", "written")
+    __slots__ = ("again_s", "found", "patience_s", "properties", "readings", "seen_ns", "since", "written")
 
     def __init__(self) -> None:
-        self.conditions: list[dict[str, Any]] = []
+        self.found: list[Condition] = []
+        self.since: tuple[str, ...] = ()  # of each: when its status became what it is
+        self.readings = 0  # a hash of what the core had
         self.properties = 0  # a hash: the values are in the store
         self.written = True  # whether the store has taken it
-        self.next_s = 0.0
+        self.again_s = 0.0  # where nothing runs: when to say it again to a store that was away
+        self.patience_s = FIRST_S  # while first values are waited for
         self.seen_ns = 0  # the newest good reading
+
+    def conditions(self) -> list[dict[str, Any]]:
+        """As they are stored."""
+        return [
+            {
+                "type": condition.type,
+                "status": condition.status,
+                "reason": condition.reason,
+                "message": condition.message,
+                "lastTransitionTime": since,
+            }
+            for condition, since in zip(self.found, self.since, strict=True)
+        ]
 
 
 class Reporter:
@@ -122,6 +140,7 @@ class Reporter:
         self._store = store
         self._sink = sink
         self._aggregator = aggregator
+        self._least_s = interval_s
         self._interval_s = interval_s
         self._memory: dict[Key, _Memory] = {}
         self.writes = {"ok": 0, "failed": 0}
@@ -132,35 +151,46 @@ class Reporter:
             await self.tick(devices.values(), unbound.values())
             await asyncio.sleep(TICK_S)
 
-    async def tick(self, devices: Iterable[RunningDevice], unbound: Iterable[Unbound]) -> None:
+    async def tick(self, devices: Collection[RunningDevice], unbound: Iterable[Unbound]) -> None:
         """Write what is due. A store that is away is tried again; the newest state waits in memory."""
         now = asyncio.get_running_loop().time()
         patches: dict[Key, dict[str, Any]] = {}
+        self._interval_s = max(self._least_s, len(devices) / TWINS_S)
         for device in devices:
-            memory = self._memory.setdefault(device.bound.key, _Memory())
-            if device.dirty or now >= memory.next_s:
-                device.dirty = False
-                self._status(device, memory, now, patches)
+            if device.dirty or now >= device.report_due_s:
+                self._status(device, now, patches)
         for stuck in unbound:
-            memory = self._memory.setdefault(stuck.key, _Memory())
+            memory = self._memory.get(stuck.key) or self._begin(stuck.key)
             model = Condition("ModelResolved", "False", stuck.reason, stuck.message)
             found = [Condition("Ready", "False", stuck.reason, stuck.message), model]
-            if self._transition(stuck.key, memory, found) or (not memory.written and now >= memory.next_s):
-                self._due(memory, stuck.key, now)
+            if self._transition(stuck.key, memory, found) or (not memory.written and now >= memory.again_s):
+                memory.again_s = self._turn_s(stuck.key, now)
                 memory.written = True
-                patches[stuck.key] = {"observedGeneration": stuck.generation, "conditions": memory.conditions}
+                patches[stuck.key] = {
+                    "observedGeneration": stuck.generation,
+                    "conditions": memory.conditions(),
+                }
         if patches:
             await self._write(patches)
 
-    def _status(
-        self, device: RunningDevice, memory: _Memory, now: float, patches: dict[Key, dict[str, Any]]
-    ) -> None:
+    def _begin(self, key: Key) -> _Memory:
+        memory = self._memory[key] = _Memory()
+        return memory
+
+    def _status(self, device: RunningDevice, now: float, patches: dict[Key, dict[str, Any]]) -> None:
         key = device.bound.key
-        self._due(memory, key, now)
+        memory = self._memory.get(key) or self._begin(key)
+        device.report_due_s = self._turn_s(key, now)
         snapshot = self._aggregator.snapshot(device.column)
+        if Quality.PENDING in snapshot.qualities:  # its first values are waited for
+            device.report_due_s = min(device.report_due_s, now + memory.patience_s)
+            memory.patience_s *= 2
+        readings = hash((snapshot.qualities, *snapshot.readings))
+        if not device.dirty and memory.written and readings == memory.readings:
+            return  # nothing can have changed
+        device.dirty = False
+        memory.readings = readings
         memory.seen_ns = max(memory.seen_ns, snapshot.newest_ns)
-        if Quality.PENDING in snapshot.qualities:
-            memory.next_s = min(memory.next_s, now + FIRST_S)  # its first values are waited for
         changed = self._transition(key, memory, conditions(device, self._aggregator, snapshot))
         values, reported = properties(device, snapshot)
         if not changed and memory.written and hash(values) == memory.properties:
@@ -169,50 +199,34 @@ class Reporter:
         memory.properties = hash(values)
         patches[key] = {
             "observedGeneration": device.bound.generation,
-            "conditions": memory.conditions,
+            "conditions": memory.conditions(),
             "lastSeen": stamp(memory.seen_ns) if memory.seen_ns else None,
             "desired": _tally(device),
             "properties": values,
         }
         self._sink.retain(device.name, "twin/reported", reported)
 
-    def _due(self, memory: _Memory, key: Key, now: float) -> None:
+    def _turn_s(self, key: Key, now: float) -> float:
         """When to look again: devices are spread over the interval."""
-        turn = (now - phase(key.device, self._interval_s)) % self._interval_s
-        memory.next_s = now + self._interval_s - turn
+        return now + self._interval_s - (now - phase(key.device, self._interval_s)) % self._interval_s
 
     def _transition(self, key: Key, memory: _Memory, found: list[Condition]) -> bool:
         """Bring the conditions up to date; True when one has changed."""
-        now = stamp(time.time_ns())
-        before = {c["type"]: c for c in memory.conditions}
-        fresh: list[dict[str, Any]] = []
-        for condition in found:
-            old = before.get(condition.type)
-            since = old["lastTransitionTime"] if old and old["status"] == condition.status else now
-            fresh.append(
-                {
-                    "type": condition.type,
-                    "status": condition.status,
-                    "reason": condition.reason,
-                    "message": condition.message,
-                    "lastTransitionTime": since,
-                }
-            )
-        if fresh == memory.conditions:
+        if found == memory.found:
             return False
-        memory.conditions = fresh
-        head = fresh[0]
-        state = {"True": "Ready", "False": "Offline", "Unknown": "Starting"}[head["status"]]
-        state = "Degraded" if head["reason"] == "Degraded" else state
-        if before.get("Ready", {"status": "Unknown"})["status"] != head["status"]:
-            log.info("%s is %s%s", key.device, state, f": {head['message']}" if head["message"] else "")
-        self.states[key] = (state, head["reason"])
-        body = {
-            "state": state,
-            "reason": head["reason"],
-            "message": head["message"],
-            "since": head["lastTransitionTime"],
-        }
+        now = stamp(time.time_ns())
+        before = {c.type: (c.status, since) for c, since in zip(memory.found, memory.since, strict=True)}
+        memory.found = found
+        memory.since = tuple(
+            before[c.type][1] if c.type in before and before[c.type][0] == c.status else now for c in found
+        )
+        head = found[0]
+        state = {"True": "Ready", "False": "Offline", "Unknown": "Starting"}[head.status]
+        state = "Degraded" if head.reason == "Degraded" else state
+        if before.get("Ready", ("Unknown", ""))[0] != head.status:
+            log.info("%s is %s%s", key.device, state, f": {head.message}" if head.message else "")
+        self.states[key] = (state, head.reason)
+        body = {"state": state, "reason": head.reason, "message": head.message, "since": memory.since[0]}
         self._sink.retain(key.device, "status", body)
         return True
 

@@ -72,13 +72,17 @@ def desired_patch(found: Object, values: Mapping[str, Any]) -> dict[str, Any]:
 def status_patch(key: Key, part: Mapping[str, Any]) -> dict[str, Any]:
     """A part of a status as a server-side apply."""
     metadata = {"name": key.name, "namespace": key.namespace}
-    return {"apiVersion": API_VERSION, "kind": key.kind, "metadata": metadata, "status": part}
+    status = dict(part)
+    if isinstance(status.get("properties"), bytes):
+        status["properties"] = json.loads(status["properties"])
+    return {"apiVersion": API_VERSION, "kind": key.kind, "metadata": metadata, "status": status}
 
 
 def parts(status: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(values, health): what the runtime reports of the device, and what it found about it."""
+    """(values, health): what the runtime reports of the device, and what it found about it.
+
+    `properties` stay as they are, also as JSON: most of them are replaced before they are written.
+    """
     given = {name: value for name, value in status.items() if value is not None}
-    if isinstance(given.get("properties"), bytes):
-        given["properties"] = json.loads(given["properties"])
     names = {"properties", "lastSeen"} & given.keys()
     return {name: given[name] for name in names}, {n: v for n, v in given.items() if n not in names}

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import heapq
 import itertools
-import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -199,4 +198,4 @@ class StatusWriter:
 
 
 def _hash(part: Mapping[str, Any]) -> int:
-    return hash(json.dumps(part, sort_keys=True))
+    return hash(repr(part))  # who writes a part gives it the same order each time
