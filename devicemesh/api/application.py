@@ -23,9 +23,12 @@ from devicemesh.runtime.reporter import conditions, properties
 from devicemesh.runtime.runtime import Runtime
 from devicemesh.store.base import Key
 
+OPEN = {"/healthz", "/readyz"}
+"""For probes, which carry no token; they say nothing of the devices but how many are well."""
+
 
 class _Token:
-    """Lets in only requests that carry the bearer token; /healthz is open to all."""
+    """Lets in only requests that carry the bearer token, but for what is open to all."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
@@ -33,11 +36,7 @@ class _Token:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = dict(scope.get("headers", [])).get(b"authorization", b"")
-        if (
-            scope["type"] != "http"
-            or scope["path"] == "/healthz"
-            or hmac.compare_digest(given, self._expected)
-        ):
+        if scope["type"] != "http" or scope["path"] in OPEN or hmac.compare_digest(given, self._expected):
             await self._app(scope, receive, send)
         else:
             await JSONResponse({"error": "a bearer token is needed"}, 401)(scope, receive, send)

@@ -86,9 +86,15 @@ def test_health_twins_and_metrics(tmp_path: Path) -> None:
 
 
 def test_a_token_guards_all_but_health(tmp_path: Path) -> None:
-    questions = [("/healthz", None), ("/metrics", None), ("/metrics", "wrong"), ("/metrics", "right")]
+    questions = [
+        ("/healthz", None),
+        ("/readyz", None),
+        ("/metrics", None),
+        ("/metrics", "wrong"),
+        ("/metrics", "right"),
+    ]
     found = asyncio.run(scene(tmp_path, "right", questions))
-    assert [status for status, _ in found] == [200, 401, 401, 200]
+    assert [status for status, _ in found] == [200, 200, 401, 401, 200]
 
 
 def test_no_open_door_without_a_token(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 #!/bin/sh
 # kube-apiserver and etcd for the tests, into a folder (KUBEBUILDER_ASSETS): `tests/e2e/kubernetes/assets.sh FOLDER`.
-# kube-apiserver is built from its own Go module (some minutes, once); etcd is Debian's.
+# kube-apiserver is built from its own Go module (some minutes, once); etcd is Debian's. Beside them kustomize and helm,
+# which render deploy/, and the definition of PodMonitor.
 set -eu
 
 version=v1.34.4
@@ -37,5 +38,20 @@ if [ ! -x "$folder/kube-apiserver" ]; then
     stamp=k8s.io/component-base/version
     go build -mod=mod -ldflags "-s -w -X $stamp.gitVersion=$version -X $stamp.gitMajor=1 -X $stamp.gitMinor=34" \
         -o "$folder/kube-apiserver" k8s.io/kubernetes/cmd/kube-apiserver
+fi
+if [ ! -x "$folder/kustomize" ]; then
+    echo "building kustomize ..."
+    GOBIN=$folder go install sigs.k8s.io/kustomize/kustomize/v5@v5.7.1
+fi
+
+if [ ! -x "$folder/helm" ]; then
+    echo "building helm ..."
+    GOBIN=$folder go install helm.sh/helm/v3/cmd/helm@v3.19.0
+fi
+
+if [ ! -e "$folder/podmonitors.yaml" ]; then
+    operator=github.com/prometheus-operator/prometheus-operator@v0.85.0
+    sources=$(cd / && go mod download -json "$operator" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+    cp "$sources/example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml" "$folder/podmonitors.yaml"
 fi
 ls -l "$folder"

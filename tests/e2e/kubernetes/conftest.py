@@ -90,6 +90,7 @@ class ApiServer:
             f"--service-account-signing-key-file={self._key}",
             "--service-cluster-ip-range=10.0.0.0/24",
             "--authorization-mode=RBAC",
+            "--allow-privileged=true",
             f"--token-auth-file={self._folder / 'tokens.csv'}",
             "--disable-admission-plugins=ServiceAccount",
         )
@@ -152,17 +153,23 @@ class ApiServer:
 
 
 @pytest.fixture(scope="session")
-def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+def kube_assets() -> Path:
+    """Where kube-apiserver, etcd and their companions are; skips where they are not."""
     assets = _assets()
     if assets is None and os.environ.get("DEVICEMESH_TEST_KUBERNETES") == "required":
         pytest.fail("no kube-apiserver and etcd")
     if assets is None:
         pytest.skip("no kube-apiserver and etcd. Try: make kube-assets")
+    return assets
+
+
+@pytest.fixture(scope="session")
+def api_server(kube_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     pytest.importorskip(
         "kubernetes.aio", reason="no Kubernetes client. Try: pip install devicemesh[kubernetes]"
     )
     folder = tmp_path_factory.mktemp("kubernetes")
-    server = ApiServer(assets, folder)
+    server = ApiServer(kube_assets, folder)
     try:
         server.start_etcd()
         server.start()
