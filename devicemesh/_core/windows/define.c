@@ -38,6 +38,7 @@ enum engine_status engine_profile(struct engine *engine, const struct profile *p
         return ENGINE_RELATIVE_ERROR;
     engine->rules[count] = rule;
     engine->profiles[count] = *profile;
+    profile_settle(&engine->profiles[count]);
     engine->asked_by_all = count ? engine->asked_by_all & profile->statistics : profile->statistics;
     engine->profiles_count++;
     *number = count;

@@ -56,7 +56,9 @@ static void write_quantiles(const struct engine *engine, const struct closed *at
 static void write_columns(struct engine *engine, const struct block *block)
 {
     struct sheet *sheet = &engine->outputs[OUTPUT_WINDOWS];
+    struct fields fields;
     bool quantiles = false;
+    results_gather(block->closed, block->count, &fields);
     write_fixed(sheet, block->closed, block->count);
     for (uint32_t i = WINDOW_FIXED; i < sheet->count; i++) {
         enum statistic statistic = engine->asked[i - WINDOW_FIXED].statistic;
@@ -64,7 +66,7 @@ static void write_columns(struct engine *engine, const struct block *block)
             quantiles = true;
             continue;
         }
-        results_write(statistic, block->closed, block->count, engine->profiles, sheet_end(sheet, i));
+        results_write(statistic, block->closed, &fields, block->count, engine->profiles, sheet_end(sheet, i));
         if (!(engine->asked_by_all >> statistic & 1))
             results_forget(statistic, block->closed, block->count, engine->profiles, sheet_end(sheet, i));
     }

@@ -2,6 +2,7 @@
 #ifndef DEVICEMESH_WINDOWS_PROFILE_H
 #define DEVICEMESH_WINDOWS_PROFILE_H
 
+#include <float.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -31,6 +32,7 @@ struct profile {
     double quantiles[QUANTILES_MAX];
     double relative_error; /* of the quantiles */
     uint32_t max_bins;
+    double calm_low, calm_high; /* a value between them raises no alarm: see profile_settle */
 };
 
 /* Whether its series need more than a line. */
@@ -40,6 +42,20 @@ static inline bool profile_has_timers(const struct profile *profile)
     for (uint32_t i = 0; i < profile->alarms_count; i++)
         delayed |= profile->alarms[i].delay_ns > 0;
     return delayed || (profile->reports && profile->min_interval_ns > 0);
+}
+
+/* Work out what follows from the rest. */
+static inline void profile_settle(struct profile *profile)
+{
+    profile->calm_low = -DBL_MAX;
+    profile->calm_high = DBL_MAX;
+    for (uint32_t i = 0; i < profile->alarms_count; i++) {
+        double limit = profile->alarms[i].limit;
+        if (profile->alarms[i].above)
+            profile->calm_high = limit < profile->calm_high ? limit : profile->calm_high;
+        else
+            profile->calm_low = limit > profile->calm_low ? limit : profile->calm_low;
+    }
 }
 
 #endif

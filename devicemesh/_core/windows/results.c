@@ -1,6 +1,7 @@
 #include "results.h"
 
 #include <math.h>
+#include <string.h>
 
 static const struct {
     const char *name;
@@ -182,33 +183,75 @@ static int64_t whole(enum statistic statistic, const struct closed *at)
     }
 }
 
-/* The common ones have loops of their own: a block of cells is in the nearest cache. */
-static void write_numbers(enum statistic statistic, const struct closed *closed, uint32_t count, double *out)
+void results_gather(const struct closed *closed, uint32_t count, struct fields *fields)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const struct cell *cell = closed[i].cell;
+        bool empty = !cell_count(cell);
+        fields->count[i] = (double)(int32_t)cell_count(cell); /* it fits: CELL_COUNT_MAX */
+        fields->shift[i] = cell_shift(cell);
+        fields->sum[i] = cell->sum;
+        fields->squares[i] = cell->squares;
+        fields->min[i] = empty ? (double)NAN : cell->min;
+        fields->max[i] = empty ? (double)NAN : cell->max;
+        fields->last[i] = empty ? (double)NAN : cell->last;
+        fields->held[i] = cell->held;
+        fields->known_ns[i] = (double)closed[i].known_ns;
+    }
+}
+
+/* As cell_or_nan, without a branch. */
+static inline double finite_or_nan(double value)
+{
+    return value - value == 0 ? value : (double)NAN;
+}
+
+/* As cell_mean, cell_deviation and cell_time_average. */
+static void write_means(const struct fields *of, uint32_t count, double *out)
+{
+    for (uint32_t i = 0; i < count; i++)
+        out[i] = finite_or_nan(of->shift[i] + of->sum[i] / of->count[i]); /* 0 / 0 is NaN */
+}
+
+static void write_deviations(const struct fields *of, uint32_t count, double *out)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        double n = of->count[i];
+        double variance = (of->squares[i] - of->sum[i] * of->sum[i] / n) / (n - 1);
+        variance = variance < 0 ? 0.0 : finite_or_nan(variance);
+        out[i] = sqrt(n > 1 ? variance : (double)NAN);
+    }
+}
+
+static void write_time_averages(const struct fields *of, uint32_t count, double *out)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        double average = finite_or_nan(of->shift[i] + of->held[i] / of->known_ns[i]);
+        out[i] = of->known_ns[i] > 0 ? average : (double)NAN;
+    }
+}
+
+static void write_numbers(enum statistic statistic, const struct closed *closed, const struct fields *fields,
+                          uint32_t count, double *out)
 {
     switch ((int)statistic) {
     case STAT_MEAN:
-        for (uint32_t i = 0; i < count; i++)
-            out[i] = cell_mean(closed[i].cell);
+        write_means(fields, count, out);
         break;
     case STAT_MIN:
-        for (uint32_t i = 0; i < count; i++)
-            out[i] = has_values(&closed[i]) ? closed[i].cell->min : (double)NAN;
+        memcpy(out, fields->min, count * sizeof *out);
         break;
     case STAT_MAX:
-        for (uint32_t i = 0; i < count; i++)
-            out[i] = has_values(&closed[i]) ? closed[i].cell->max : (double)NAN;
+        memcpy(out, fields->max, count * sizeof *out);
         break;
     case STAT_LAST:
-        for (uint32_t i = 0; i < count; i++)
-            out[i] = has_values(&closed[i]) ? closed[i].cell->last : (double)NAN;
+        memcpy(out, fields->last, count * sizeof *out);
         break;
     case STAT_STD:
-        for (uint32_t i = 0; i < count; i++)
-            out[i] = cell_deviation(closed[i].cell, 1);
+        write_deviations(fields, count, out);
         break;
     case STAT_TIME_AVERAGE:
-        for (uint32_t i = 0; i < count; i++)
-            out[i] = cell_time_average(closed[i].cell, closed[i].known_ns);
+        write_time_averages(fields, count, out);
         break;
     default:
         for (uint32_t i = 0; i < count; i++)
@@ -227,29 +270,48 @@ static void write_wholes(enum statistic statistic, const struct closed *closed, 
         out[i] = whole(statistic, &closed[i]);
 }
 
-static void write_bytes(enum statistic statistic, const struct closed *closed, uint32_t count,
-                        const struct profile *profiles, uint8_t *out)
+/* Nearly all windows have no extra: then all of their values are Good. */
+static void write_statuses(const struct closed *closed, uint32_t count, const struct profile *profiles, uint8_t *out)
 {
+    uint16_t judged = UINT16_MAX;
+    uint8_t good = 0, none = 0;
     for (uint32_t i = 0; i < count; i++) {
         const struct profile *profile = &profiles[closed[i].profile];
-        out[i] = statistic == STAT_STATUS        ? status_by_count(&closed[i], profile)
-                 : statistic == STAT_TIME_STATUS ? status_by_time(&closed[i], profile)
-                                                 : (closed[i].cell->marks & CELL_DISORDERED) != 0;
+        if (closed[i].extra) {
+            out[i] = status_by_count(&closed[i], profile);
+            continue;
+        }
+        if (closed[i].profile != judged) {
+            judged = closed[i].profile;
+            good = status(profile, 1, 0, 1);
+            none = status(profile, 0, 0, 0);
+        }
+        out[i] = has_values(&closed[i]) ? good : none;
     }
 }
 
-void results_write(enum statistic statistic, const struct closed *closed, uint32_t count,
+static void write_bytes(enum statistic statistic, const struct closed *closed, uint32_t count,
+                        const struct profile *profiles, uint8_t *out)
+{
+    if (statistic == STAT_STATUS) {
+        write_statuses(closed, count, profiles, out);
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        out[i] = statistic == STAT_TIME_STATUS ? status_by_time(&closed[i], &profiles[closed[i].profile])
+                                               : (closed[i].cell->marks & CELL_DISORDERED) != 0;
+}
+
+void results_write(enum statistic statistic, const struct closed *closed, const struct fields *fields, uint32_t count,
                    const struct profile *profiles, void *column)
 {
-    double *numbers = column;
-    int64_t *wholes = column;
     enum sheet_type type = statistics[statistic].type;
     if (type == SHEET_U8)
         write_bytes(statistic, closed, count, profiles, column);
     else if (type == SHEET_F64)
-        write_numbers(statistic, closed, count, numbers);
+        write_numbers(statistic, closed, fields, count, column);
     else
-        write_wholes(statistic, closed, count, wholes);
+        write_wholes(statistic, closed, count, column);
 }
 
 void results_forget(enum statistic statistic, const struct closed *closed, uint32_t count,

@@ -79,8 +79,21 @@ struct closed {
 
 enum { CLOSED_BLOCK = 128 };
 
-/* Write a statistic of `count` closed windows. */
-void results_write(enum statistic statistic, const struct closed *closed, uint32_t count,
+/* What the common statistics are of, of a block of closed windows, field by field: their loops can be vectors. */
+struct fields {
+    double count[CLOSED_BLOCK];
+    double shift[CLOSED_BLOCK];
+    double sum[CLOSED_BLOCK];
+    double squares[CLOSED_BLOCK];
+    double min[CLOSED_BLOCK], max[CLOSED_BLOCK], last[CLOSED_BLOCK]; /* NaN without values */
+    double held[CLOSED_BLOCK];
+    double known_ns[CLOSED_BLOCK];
+};
+
+void results_gather(const struct closed *closed, uint32_t count, struct fields *fields);
+
+/* Write a statistic of `count` closed windows, at most CLOSED_BLOCK, of which `fields` are. */
+void results_write(enum statistic statistic, const struct closed *closed, const struct fields *fields, uint32_t count,
                    const struct profile *profiles, void *column);
 
 /* Where a series' profile did not ask for it: NaN, or -1. */

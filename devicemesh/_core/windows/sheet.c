@@ -4,11 +4,6 @@
 
 enum { SHEET_FIRST = 64 };
 
-size_t sheet_width(enum sheet_type type)
-{
-    return type == SHEET_U8 ? 1 : type == SHEET_U32 ? 4 : 8;
-}
-
 static bool set_capacity(struct sheet *sheet, struct budget *budget, size_t capacity)
 {
     void *grown[SHEET_COLUMNS_MAX] = {NULL};

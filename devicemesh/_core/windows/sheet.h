@@ -17,7 +17,10 @@ struct sheet {
     void *columns[SHEET_COLUMNS_MAX];
 };
 
-size_t sheet_width(enum sheet_type type);
+static inline size_t sheet_width(enum sheet_type type)
+{
+    return type == SHEET_U8 ? 1 : type == SHEET_U32 ? 4 : 8;
+}
 
 /* Make room for `more` rows; false without room: the sheet is as it was. */
 bool sheet_reserve(struct sheet *sheet, struct budget *budget, size_t more);

@@ -39,13 +39,13 @@ void watch_columns(struct engine *engine)
 static bool say_report(struct engine *engine, uint32_t series, int64_t time, double value, enum report_reason reason)
 {
     struct sheet *sheet = &engine->outputs[OUTPUT_REPORTS];
-    if (!sheet_reserve(sheet, &engine->budget, 1))
+    if (UNLIKELY(sheet->rows == sheet->capacity) && !sheet_reserve(sheet, &engine->budget, 1))
         return false;
-    put_u32(sheet, REPORT_SERIES, series);
-    put_i64(sheet, REPORT_TIME, time);
-    put_f64(sheet, REPORT_VALUE, value);
-    put_u8(sheet, REPORT_REASON, (uint8_t)reason);
-    sheet->rows++;
+    size_t row = sheet->rows++;
+    ((uint32_t *)sheet->columns[REPORT_SERIES])[row] = series;
+    ((int64_t *)sheet->columns[REPORT_TIME])[row] = time;
+    ((double *)sheet->columns[REPORT_VALUE])[row] = value;
+    ((uint8_t *)sheet->columns[REPORT_REASON])[row] = (uint8_t)reason;
     return true;
 }
 
@@ -257,11 +257,32 @@ static bool judge_report(struct engine *engine, uint32_t series, int64_t time, d
     return true;
 }
 
+/* The common loud row: it left the deadband, and nothing else is to be said of it. The same as judge_report and
+ * set_edges would do; false: it is not that, or there is no room, and nothing has happened. */
+static bool report_change(struct engine *engine, const struct profile *profile, uint32_t series, int64_t time, double x)
+{
+    struct line *line = &engine->lines[series];
+    unsigned state = line->state & (LINE_REPORTED | LINE_HELD | LINE_MISSING);
+    if (!profile->reports || state != LINE_REPORTED || line->timers || line->active)
+        return false;
+    if (!(x >= profile->calm_low && x <= profile->calm_high) || !changed(line, profile, x) ||
+        !say_report(engine, series, time, x, REASON_CHANGE))
+        return false;
+    double width = band(profile, x);
+    line->reported = x;
+    line->due = profile->heartbeat_ns ? time + profile->heartbeat_ns : INT64_MAX;
+    line->low = x - width > profile->calm_low ? x - width : profile->calm_low;
+    line->high = x + width < profile->calm_high ? x + width : profile->calm_high;
+    return true;
+}
+
 __attribute__((noinline)) void watch_row(struct engine *engine, uint32_t series, int64_t time, double x)
 {
     struct line *line = &engine->lines[series];
     const struct profile *profile = &engine->profiles[line->profile];
     bool said = true;
+    if (report_change(engine, profile, series, time, x))
+        return;
     if (line->state & LINE_MISSING)
         watch_heard(engine, series, time);
     if (profile->alarms_count)
