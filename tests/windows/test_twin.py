@@ -108,6 +108,20 @@ def test_engine_and_twin_agree(
 
 @settings(max_examples=200, deadline=None)
 @given(
+    deadband=st.sampled_from([0.0, 0.5, 2.0]),
+    heartbeat=st.sampled_from([0, 3 * SECOND]),
+    values=st.lists(st.integers(-8, 8).map(lambda half: half / 2), max_size=30),
+)
+def test_reports_beside_alarms_agree(pair: Any, deadband: float, heartbeat: int, values: list[float]) -> None:
+    """A report by deadband has a short way of its own; alarms must go on being looked at."""
+    alarms = [Alarm("high", 2.0), Alarm("low", -2.0, above=False, clear=-1.0)]
+    both = pair(Tumbling(SECOND))
+    both.define(range(1), both.profile(Profile(deadband=deadband, heartbeat_ns=heartbeat, alarms=alarms)))
+    play(both, [[(0, n * SECOND // 2, value, 0)] for n, value in enumerate(values)])
+
+
+@settings(max_examples=200, deadline=None)
+@given(
     profile=PROFILES,
     actions=streams(),
     offset=st.sampled_from([0, 1]),
