@@ -164,6 +164,10 @@ class Aggregator:
         self._objects: dict[int, Any] = {}
         self._events: list[AlarmEvent] = []
 
+    def begin(self, epoch: int) -> None:
+        """Streams that come from now on have this epoch (32 bits); those that exist keep theirs."""
+        self._core.begin(epoch)
+
     def define(self, series: Series) -> None:
         """Add a series, or change how it is treated (its open windows close first).
 

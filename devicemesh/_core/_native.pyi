@@ -28,6 +28,9 @@ class Aggregator:
     """All series of one runtime; see aggregate.h. A stream is a device, a property an index in its names."""
 
     def __new__(cls, epoch: int, max_pending_bytes: int) -> Aggregator: ...
+    def begin(self, epoch: int, /) -> None:
+        """Streams that come from now on have this epoch."""
+
     def define(
         self,
         slot: int,

@@ -49,6 +49,11 @@ static bool grow(void ***table, uint32_t *count, uint32_t id)
     return true;
 }
 
+void aggregator_begin(struct aggregator *a, uint32_t epoch)
+{
+    a->epoch = epoch;
+}
+
 static struct stream *stream_of(struct aggregator *a, uint32_t id)
 {
     void **streams = (void **)a->streams;
@@ -65,6 +70,7 @@ static struct stream *stream_of(struct aggregator *a, uint32_t id)
         if (stream) {
             stream->newest = stream->watermark = -TIME_LIMIT;
             stream->next_close = INT64_MAX;
+            stream->epoch = a->epoch;
         }
         a->streams[id] = stream;
     }

@@ -49,6 +49,9 @@ struct aggregator;
 struct aggregator *aggregator_new(uint32_t epoch, size_t max_pending_bytes);
 void aggregator_free(struct aggregator *aggregator);
 
+/* Streams that come from now on have this epoch; those that exist keep theirs. */
+void aggregator_begin(struct aggregator *aggregator, uint32_t epoch);
+
 enum define_status { DEFINE_DONE, DEFINE_INVALID, DEFINE_NO_MEMORY };
 
 /* Define a slot, or change its rules: its open windows close first. `carry[i]` is the index of the old limit

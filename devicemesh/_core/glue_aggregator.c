@@ -206,6 +206,16 @@ static PyObject *settle(PyObject *self, PyObject *Py_UNUSED(ignored))
     return core ? Py_NewRef(Py_None) : NULL;
 }
 
+static PyObject *begin(PyObject *self, PyObject *argument)
+{
+    uint32_t epoch;
+    struct aggregator *core = glue_core(self);
+    if (!core || glue_u32(argument, "epoch", &epoch))
+        return NULL;
+    aggregator_begin(core, epoch);
+    return Py_NewRef(Py_None);
+}
+
 static PyObject *advance(PyObject *self, PyObject *argument)
 {
     int64_t now;
@@ -352,6 +362,7 @@ static PyObject *pending_bytes(PyObject *self, void *Py_UNUSED(closure))
     }
 #define FAST(function) ((PyCFunction)(void (*)(void))(locked_##function))
 
+LOCKED(begin)
 LOCKED(define)
 LOCKED(remove_slot)
 LOCKED_FAST(push)
@@ -367,6 +378,7 @@ LOCKED(alarms)
 LOCKED(counts)
 
 static PyMethodDef aggregator_methods[] = {
+    {"begin", locked_begin, METH_O, "Streams that come from now on have this epoch."},
     {"define", locked_define, METH_VARARGS, "Define a slot, or change its rules."},
     {"remove", locked_remove_slot, METH_O, "Close a slot's windows and forget it; False if there is none."},
     {"push", FAST(push), METH_FASTCALL, "Take a batch of numbers: slot, time_ns, value, quality."},

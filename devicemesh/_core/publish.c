@@ -27,7 +27,7 @@ bool publish_reading(struct aggregator *a, struct series *series, int64_t time, 
     size_t before = stream->body.length;
     size_t text = value_is_text(value) ? value->text->length : 0;
     if (!has_room(a, RECORD_HEADER + RECORD_ROW_MAX + RECORD_READING_MAX + text) ||
-        !stream_reading(stream, a->epoch, &series->row_seen, time, rules->property, quality, value)) {
+        !stream_reading(stream, stream->epoch, &series->row_seen, time, rules->property, quality, value)) {
         drop(a, DROP_OVERFLOW);
         return false;
     }
@@ -56,7 +56,7 @@ static void publish_window(struct aggregator *a, const struct rules *rules, cons
         record.statistics[STATISTIC_LAST] = window->last;
     }
     size_t before = stream->body.length;
-    if (stream_window(stream, a->epoch, &record)) {
+    if (stream_window(stream, stream->epoch, &record)) {
         appended(a, rules->stream, before);
     } else { /* there was room for it, so this is the machine's memory */
         a->counts.pending -= window->count;

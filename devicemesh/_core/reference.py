@@ -41,6 +41,7 @@ class Stream:
     own_clock: bool = False
     pushed: bool = False
     seq: int = 0
+    epoch: int = 0
     records: list[tuple[int, int, bytearray]] = field(default_factory=list)  # seq, samples, body
     row: int | None = None  # time of the row that the last record ends with
     in_row: set[int] = field(default_factory=set)  # properties in it
@@ -67,6 +68,9 @@ class Aggregator:
         self.read = self.taken = self.pending = 0
         self.dropped = [0] * 9
 
+    def begin(self, epoch: int) -> None:
+        self.epoch = epoch
+
     def counts(self) -> tuple[int, int, int, tuple[int, ...], dict[int, int]]:
         return self.read, self.taken, self.pending, tuple(self.dropped), dict(sorted(self.qualities.items()))
 
@@ -84,7 +88,7 @@ class Aggregator:
     # definitions
 
     def define(self, slot: int, stream_id: int, *rules: Any) -> None:
-        stream = self.streams.setdefault(stream_id, Stream())
+        stream = self.streams.setdefault(stream_id, Stream(epoch=self.epoch))
         stream.row = None
         series = Series(stream_id, *rules)
         series.active = [False] * len(series.limits)
@@ -309,7 +313,7 @@ class Aggregator:
             self.ready.append(stream_id)
         if not stream.records or len(stream.records[-1][2]) >= RECORD_SOFT_MAX:
             stream.records.append((stream.seq, 0, bytearray()))
-            self._append(stream.records[-1][2], record.header(self.epoch, stream.seq))
+            self._append(stream.records[-1][2], record.header(stream.epoch, stream.seq))
             stream.seq += 1
             stream.row = None
         seq, before, body = stream.records[-1]

@@ -58,6 +58,7 @@ struct stream {
     uint32_t members_capacity;
     struct closed *closed;
     uint32_t closed_count;
+    uint32_t epoch; /* of its records */
 };
 
 /* Append a reading, opening a record and a row as needed. `*row_seen` is the series' mark of the row that it is

@@ -803,3 +803,16 @@ def test_what_is_no_record_is_a_value_error(body):
 
 def test_an_empty_record_is_an_empty_payload():
     assert encode_json(b"\x01" + bytes(12), []) == b'{"epoch":0,"seq":0}'
+
+
+def test_a_new_epoch_is_that_of_the_streams_to_come() -> None:
+    aggregator = Aggregator(5)
+    aggregator.advance(NOW)
+    aggregator.define(Series(0, 0, "a"))
+    aggregator.begin(9)
+    aggregator.define(Series(1, 1, "a"))
+    aggregator.push(rows((0, NOW, 1.0), (1, NOW, 1.0)))
+    heads = [json.loads(encode_json(r.body, ["a"])) for r in aggregator.take()]
+    assert [(head["epoch"], head["seq"]) for head in heads] == [(5, 0), (9, 0)]
+    with pytest.raises(ValueError, match="epoch"):
+        aggregator.begin(1 << 32)
