@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 PREFIX = "DEVICEMESH_"
 
@@ -95,18 +95,42 @@ class StoreSettings(Section):
     """A context of the kubeconfig; by default its current one."""
 
 
+class ShardSettings(Section):
+    """With the Kubernetes store: which devices this runtime serves, and whether others share them."""
+
+    mode: Literal["alone", "node", "shared"] = "alone"
+    """alone: all devices that its labels may serve, also while the API server is away; never start two such.
+    node: those whose nodeSelector names its node (kubernetes.io/hostname), also while the API server is away.
+    shared: its share of those that name no node; without its Lease it stops, and another goes on."""
+    node: str | None = None
+    """The machine's name: what nodeSelector calls kubernetes.io/hostname."""
+    labels: dict[str, str] = {}
+    """What a nodeSelector may ask for beside it, as in {site: north}."""
+    namespace: str | None = None
+    """Of the Leases; by default that of the pod, else devicemesh."""
+    lease_s: int = Field(default=8, ge=4, le=120)
+    """A replica that says nothing for so long is dead. It stops by itself a fifth of it earlier."""
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if self.mode == "node" and self.node is None:
+            raise ValueError("mode node needs `node`, the machine's name")
+        return self
+
+
 class Settings(Section):
     """All settings of the runtime."""
 
     home: Path = Field(default_factory=default_home)
     """Store, outbox and secrets."""
     instance: str = Field(default="main", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
-    """This runtime's name, for its topics and client id."""
+    """This runtime's name, for its topics, client id and Lease; every replica needs one of its own."""
     status_interval_s: float = Field(default=5.0, ge=0.1)
     """A device's values are written to the store and to `twin/reported` at most this often.
 
     From 500 devices a second on less often: 10,000 devices every 20 s."""
     store: StoreSettings = StoreSettings()
+    shards: ShardSettings = ShardSettings()
     mqtt: MqttSettings = MqttSettings()
     outbox: OutboxSettings = OutboxSettings()
     api: ApiSettings | None = ApiSettings()

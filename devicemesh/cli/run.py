@@ -17,9 +17,11 @@ import click
 
 from devicemesh.cli.common import NOT_REACHABLE, PROBLEMS, STORE, WRONG_USE, fail, home_of
 from devicemesh.cli.edit import check, show_problems
+from devicemesh.runtime.fence import Fence
 from devicemesh.runtime.runtime import AlreadyRunningError, Runtime, exclusive
 from devicemesh.settings import Settings, load
 from devicemesh.store.base import Store, StoreUnavailableError
+from devicemesh.store.lease import Leases
 
 log = logging.getLogger("devicemesh")
 
@@ -70,11 +72,14 @@ async def running(
             url = await stack.enter_async_context(embedded_broker(settings.home / "broker"))
             mqtt = mqtt.model_copy(update={"url": url})
         store = await stack.enter_async_context(open_store(settings))
+        leases = leases_of(settings, store)
+        fence = Fence() if leases is not None else None
+        holds = fence.holds if fence is not None else None
         sink = await stack.enter_async_context(
-            MqttSink(mqtt, settings.outbox, settings.home, settings.instance)
+            MqttSink(mqtt, settings.outbox, settings.home, settings.instance, fence=holds)
         )
         runtime = await stack.enter_async_context(
-            Runtime(settings, store, sink, found.mappers, redirects=redirects)
+            Runtime(settings, store, sink, found.mappers, redirects=redirects, leases=leases, fence=fence)
         )
         api = None
         if settings.api is not None:
@@ -96,6 +101,15 @@ def open_store(settings: Settings) -> Store:
     except ImportError as error:
         fail(f"no Kubernetes client: {error}", WRONG_USE, "pip install 'devicemesh[kubernetes]'")
     return KubernetesStore(settings.store.kubeconfig, settings.store.context)
+
+
+def leases_of(settings: Settings, store: Store) -> Leases | None:
+    """Where replicas that share the devices keep their Leases; None where nobody shares."""
+    if settings.shards.mode != "shared" or settings.store.kind != "kubernetes":
+        return None
+    from devicemesh.store.leases import ClusterLeases, namespace
+
+    return ClusterLeases(store.cluster, settings.shards.namespace or namespace())  # type: ignore[attr-defined]
 
 
 def read_redirects(home: Path) -> dict[str, str]:

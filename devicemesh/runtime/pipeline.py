@@ -39,6 +39,8 @@ class Pipeline:
         self._describe = describe
         self._on_alarm = on_alarm
         self._flush: asyncio.TimerHandle | None = None
+        self.fence: Callable[[], bool] | None = None  # whether we may publish; None: always
+        self.fenced = 0  # samples that were not published for it
 
     def push(self, batch: Batch) -> None:
         """Take a batch; it leaves with the next flush."""
@@ -65,7 +67,9 @@ class Pipeline:
             self._flush.cancel()
             self._flush = None
         records = self.aggregator.take()
-        if records:
+        if records and self.fence is not None and not self.fence():
+            self.fenced += sum(record.samples for record in records)
+        elif records:
             self.sink.publish(records, self._describe)
         for event in self.aggregator.alarms():
             self._on_alarm(event)

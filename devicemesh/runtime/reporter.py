@@ -136,12 +136,16 @@ class _Memory:
 class Reporter:
     """`run` is its one task. `devices` and `unbound` are the supervisor's, looked at on every tick."""
 
-    def __init__(self, store: Store, sink: Sink, aggregator: Aggregator, interval_s: float) -> None:
+    def __init__(
+        self, store: Store, sink: Sink, aggregator: Aggregator, interval_s: float, shard: str | None = None
+    ) -> None:
+        """`shard`: the runtime's name, where a store serves several."""
         self._store = store
         self._sink = sink
         self._aggregator = aggregator
         self._least_s = interval_s
         self._interval_s = interval_s
+        self._shard = {"shard": shard} if shard else {}
         self._memory: dict[Key, _Memory] = {}
         self.writes = {"ok": 0, "failed": 0}
         self.states: dict[Key, tuple[str, str]] = {}  # device -> (state, reason)
@@ -169,6 +173,7 @@ class Reporter:
                 patches[stuck.key] = {
                     "observedGeneration": stuck.generation,
                     "conditions": memory.conditions(),
+                    **self._shard,
                 }
         if patches:
             await self._write(patches)
@@ -202,6 +207,8 @@ class Reporter:
             "conditions": memory.conditions(),
             "lastSeen": stamp(memory.seen_ns) if memory.seen_ns else None,
             "desired": _tally(device),
+            "protocol": device.bound.mapper.protocol,
+            **self._shard,
             "properties": values,
         }
         self._sink.retain(device.name, "twin/reported", reported)
@@ -239,6 +246,13 @@ class Reporter:
             log.warning("status not written: %s", error)
             for key in patches.keys() & self._memory.keys():  # say it again at the next turn
                 self._memory[key].written = False
+
+    def release(self, key: Key) -> None:
+        """Another runtime serves the device from now on, and speaks for it."""
+        if self._memory.pop(key, None) is not None:
+            self.states.pop(key, None)
+            self._store.release(key)
+            self._sink.release(key.device)
 
     def forget(self, key: Key) -> None:
         """The device is gone: so are its retained topics."""

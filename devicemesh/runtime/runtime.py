@@ -9,20 +9,25 @@ import logging
 import os
 import random
 import time
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any, Self
 
 from devicemesh.aggregate import Aggregator, AlarmEvent
 from devicemesh.mapper import Mapper
 from devicemesh.runtime.commands import Commands
+from devicemesh.runtime.fence import Fence
+from devicemesh.runtime.membership import Membership
 from devicemesh.runtime.memory import give_back, settle
 from devicemesh.runtime.pipeline import Pipeline
 from devicemesh.runtime.reporter import Reporter, stamp
 from devicemesh.runtime.secrets import in_home
+from devicemesh.runtime.shards import HOSTNAME, Alone, Nothing, OnNode
 from devicemesh.runtime.supervisor import Supervisor
 from devicemesh.settings import Settings
-from devicemesh.sink.base import Sink
-from devicemesh.store.base import Store
+from devicemesh.sink.base import Command, Sink
+from devicemesh.store.base import Key, Store
+from devicemesh.store.lease import Lease, Leases
 
 log = logging.getLogger("devicemesh.runtime")
 DRAIN_S = 5.0
@@ -50,7 +55,10 @@ class Runtime:
         *,
         redirects: Mapping[str, str] | None = None,
         rng: random.Random | None = None,
+        leases: Leases | None = None,
+        fence: Fence | None = None,
     ) -> None:
+        """`leases` and `fence`: where replicas share the devices; the sink asks the same fence."""
         self.settings = settings
         self.store = store
         self.sink = sink
@@ -62,14 +70,21 @@ class Runtime:
             mappers, self.aggregator, redirects, in_home(settings.home), rng or random.Random()
         )
         self.pipeline = Pipeline(self.aggregator, sink, self.supervisor.describe, self._alarm)
-        self.reporter = Reporter(store, sink, self.aggregator, settings.status_interval_s)
+        shard = settings.instance if store.kind == "kubernetes" else None
+        self.reporter = Reporter(store, sink, self.aggregator, settings.status_interval_s, shard)
         self.commands = Commands(store, sink, self.supervisor)
         self.alarms: dict[tuple[str, str, str], AlarmEvent] = {}  # active: (device, property, alarm)
         self._tasks: list[asyncio.Task[None]] = []
+        self.membership: Membership | None = None
+        if leases is not None and fence is not None:
+            self.supervisor.fence = self.pipeline.fence = fence.holds
+            me = replica(settings, mappers)
+            self.membership = Membership(leases, me, fence, self.supervisor.place)
 
     async def __aenter__(self) -> Self:
         self.supervisor.on_settled = self.commands.settled
-        self.sink.on_command(self.commands.handle)
+        self.sink.on_command(self._command)
+        await self._place()
         jobs = {
             "supervisor": self.supervisor.run(self.store, self.pipeline, self.reporter),
             "pipeline": self.pipeline.run(),
@@ -78,6 +93,8 @@ class Runtime:
             "memory": _settle_memory(),
             "secrets": self.supervisor.watch_secrets(),
         }
+        if self.membership is not None:
+            jobs["shards"] = self.membership.run()
         for name, job in jobs.items():
             task = asyncio.create_task(job, name=name)
             task.add_done_callback(self._ended)
@@ -85,12 +102,29 @@ class Runtime:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        last = [task for task in self._tasks if task.get_name() == "shards"]  # the Lease is held to the end
+        await _ended([task for task in self._tasks if task not in last])
         self.pipeline.close()
         await self.reporter.tick(self.supervisor.devices.values(), self.supervisor.unbound.values())
         await self.sink.drain(DRAIN_S)
+        await _ended(last)
+        if self.membership is not None:
+            await self.membership.leave()
+
+    async def _place(self) -> None:
+        """What is served from the start."""
+        shards = self.settings.shards
+        labels = labels_of(self.settings)
+        if self.membership is not None:
+            await self.supervisor.place(Nothing())
+        elif self.store.kind == "kubernetes":
+            await self.supervisor.place(OnNode(labels) if shards.mode == "node" else Alone(labels))
+
+    async def _command(self, command: Command) -> None:
+        """Commands for devices that others serve are others' to answer."""
+        namespace, _, name = command.device.partition("/")
+        if not self.supervisor.elsewhere(Key("Device", namespace, name)):
+            await self.commands.handle(command)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
@@ -99,7 +133,7 @@ class Runtime:
 
     def _alarm(self, event: AlarmEvent) -> None:
         owner = self.supervisor.owner(event.slot)
-        if owner is None:
+        if owner is None or (self.pipeline.fence is not None and not self.pipeline.fence()):
             return
         device, prop = owner
         key = (device.name, prop, event.alarm)
@@ -129,6 +163,8 @@ class Runtime:
         """Where every sample is: read = published + sum(dropped) + spooled + pending."""
         sink = self.sink.stats()
         dropped = {**self.aggregator.dropped}
+        if self.pipeline.fence is not None:
+            dropped["fenced"] = self.pipeline.fenced
         for policy, count in sink.samples_dropped.items():
             dropped[policy] = dropped.get(policy, 0) + count
         return {
@@ -146,6 +182,27 @@ class Runtime:
             state, _ = self.reporter.states.get(key, ("Starting", ""))
             counts[state] += 1
         return counts
+
+
+def labels_of(settings: Settings) -> dict[str, str]:
+    """What a nodeSelector is held against."""
+    node = {HOSTNAME: settings.shards.node} if settings.shards.node else {}
+    return {**settings.shards.labels, **node}
+
+
+def replica(settings: Settings, mappers: Mapping[str, Mapper[Any, Any]]) -> Lease:
+    """This replica's Lease before it is held. The holder is the home: one process at a time has it."""
+    file = settings.home / "replica"
+    if not file.exists():
+        file.write_text(f"{uuid.uuid4()}\n")
+    holder = f"{settings.instance}_{file.read_text().strip()}"
+    return Lease(settings.instance, holder, settings.shards.lease_s, labels_of(settings), frozenset(mappers))
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _settle_memory() -> None:

@@ -18,6 +18,7 @@ from devicemesh.runtime.link import Link
 from devicemesh.runtime.pipeline import Pipeline
 from devicemesh.runtime.reporter import Reporter
 from devicemesh.runtime.secrets import LinkSecrets
+from devicemesh.runtime.shards import Claim, Claims, Placement, Verdict, Want
 from devicemesh.store.base import Event, Key, Object, Store, StoreUnavailableError
 from devicemesh.twin import Attempt
 
@@ -54,6 +55,11 @@ class Supervisor:
         self._owners: list[RunningDevice | None] = []  # by slot
         self._free_slots: list[int] = []
         self._next_stream = 0
+        self._claims = Claims()
+        self._placement: Placement | None = None  # None: everything is served here
+        self._verdicts: dict[Key, Verdict] = {}
+        self._serving: tuple[Pipeline, Reporter] | None = None
+        self.fence: Callable[[], bool] | None = None  # whether writes are allowed; None: always
 
     def describe(self, stream: int) -> tuple[str, Sequence[str]]:
         """Device and property names of a stream, for the sink."""
@@ -70,6 +76,7 @@ class Supervisor:
 
     async def run(self, store: Store, pipeline: Pipeline, reporter: Reporter) -> None:
         """Follow the store, for ever; while it is away, what runs goes on."""
+        self._serving = pipeline, reporter
         try:
             while True:
                 try:
@@ -117,11 +124,52 @@ class Supervisor:
             and other.spec.get("modelRef", {}).get("name") == found.key.name
         }
 
+    async def place(self, placement: Placement) -> None:
+        """Serve what the placement says; returns when the links are closed that are given up."""
+        self._placement = placement
+        if placement.epoch is not None:
+            self._aggregator.begin(placement.epoch)
+        if self._serving is not None:
+            moved = {key for key in self._claims if self._judge(key) != self._verdicts.get(key)}
+            self._reconcile(moved, *self._serving)
+        closing = [task for name, task in self._tasks.items() if name not in self.links]
+        if closing:
+            await asyncio.wait(closing)
+
+    def elsewhere(self, key: Key) -> bool:
+        """Whether a device is declared, but served by another runtime."""
+        return self._placement is not None and self._verdicts.get(key) == "others"
+
+    def _judge(self, key: Key) -> Verdict:
+        return "mine" if self._placement is None else self._placement.verdict(self._claims.want(key))
+
+    def _placed(self, changed: set[Key]) -> Mapping[Key, BoundDevice | Unbound | None]:
+        """What is declared of these devices, and of those that move with them; None: gone, or another's."""
+        found: dict[Key, BoundDevice | Unbound | None] = {}
+        moved = set(changed)
+        for key in changed:
+            declared = self._objects.get(key)
+            found[key] = bound = self._binder.bind(declared, self._objects) if declared else None
+            if self._placement is not None:
+                moved |= self._claims.put(key, _claim(bound, declared))
+        for key in moved if self._placement is not None else ():
+            if key not in self._claims:
+                self._verdicts.pop(key, None)
+                continue
+            before = self._verdicts.get(key)
+            verdict = self._verdicts[key] = self._judge(key)
+            if verdict == "others":
+                found[key] = None
+            elif key not in found and verdict != before:
+                found[key] = self._binder.bind(self._objects[key], self._objects)
+            if verdict == "stranded" and (bound := found.get(key)) is not None:
+                found[key] = _stranded(bound, self._claims.want(key))
+        return found
+
     def _reconcile(self, changed: set[Key], pipeline: Pipeline, reporter: Reporter) -> None:
         touched: set[tuple[str, str]] = set()
-        for key in sorted(changed):
-            declared = self._objects.get(key)
-            bound = self._redirected(self._binder.bind(declared, self._objects)) if declared else None
+        for key, placed in sorted(self._placed(changed).items()):
+            bound = self._redirected(placed) if placed is not None else None
             if isinstance(bound, BoundDevice):
                 touched |= self._run_device(bound, pipeline)
                 self.unbound.pop(key, None)
@@ -129,7 +177,10 @@ class Supervisor:
             touched |= self._drop_device(key, pipeline)
             if bound is None:
                 self.unbound.pop(key, None)
-                reporter.forget(key)
+                if key in self._objects:
+                    reporter.release(key)
+                elif self._placement is None or key in reporter.states:
+                    reporter.forget(key)
             else:
                 self.unbound[key] = bound
         sharing: dict[tuple[str, str], list[RunningDevice]] = {name: [] for name in touched}
@@ -214,6 +265,7 @@ class Supervisor:
             link = self.links[name] = Link(
                 name, devices[0].bound.mapper, pipeline, self.owner, LinkSecrets(self._secrets), self._rng
             )
+            link.writeback.fence = self.fence
             link.configure(devices)
             task = asyncio.create_task(_after(self._tasks.get(name), link), name=f"link {name[0]} {name[1]}")
             task.add_done_callback(lambda done: self._ended(name, done))
@@ -239,6 +291,29 @@ class Supervisor:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _claim(bound: BoundDevice | Unbound | None, declared: Object | None) -> Claim | None:
+    """What a declared device asks for: by its link, or for itself where it has none."""
+    if bound is None or declared is None:
+        return None
+    selector = declared.spec.get("nodeSelector") or {}
+    if isinstance(bound, BoundDevice):
+        return Claim(bound.link, selector, bound.mapper.protocol)
+    protocol = next(iter(declared.spec.get("endpoint", {})), "")
+    return Claim(("", bound.key.device), selector, protocol if bound.reason == "NoMapper" else "")
+
+
+def _stranded(bound: BoundDevice | Unbound, want: Want) -> Unbound:
+    """Why no replica takes it."""
+    if isinstance(bound, Unbound):
+        return bound
+    if want.selector is None:
+        message = f"the devices on {bound.link[1]} ask for different nodes: a link is served by one runtime"
+        return Unbound(bound.key, bound.generation, "SelectorConflict", message)
+    asked = ", ".join(f"{name}={value}" for name, value in sorted(want.selector.items()))
+    message = f"no live runtime speaks {want.needs}" + (f" and has the labels {asked}" if asked else "")
+    return Unbound(bound.key, bound.generation, "NoRuntime", message)
 
 
 async def _after(before: asyncio.Task[None] | None, link: Link) -> None:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from devicemesh.mapper import Outcome, Session, Writable, Write
+from devicemesh.mapper import LinkError, Outcome, Session, Writable, Write
 from devicemesh.runtime.binding import kind, point
 from devicemesh.runtime.device import RunningDevice
 from devicemesh.runtime.histogram import Histogram
@@ -34,6 +34,7 @@ class Writeback:
         self._commands: deque[tuple[str, Sequence[tuple[str, Any]], asyncio.Future[dict[str, Attempt]]]] = (
             deque()
         )
+        self.fence: Callable[[], bool] | None = None  # whether we may write; None: always
         self.duration = Histogram()
         self.outcomes: dict[str, int] = {}  # counted: applied, refused, failed
 
@@ -95,7 +96,7 @@ class Writeback:
             return {n: Attempt(v, "refused", time.time_ns(), "NotWritable", why) for n, v in writes}
         wanted = [Write(point(device.bound, n, device.slot(n)), v) for n, v in writes]
         started = time.monotonic()
-        outcomes = await session.write(wanted)
+        outcomes = await self._wire(session, wanted)
         self.duration.add(time.monotonic() - started)
         if any(self._slot(name, one.point.name) != one.point.slot for one in wanted):
             gone = "it was written, but declared otherwise meanwhile"
@@ -112,6 +113,19 @@ class Writeback:
                 "write %s %s = %s: %s in %.0f ms%s", name, prop, wanted_text, attempt.state, took_ms, why
             )
         return done
+
+    async def _wire(
+        self, session: Writable[Any, Any], wanted: Sequence[Write[Any, Any]]
+    ) -> Sequence[Outcome]:
+        """Behind a fence one by one, each asked for: the process may be stopped between two."""
+        if self.fence is None:
+            return await session.write(wanted)
+        outcomes: list[Outcome] = []
+        for one in wanted:
+            if not self.fence():
+                raise LinkError("this replica has lost its Lease", reason="LeaseLost")
+            outcomes += await session.write([one])
+        return outcomes
 
     def _slot(self, device: str, prop: str) -> int | None:
         """The slot that a property has now; None where either is gone."""

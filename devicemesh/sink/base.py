@@ -73,6 +73,9 @@ class Sink(ABC):
     def retain(self, device: str, topic: str, body: bytes | Mapping[str, Any] | None) -> None:
         """Keep a retained message at this value (None: remove it); only the newest survives an outage."""
 
+    def release(self, device: str) -> None:  # noqa: B027 - most sinks have only one that speaks
+        """Another speaks for the device now: what is retained of it is neither said again nor removed."""
+
     @abstractmethod
     def on_command(self, handler: Callable[[Command], Awaitable[None]]) -> None:
         """Whom to call with commands from the peer."""

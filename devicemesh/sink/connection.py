@@ -49,6 +49,7 @@ class Opening:
     password: str | None
     will_topic: str
     will_payload: bytes
+    fence: Callable[[], bool] | None = None  # asked before each write to the network; None: always open
 
     @property
     def max_packet_bytes(self) -> int:
@@ -118,6 +119,7 @@ class Connection:
             client = await _in_thread(lambda: _connect(opening), lambda late: late.wire.close())
         except (OSError, ValueError) as error:
             raise ConnectError(in_words(error, opening.url)) from error
+        client.wire.fence = opening.fence
         connection = cls(client, events, v5=opening.settings.version == "5")
         try:
             _tune(connection._descriptor, opening.settings.keepalive_s)

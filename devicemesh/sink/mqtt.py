@@ -65,10 +65,12 @@ class MqttSink(Sink):
         clock: Clock | None = None,
         encode: Encode = encode_json,
         stall_s: float | None = None,
+        fence: Callable[[], bool] | None = None,
     ) -> None:
         """Raises ValueError for settings that can't work.
 
         `stall_s`: a broker that acknowledges nothing for so long is left; the keepalive by default.
+        `fence`: asked before each write to the network; while it says no there is no connection.
         """
         self._settings, self._outbox_settings, self._home = settings, outbox, home
         self._url = parse_url(settings.url)
@@ -77,6 +79,7 @@ class MqttSink(Sink):
         self._clock, self._encode = clock or SystemClock(), encode
         self._stall_s = float(settings.keepalive_s) if stall_s is None else stall_s
         self._inbox = Inbox(self._topics, settings.max_payload_bytes)
+        self._fence = fence
         self._connection: Connection | None = None
         self._reconnects = 0
         self._last_error: str | None = None
@@ -148,6 +151,10 @@ class MqttSink(Sink):
         payload = b"" if body is None else body if isinstance(body, bytes) else dumps(body)
         self._sender.retain(self._topics.device(device, topic), payload)
 
+    def release(self, device: str) -> None:
+        for topic in ("status", "twin/reported"):
+            self._sender.release(self._topics.device(device, topic))
+
     def on_command(self, handler: Callable[[Command], Awaitable[None]]) -> None:
         self._inbox.handler = handler
 
@@ -187,6 +194,8 @@ class MqttSink(Sink):
         """Connect, serve, wait; for ever."""
         backoff = Backoff()
         while True:
+            while self._fence is not None and not self._fence():  # noqa: ASYNC110 - a clock opens it
+                await asyncio.sleep(_TICK_S)
             try:
                 connection = await self._connect()
             except (ConnectError, SecretError) as error:
@@ -208,7 +217,9 @@ class MqttSink(Sink):
         settings = self._settings
         password = resolve(self._home, settings.password) if settings.password else None
         will = dumps({"state": "offline", "reason": "connection lost"})
-        opening = Opening(self._url, settings, self._client_id, password, self._topics.runtime_status, will)
+        opening = Opening(
+            self._url, settings, self._client_id, password, self._topics.runtime_status, will, self._fence
+        )
         events = Events(self._sender.acknowledged, self._inbox.offer, self._sender.pump)
         connection = await Connection.open(opening, events)
         self._connection, self._last_error, self._said = connection, None, None
@@ -243,6 +254,8 @@ class MqttSink(Sink):
         since = next_tend = self._loop.time()
         while True:
             await asyncio.sleep(_TICK_S)
+            if self._fence is not None and self._connection is not None and not self._fence():
+                self._connection.abort("this replica has lost its Lease")
             self._sender.pump()
             now, connection = self._loop.time(), self._connection
             if connection is None or now < next_tend:

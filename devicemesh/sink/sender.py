@@ -124,6 +124,11 @@ class Sender:
         self._dirty[topic] = None
         self.pump()
 
+    def release(self, topic: str) -> None:
+        """Know nothing of a retained message any more: others keep it."""
+        self._retained.pop(topic, None)
+        self._dirty.pop(topic, None)
+
     def _take(self, at: Appended, batch: Sequence[tuple[int, int, bytes]], routes: Sequence[Route]) -> None:
         take = self.link is not None and self._ready_end == at.position and self._ready_bytes < READY_BYTES
         position, sample = at.position, at.sample

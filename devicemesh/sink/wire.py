@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ssl
 import struct
+from collections.abc import Callable
 from typing import Protocol
 
 from devicemesh.sink.packets import PUBACK, parse_puback, short_pubacks
@@ -48,6 +50,7 @@ class PacketSocket:
         self._withheld = b""  # the beginning of a packet of which more must come
         self._left = 0  # bytes of a packet that are to come
         self._head: bytearray | None = None  # the start of a packet that is being skipped
+        self.fence: Callable[[], bool] | None = None  # whether we may speak at all; None: always
 
     @property
     def unread(self) -> bool:
@@ -100,6 +103,8 @@ class PacketSocket:
     def flush(self) -> bool:
         """Write what waits; True when nothing is left. Raises OSError when the connection is lost."""
         while self._out:
+            if self.fence is not None and not self.fence():
+                raise ConnectionAbortedError(errno.ECONNABORTED, "this replica has lost its Lease")
             with memoryview(self._out) as view, view[:_WRITE_BYTES] as piece:
                 try:
                     sent = self._stream.send(piece)

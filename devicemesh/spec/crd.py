@@ -136,6 +136,8 @@ _STATUS: dict[str, Any] = {
         },
         "lastSeen": _text("Time of the newest good reading.", nullable=True),
         "desired": _text("Applied of desired values, as in 1/2."),
+        "protocol": _text("What it is spoken to in."),
+        "shard": _text("The runtime that serves it."),
         "conditions": {
             "type": "array",
             "description": "Ready, ModelResolved, Connected, DesiredApplied, Degraded.",
@@ -179,10 +181,12 @@ def _column(name: str, path: str, kind: str = "string") -> dict[str, Any]:
 
 _COLUMNS = [
     _column("Model", ".spec.modelRef.name"),
+    _column("Protocol", ".status.protocol"),
     _column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
     _column("Reason", '.status.conditions[?(@.type=="Ready")].reason'),
     _column("Connected", '.status.conditions[?(@.type=="Connected")].status'),
     _column("Desired", ".status.desired"),
+    _column("Shard", ".status.shard"),
     _column("Last seen", ".status.lastSeen", "date"),
     _column("Age", ".metadata.creationTimestamp", "date"),
 ]

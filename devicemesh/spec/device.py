@@ -275,6 +275,8 @@ class DeviceSpec(Strict):
     """What you want it to be."""
     paused: bool = False
     """True: neither read nor written."""
+    node_selector: dict[str, str] = {}
+    """On a cluster: labels that the runtime must have; `kubernetes.io/hostname` pins it to a node."""
 
 
 class Device(Strict):

@@ -121,6 +121,9 @@ class Store(ABC):
         `properties` may be JSON already. Unlike the rest, a status need not survive a power cut.
         """
 
+    def release(self, key: Key) -> None:  # noqa: B027 - most stores write at once
+        """Another writes the status of this resource from now on: what waits to be written is not."""
+
     @abstractmethod
     def watch(self, kinds: Sequence[str]) -> AsyncIterator[Event]:
         """First all that exists, then `synced`, then changes, for ever; a missed history is listed again."""

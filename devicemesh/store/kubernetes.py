@@ -125,6 +125,9 @@ class KubernetesStore(Store):
             return as_object(key.kind, answer)
         raise AssertionError("unreachable")
 
+    def release(self, key: Key) -> None:
+        self._status.forget(key)
+
     async def patch_status(self, statuses: Mapping[Key, Mapping[str, Any]]) -> None:
         """They are written by and by, the newest of each: see `status`."""
         if self._writing.done():
