@@ -72,9 +72,9 @@ async def running(
             url = await stack.enter_async_context(embedded_broker(settings.home / "broker"))
             mqtt = mqtt.model_copy(update={"url": url})
         store = await stack.enter_async_context(open_store(settings))
-        leases = leases_of(settings, store)
-        fence = Fence() if leases is not None else None
-        holds = fence.holds if fence is not None else None
+        fence = Fence()
+        leases = leases_of(settings, store, fence)
+        holds = fence.holds if leases is not None else None
         sink = await stack.enter_async_context(
             MqttSink(mqtt, settings.outbox, settings.home, settings.instance, fence=holds)
         )
@@ -103,13 +103,16 @@ def open_store(settings: Settings) -> Store:
     return KubernetesStore(settings.store.kubeconfig, settings.store.context)
 
 
-def leases_of(settings: Settings, store: Store) -> Leases | None:
-    """Where replicas that share the devices keep their Leases; None where nobody shares."""
+def leases_of(settings: Settings, store: Store, fence: Fence) -> Leases | None:
+    """Where replicas that share the devices keep their Leases, and the fence raised; None: nobody shares."""
     if settings.shards.mode != "shared" or settings.store.kind != "kubernetes":
         return None
+    from devicemesh.store.kubernetes import KubernetesStore
     from devicemesh.store.leases import ClusterLeases, namespace
 
-    return ClusterLeases(store.cluster, settings.shards.namespace or namespace())  # type: ignore[attr-defined]
+    assert isinstance(store, KubernetesStore)
+    store.fence = fence.holds
+    return ClusterLeases(store.cluster, settings.shards.namespace or namespace())
 
 
 def read_redirects(home: Path) -> dict[str, str]:

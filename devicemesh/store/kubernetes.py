@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -48,6 +48,7 @@ class KubernetesStore(Store):
 
     def __init__(self, kubeconfig: Path | None = None, context: str | None = None) -> None:
         self.cluster = Cluster(kubeconfig, context)
+        self.fence: Callable[[], bool] | None = None  # whether we may write a status; None: always
 
     async def __aenter__(self) -> Self:
         await self.cluster.__aenter__()
@@ -141,6 +142,8 @@ class KubernetesStore(Store):
         await self._send(key, part, CONTROLLER)
 
     async def _send(self, key: Key, part: dict[str, Any], manager: str) -> None:
+        if self.fence is not None and not self.fence():
+            raise StoreUnavailableError("this replica has lost its Lease")
         query = {"fieldManager": manager, "force": "true"}
         body = status_patch(key, part)
         try:

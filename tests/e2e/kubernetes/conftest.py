@@ -175,6 +175,7 @@ def api_server(kube_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         server.start()
         for definition in _documents("crds/devicemesh.io.yaml"):
             server.ask("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+        server.ask("POST", "/api/v1/namespaces", {"metadata": {"name": "devicemesh"}})
         for role in _documents("deploy/base/rbac.yaml"):
             _grant(server, role)
         yield server
@@ -190,8 +191,9 @@ def _documents(path: str) -> list[dict[str, Any]]:
 def _grant(server: ApiServer, role: dict[str, Any]) -> None:
     """The roles as they are deployed, but bound to a user of these tests."""
     group = "/apis/rbac.authorization.k8s.io/v1"
-    if role["kind"] == "ClusterRole":
-        server.ask("POST", f"{group}/clusterroles", role)
-    elif role["kind"] == "ClusterRoleBinding":
-        subjects = [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "runtime"}]
-        server.ask("POST", f"{group}/clusterrolebindings", {**role, "subjects": subjects})
+    namespace = role["metadata"].get("namespace")
+    path = f"{group}/namespaces/{namespace}" if namespace else group
+    if role["kind"].endswith("Binding"):
+        role["subjects"] = [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "runtime"}]
+    if "Role" in role["kind"]:
+        server.ask("POST", f"{path}/{role['kind'].lower()}s", role)
