@@ -91,8 +91,8 @@ class Site:
             command, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL
         )
 
-    def start(self, *words: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "devicemesh", "--home", str(self.home), *words]
+    def start(self, *words: str, home: Path | None = None) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "devicemesh", "--home", str(home or self.home), *words]
         with (self.home.parent / f"{words[0]}.log").open("ab") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self._processes.append(process)
