@@ -93,6 +93,8 @@ class StoreSettings(Section):
     """By default the pod's service account, else $KUBECONFIG or ~/.kube/config."""
     context: str | None = None
     """A context of the kubeconfig; by default its current one."""
+    conflicts: Literal["newest", "cloud", "edge"] = "newest"
+    """Which desired value holds that was set differently on both sides while the API server was away."""
 
 
 class ShardSettings(Section):

@@ -168,6 +168,16 @@ def desired_applied(
     return Condition("DesiredApplied", "True", "Applied", f"{len(desired)} of {len(desired)} applied")
 
 
+def overruled(applied: Condition, lost: Mapping[str, str]) -> Condition:
+    """The DesiredApplied condition, telling whoever set a value that did not hold."""
+    if not lost:
+        return applied
+    told = "; ".join(f"{name}: {why}" for name, why in sorted(lost.items()))
+    if applied.status == "True":
+        return Condition(applied.type, "True", "Overruled", told)
+    return Condition(applied.type, applied.status, applied.reason, f"{applied.message}; {told}")
+
+
 def connected(reported: Sequence[Reported], link_up: bool, why: tuple[str, str] | None) -> Condition:
     """The Connected condition: does the device itself answer? `why` is (reason, message) when it does not."""
     if not link_up:

@@ -100,7 +100,10 @@ def open_store(settings: Settings) -> Store:
         from devicemesh.store.kubernetes import KubernetesStore
     except ImportError as error:
         fail(f"no Kubernetes client: {error}", WRONG_USE, "pip install 'devicemesh[kubernetes]'")
-    return KubernetesStore(settings.store.kubeconfig, settings.store.context)
+    from devicemesh.store.offline import OfflineStore
+
+    remote = KubernetesStore(settings.store.kubeconfig, settings.store.context)
+    return OfflineStore(remote, settings.home / "cluster.db", settings.store.conflicts)
 
 
 def leases_of(settings: Settings, store: Store, fence: Fence) -> Leases | None:
@@ -109,10 +112,12 @@ def leases_of(settings: Settings, store: Store, fence: Fence) -> Leases | None:
         return None
     from devicemesh.store.kubernetes import KubernetesStore
     from devicemesh.store.leases import ClusterLeases, namespace
+    from devicemesh.store.offline import OfflineStore
 
-    assert isinstance(store, KubernetesStore)
-    store.fence = fence.holds
-    return ClusterLeases(store.cluster, settings.shards.namespace or namespace())
+    assert isinstance(store, OfflineStore)
+    assert isinstance(store.remote, KubernetesStore)
+    store.remote.fence = fence.holds
+    return ClusterLeases(store.remote.cluster, settings.shards.namespace or namespace())
 
 
 def read_redirects(home: Path) -> dict[str, str]:

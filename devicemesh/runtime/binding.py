@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,7 +15,7 @@ from devicemesh.mapper import Address, Endpoint, Mapper, Point
 from devicemesh.spec.base import first_mistake
 from devicemesh.spec.device import Command, Device, DeviceModel, DeviceSpec, Property
 from devicemesh.spec.values import ValueType, duration_ns
-from devicemesh.store.base import Key, Object
+from devicemesh.store.base import NOTHING, Key, Object
 
 log = logging.getLogger("devicemesh.binding")
 
@@ -57,6 +57,7 @@ class BoundDevice:
     nearest_desired: Mapping[str, Any]  # as the device reports them once it holds them
     commands: Mapping[str, Command]
     paused: bool
+    overruled: Mapping[str, str] = field(default_factory=lambda: NOTHING)  # set by two sides: which one lost
 
     @property
     def properties(self) -> Mapping[str, BoundProperty]:
@@ -147,6 +148,7 @@ class Binder:
             nearest_desired={e.name: nearest(shape, e.name, e.value) for e in spec.desired},
             commands={command.name: command for command in declared.spec.commands},
             paused=spec.paused,
+            overruled=device.overruled,
         )
 
     def _model(self, model: Object, mapper: Mapper[Any, Any]) -> tuple[DeviceModel, Shape]:

@@ -23,7 +23,7 @@ from devicemesh.runtime.schedule import phase
 from devicemesh.sink.base import Sink
 from devicemesh.spec.units import symbol
 from devicemesh.store.base import Key, Store, StoreUnavailableError
-from devicemesh.twin import Condition, connected, degraded, desired_applied, ready
+from devicemesh.twin import Condition, connected, degraded, desired_applied, overruled, ready
 
 log = logging.getLogger("devicemesh.reporter")
 TICK_S = 0.1
@@ -63,6 +63,7 @@ def conditions(device: RunningDevice, aggregator: Aggregator, snapshot: Snapshot
         device.attempts,
         connected=link.status == "True",
     )
+    applied = overruled(applied, device.bound.overruled)
     return [ready(MODEL_OK, link, health), MODEL_OK, link, applied, health]
 
 

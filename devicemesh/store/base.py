@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Key(NamedTuple):
@@ -32,6 +35,10 @@ class Object:
     created: str  # RFC 3339
     body: Mapping[str, Any]
     status: Mapping[str, Any]
+    edited: Mapping[str, int] = field(default_factory=lambda: NOTHING)
+    """When desired values were set, in Unix seconds, where the store knows; "": when any of it was edited."""
+    overruled: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    """Desired values that two sides had set differently: property -> which one lost, in words."""
 
     @property
     def spec(self) -> Mapping[str, Any]:
@@ -78,6 +85,10 @@ class StoreUnavailableError(Exception):
 
 class RefusedError(StoreUnavailableError):
     """The store won't have it: rights are missing, or a rule is broken. The message says which."""
+
+
+class NotAllowedError(RefusedError):
+    """Rights are missing: they may be granted."""
 
 
 class Store(ABC):

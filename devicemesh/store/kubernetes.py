@@ -14,6 +14,7 @@ from devicemesh.store.base import (
     ConflictError,
     Event,
     Key,
+    NotAllowedError,
     NotFoundError,
     Object,
     RefusedError,
@@ -258,6 +259,8 @@ def _translate(key: Key, error: ApiError) -> NoReturn:
     if error.status == 409:
         raise ConflictError(str(error)) from error
     untyped = error.status == 500 and "typed patch object" in str(error)  # an unknown field, in an apply
-    if error.status in (400, 403, 422) or untyped:
+    if error.status == 403:
+        raise NotAllowedError(str(error)) from error
+    if error.status in (400, 422) or untyped:
         raise RefusedError(str(error)) from error
     raise StoreUnavailableError(str(error)) from error

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from devicemesh.spec.device import GROUP
-from devicemesh.store.base import Key, Object
+from devicemesh.store.base import NOTHING, Key, Object
 
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
@@ -51,7 +52,26 @@ def as_object(kind: str, found: Mapping[str, Any]) -> Object:
         created=metadata["creationTimestamp"],
         body={"apiVersion": API_VERSION, "kind": kind, "metadata": ours, "spec": found.get("spec", {})},
         status=found.get("status", {}),
+        edited=edit_times(metadata.get("managedFields", ())) if kind == "Device" else NOTHING,
     )
+
+
+def edit_times(managed: Sequence[Mapping[str, Any]]) -> Mapping[str, int]:
+    """When each desired value was set, in Unix seconds; "": when any of the spec was, at the latest.
+
+    A manager's time is of its last change, to whatever: no entry of it is younger.
+    """
+    times: dict[str, int] = {}
+    for one in managed:
+        spec = one.get("fieldsV1", {}).get("f:spec")
+        if spec is None or one.get("subresource") or "time" not in one:
+            continue
+        at = round(datetime.fromisoformat(one["time"]).timestamp())
+        entries = [field[2:] for field in spec.get("f:desired", ()) if field[:2] == "k:"]
+        names = [json.loads(entry).get("name", "") for entry in entries]
+        for name in ("", *names):
+            times[name] = max(at, times.get(name, 0))
+    return times if len(times) > 1 else NOTHING
 
 
 def declared(body: Mapping[str, Any]) -> dict[str, Any]:
