@@ -178,6 +178,21 @@ def overruled(applied: Condition, lost: Mapping[str, str]) -> Condition:
     return Condition(applied.type, applied.status, applied.reason, f"{applied.message}; {told}")
 
 
+def progress(ready: Condition, applied: Condition | None, *, stuck: bool, trying: bool) -> list[Condition]:
+    """Stalled or Reconciling where one holds, for tools that follow kstatus; else neither is there.
+
+    `stuck`: nothing changes without an edit; `trying`: something that was declared is still on its way.
+    """
+    if stuck:
+        cause = ready if applied is None or ready.status != "True" else applied
+        return [Condition("Stalled", "True", cause.reason, cause.message)]
+    waits = applied is not None and applied.reason == "Waiting"
+    if not (waits or trying or ready.status == "Unknown"):
+        return []
+    cause = applied if applied is not None and ready.status == "True" else ready
+    return [Condition("Reconciling", "True", cause.reason, cause.message)]
+
+
 def connected(reported: Sequence[Reported], link_up: bool, why: tuple[str, str] | None) -> Condition:
     """The Connected condition: does the device itself answer? `why` is (reason, message) when it does not."""
     if not link_up:

@@ -25,6 +25,7 @@ class RunningDevice:
         self.edited: frozenset[str] = frozenset()  # desired values that a person has just set
         self.link_up = False
         self.trouble: tuple[str, str] | None = None  # (reason, message): why the device is silent
+        self.waits_for_edit = False  # the link is down and is not tried again
         self.point_trouble: dict[str, str] = {}  # property -> why it is bad
         self.desired_ids: dict[str, str] = {}  # property -> id of the message that set it
         self.dirty = True  # its status may have to be written at once
@@ -120,5 +121,6 @@ class RunningDevice:
     def back(self) -> None:
         """The link is up."""
         self.link_up = True
+        self.waits_for_edit = False
         self.trouble = None
         self.dirty = True

@@ -176,6 +176,7 @@ class Link:
         self.writeback.fail(reason, message)
         for device in self._devices.values():
             device.lost(reason, message)
+            device.waits_for_edit = backoff_s is None
         latest = self._pipeline.aggregator.latest
         slots = [s for d in self._devices.values() for s in d.column if latest(s).quality != Quality.NO_LINK]
         cause = error if isinstance(error, MapperError) else LinkError(str(error), reason=reason)

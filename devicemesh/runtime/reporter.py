@@ -23,13 +23,23 @@ from devicemesh.runtime.schedule import phase
 from devicemesh.sink.base import Sink
 from devicemesh.spec.units import symbol
 from devicemesh.store.base import Key, Store, StoreUnavailableError
-from devicemesh.twin import Condition, connected, degraded, desired_applied, overruled, ready
+from devicemesh.twin import (
+    Condition,
+    connected,
+    degraded,
+    desired_applied,
+    overruled,
+    progress,
+    ready,
+)
 
 log = logging.getLogger("devicemesh.reporter")
 TICK_S = 0.1
 FIRST_S = 0.3
 TWINS_S = 500.0
 """So many twins are looked at in a second, at most: of more devices, each waits longer."""
+AWAITED = ("ModelNotFound", "NoRuntime")
+"""Why a device can't run that may be over without an edit: a model may be applied second."""
 MODEL_OK = Condition("ModelResolved", "True", "Resolved", "")
 
 
@@ -64,7 +74,19 @@ def conditions(device: RunningDevice, aggregator: Aggregator, snapshot: Snapshot
         connected=link.status == "True",
     )
     applied = overruled(applied, device.bound.overruled)
-    return [ready(MODEL_OK, link, health), MODEL_OK, link, applied, health]
+    head = ready(MODEL_OK, link, health)
+    states = {a.state for n, a in device.attempts.items() if n in device.bound.desired}
+    stuck = device.waits_for_edit or "refused" in states
+    more = progress(head, applied, stuck=stuck, trying="failed" in states)
+    return [head, MODEL_OK, link, applied, health, *more]
+
+
+def _unresolved(device: Unbound) -> list[Condition]:
+    """All conditions of a device that can't run."""
+    head = Condition("Ready", "False", device.reason, device.message)
+    model = Condition("ModelResolved", "False", device.reason, device.message)
+    awaited = device.reason in AWAITED
+    return [head, model, *progress(head, None, stuck=not awaited, trying=awaited)]
 
 
 @functools.lru_cache(8192)
@@ -108,11 +130,22 @@ def _tally(device: RunningDevice) -> str:
 class _Memory:
     """What was written last for one device."""
 
-    __slots__ = ("again_s", "found", "patience_s", "properties", "readings", "seen_ns", "since", "written")
+    __slots__ = (
+        "again_s",
+        "found",
+        "generation",
+        "patience_s",
+        "properties",
+        "readings",
+        "seen_ns",
+        "since",
+        "written",
+    )
 
     def __init__(self) -> None:
         self.found: list[Condition] = []
         self.since: tuple[str, ...] = ()  # of each: when its status became what it is
+        self.generation = 0
         self.readings = 0  # a hash of what the core had
         self.properties = 0  # a hash: the values are in the store
         self.written = True  # whether the store has taken it
@@ -166,9 +199,10 @@ class Reporter:
                 self._status(device, now, patches)
         for stuck in unbound:
             memory = self._memory.get(stuck.key) or self._begin(stuck.key)
-            model = Condition("ModelResolved", "False", stuck.reason, stuck.message)
-            found = [Condition("Ready", "False", stuck.reason, stuck.message), model]
-            if self._transition(stuck.key, memory, found) or (not memory.written and now >= memory.again_s):
+            changed = self._transition(stuck.key, memory, _unresolved(stuck))
+            changed |= stuck.generation != memory.generation
+            if changed or (not memory.written and now >= memory.again_s):
+                memory.generation = stuck.generation
                 memory.again_s = self._turn_s(stuck.key, now)
                 memory.written = True
                 patches[stuck.key] = {
@@ -199,8 +233,10 @@ class Reporter:
         memory.seen_ns = max(memory.seen_ns, snapshot.newest_ns)
         changed = self._transition(key, memory, conditions(device, self._aggregator, snapshot))
         values, reported = properties(device, snapshot)
+        changed |= device.bound.generation != memory.generation  # or it would look as if it were still edited
         if not changed and memory.written and hash(values) == memory.properties:
             return
+        memory.generation = device.bound.generation
         memory.written = True
         memory.properties = hash(values)
         patches[key] = {

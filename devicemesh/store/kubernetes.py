@@ -22,6 +22,7 @@ from devicemesh.store.base import (
     StoreUnavailableError,
 )
 from devicemesh.store.cluster import APPLY, MERGE, ApiError, Cluster
+from devicemesh.store.events import EventWriter
 from devicemesh.store.resource import (
     as_object,
     collection,
@@ -56,12 +57,16 @@ class KubernetesStore(Store):
         loop = asyncio.get_running_loop()
         self._status = StatusWriter(self._send_values, self._send_health, loop.time)
         self._writing = loop.create_task(self._status.run(), name="status")
+        self._events = EventWriter(self._tell, loop.time)
+        self._telling = loop.create_task(self._events.run(), name="events")
+        self._uids: dict[Key, str] = {}
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self._status.drain(DRAIN_S)
-        self._writing.cancel()
-        await asyncio.wait({self._writing})
+        for task in (self._writing, self._telling):
+            task.cancel()
+        await asyncio.wait({self._writing, self._telling})
         await self.cluster.__aexit__(*exc)
 
     async def _request(
@@ -111,7 +116,7 @@ class KubernetesStore(Store):
 
     async def delete(self, key: Key) -> None:
         await self._request(key, "DELETE", path(key))
-        self._status.forget(key)
+        self._forget(key)
 
     async def set_desired(self, key: Key, values: Mapping[str, Any], owner: str) -> Object:
         """Each entry belongs to whoever set it last (`owner`): an apply of the others leaves it alone."""
@@ -128,13 +133,24 @@ class KubernetesStore(Store):
         raise AssertionError("unreachable")
 
     def release(self, key: Key) -> None:
+        self._forget(key)
+
+    def _forget(self, key: Key) -> None:
         self._status.forget(key)
+        self._events.forget(key)
+
+    async def _tell(self, verb: str, where: str, body: Any) -> None:
+        if self.fence is None or self.fence():
+            content = MERGE if verb == "PATCH" else "application/json"
+            await self.cluster.request(verb, where, body, content=content)
 
     async def patch_status(self, statuses: Mapping[Key, Mapping[str, Any]]) -> None:
         """They are written by and by, the newest of each: see `status`."""
         if self._writing.done():
             self._writing.result()  # a bug: it must not go unseen
         self._status.put(statuses)
+        for key, status in statuses.items():
+            self._events.put(key, self._uids.get(key, ""), status)
 
     async def _send_values(self, key: Key, part: dict[str, Any]) -> None:
         await self._send(key, part, RUNTIME)
@@ -162,6 +178,7 @@ class KubernetesStore(Store):
             found, versions[kind] = await self._list(kind)
             for one in sorted(found, key=lambda one: one.key):
                 known[one.key] = _bare(one)
+                self._uids[one.key] = one.uid
                 yield Event("added", known[one.key])
         yield Event("synced", None)
         followers = [asyncio.create_task(self._follow(k, v, known, queue)) for k, v in versions.items()]
@@ -184,11 +201,13 @@ class KubernetesStore(Store):
         before = known.get(found.key)
         if type_ == "DELETED":
             known.pop(found.key, None)
-            self._status.forget(found.key)
+            self._uids.pop(found.key, None)
+            self._forget(found.key)
             return Event("deleted", found) if before else None
         if before is not None and before.body == found.body and before.uid == found.uid:
             return None
         known[found.key] = _bare(found)
+        self._uids[found.key] = found.uid
         return Event("modified" if before else "added", known[found.key])
 
     async def _follow(self, kind: str, version: str, known: Mapping[Key, Object], queue: Any) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import heapq
 import itertools
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ from devicemesh.store.resource import parts
 log = logging.getLogger("devicemesh.store")
 RETRY_S = 5.0
 REFUSED_S = 60.0  # rights may be granted
+CONFLICT_S = 0.2
+GONE = math.inf
 GRAIN_S = 0.001
 """No wait is shorter: times are rounded, and a wait too short for the clock would never end."""
 PARALLEL = 8
@@ -152,38 +155,47 @@ class StatusWriter:
             if turn := self._turns.get(key):
                 lane.spend(turn, self._clock())
             lane.busy.add(key)
-            task = asyncio.create_task(self._write(lane, key, part))
+            task = asyncio.create_task(self._write(lane, key, part, self._turns.get(key)))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
             task.add_done_callback(lambda _: slots.release())
 
-    async def _write(self, lane: _Lane, key: Key, part: dict[str, Any]) -> None:
+    async def _write(self, lane: _Lane, key: Key, part: dict[str, Any], turn: Turn | None) -> None:
         lane.written[key] = _hash(part)  # while it is under way, it need not be said again
-        await self._send(lane, key, part)
+        again_s = await self._send(lane, key, part)
         lane.busy.discard(key)
+        if turn is None or self._turns.get(key) is not turn:  # forgotten: one of its name is another
+            lane.written.pop(key, None)
+        elif again_s == GONE:
+            self.forget(key)
+        elif again_s is not None:
+            self._again(lane, key, part, again_s)
         turn = self._turns.get(key)
         if turn is not None and key in lane.pending and key not in lane.scheduled:
             lane.schedule(key, lane.due(turn, self._clock()))
 
-    async def _send(self, lane: _Lane, key: Key, part: dict[str, Any]) -> None:
+    async def _send(self, lane: _Lane, key: Key, part: dict[str, Any]) -> float | None:
+        """When to try again: None where it is there, GONE where the device is not."""
         try:
             await lane.send(key, part)
         except SlowDownError as error:
             lane.bucket.too_much()
-            self._again(lane, key, part, error.after_s)
+            return error.after_s
         except RefusedError as error:
             self._say(f"status of {key.device} refused: {error}")
-            self._again(lane, key, part, REFUSED_S)
-        except (StoreUnavailableError, ConflictError) as error:
+            return REFUSED_S
+        except ConflictError:  # somebody else wrote that moment; nothing is wrong
+            return CONFLICT_S
+        except StoreUnavailableError as error:
             self._say(f"status waits: {error}")
-            self._again(lane, key, part, RETRY_S)
+            return RETRY_S
         except LookupError:
-            self.forget(key)
+            return GONE
         except Exception:  # one device's status must not end the others'
             log.exception("status of %s: unexpected error, a bug", key.device)
-            self._again(lane, key, part, REFUSED_S)
-        else:
-            self._said = ""
+            return REFUSED_S
+        self._said = ""
+        return None
 
     def _again(self, lane: _Lane, key: Key, part: dict[str, Any], after_s: float) -> None:
         lane.written.pop(key, None)

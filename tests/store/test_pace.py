@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from devicemesh.store.base import Key, NotFoundError, RefusedError, StoreUnavailableError
+from devicemesh.store.base import ConflictError, Key, NotFoundError, RefusedError, StoreUnavailableError
 from devicemesh.store.pace import BURST, SETTLE_S, VALUES_S, Bucket, Turn
 from devicemesh.store.status import SlowDownError, StatusWriter
 from devicemesh.testing.clock import run_virtual
@@ -157,6 +157,52 @@ def test_a_device_that_is_gone_is_forgotten_and_one_of_its_name_is_new() -> None
         assert len(server.health) == 2
 
     play(scene)
+
+
+@pytest.mark.parametrize("error", [None, NotFoundError("gone"), StoreUnavailableError("away")])
+def test_what_becomes_of_the_old_one_does_not_touch_a_new_one_of_its_name(error: Exception | None) -> None:
+    """Deleted and declared again while its status was under way: the new one's is written, and the old one's not."""
+
+    async def scene(server: Server, writer: StatusWriter) -> None:
+        server.slow_s = 3.0
+        server.errors += [error] if error is not None else []
+        writer.put({KEY: {"conditions": [{"type": "Ready", "status": "False"}]}})
+        await asyncio.sleep(1)
+        writer.forget(KEY)
+        writer.put({KEY: {"conditions": [{"type": "Ready", "status": "True"}]}})
+        await asyncio.sleep(100)
+        assert [part["conditions"][0]["status"] for *_, part in server.health][-1] == "True"
+        assert len(server.health) == (2 if error is None else 1)
+        writer.put({KEY: {"conditions": [{"type": "Ready", "status": "True"}]}})
+        await asyncio.sleep(100)
+        assert len(server.health) == (2 if error is None else 1), "it is known to be there"
+
+    play(scene)
+
+
+def test_a_failed_write_of_one_that_is_gone_is_not_tried_on_a_new_one() -> None:
+    async def scene(server: Server, writer: StatusWriter) -> None:
+        server.slow_s = 3.0
+        server.errors.append(StoreUnavailableError("away"))
+        writer.put({KEY: {"conditions": [{"type": "Ready", "status": "False"}]}})
+        await asyncio.sleep(1)
+        writer.forget(KEY)
+        writer.put({KEY: {}})
+        await asyncio.sleep(100)
+        assert server.health == []
+
+    play(scene)
+
+
+def test_a_conflict_is_tried_again_at_once_and_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene(server: Server, writer: StatusWriter) -> None:
+        server.errors.append(ConflictError("the object has been modified"))
+        writer.put({KEY: {"conditions": []}})
+        await asyncio.sleep(10)
+        assert [at for at, *_ in server.health] == [pytest.approx(0.5, abs=0.2)]
+
+    play(scene)
+    assert caplog.text == ""
 
 
 def test_thousands_of_devices_are_written_at_the_buckets_rate() -> None:

@@ -89,12 +89,41 @@ def test_declared_on_the_server_read_written_and_reported(
 def test_a_server_that_goes_away_stops_nothing(
     cluster: Any, site: Any, running: Callable[[], Any], listener: Any, wait: Wait
 ) -> None:
+    """Read and written without it, started without it; both sides' edits are brought together."""
     process = running()
     wait(lambda: _all_ready(cluster), 60)
     cluster.kill()
     before = len(listener.telemetry()["pump-1"])
     wait(lambda: len(listener.telemetry()["pump-1"]) > before + 3)
+    listener.say("default/pump-1/twin/desired", {"speed": 900})
+    wait(lambda: _results(listener, 900) == ["applied"])
+    assert site.stop(process) == 0
+    process = running()
+    epochs = len({message["epoch"] for message in listener.telemetry()["pump-1"]})
+    wait(lambda: len({message["epoch"] for message in listener.telemetry()["pump-1"]}) > epochs)
+    listener.say("default/pump-3/twin/desired", {"speed": 800})
+    wait(lambda: any(body.get("value") == 800 for body in listener.of("default/pump-3/twin/desired/result")))
+    assert site.stop(process) == 0
+
     cluster.start()
     _desire(cluster, 700)
-    wait(_applied(cluster, "Applied"), 60)
-    assert site.stop(process) == 0
+    running()
+    wait(_applied(cluster, "Overruled"), 60)
+    message = _conditions(cluster)["pump-1"]["DesiredApplied"]["message"]
+    assert message.startswith("speed: 900 was set here at ")
+    assert message.endswith(", but 700 holds: the newest does")
+    assert _desired(cluster, "pump-1") == [{"name": "speed", "value": 700}]
+    wait(lambda: _desired(cluster, "pump-3") == [{"name": "speed", "value": 800}])
+    _desire(cluster, 650)
+    wait(_applied(cluster, "Applied"))
+
+
+def _results(listener: Any, value: float) -> list[str]:
+    """What was said of a desired value of pump-1."""
+    results = listener.of("default/pump-1/twin/desired/result")
+    return [body["state"] for body in results if body.get("value") == value]
+
+
+def _desired(cluster: Any, name: str) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = cluster.ask("GET", f"{GROUP}/devices/{name}")["spec"].get("desired", [])
+    return entries
