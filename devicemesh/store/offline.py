@@ -191,18 +191,18 @@ class OfflineStore(Store):
         try:
             while True:
                 batch = await _batch(queue, None if synced else START_S)
-                changes, keys, away, complete = _sorted_out(batch, listed, kinds, self._kept)
+                changes, edited, away, complete = _sorted_out(batch, listed, kinds, self._kept)
                 await self._keep(changes)
-                keys |= changes.keys()
+                keys = dict.fromkeys([*changes, *edited])  # in the order in which it happened
                 if not synced and (away is not None or not batch):
                     if not self._kept:
                         if away is not None:
                             raise away
                         continue
                     log.warning("serving what the API server said last: %s", away or "it does not answer")
-                    keys |= {key for key in self._kept if key.kind in kinds}
+                    keys |= dict.fromkeys(sorted(key for key in self._kept if key.kind in kinds))
                     complete = True
-                for key in sorted(keys):
+                for key in keys:
                     if event := self._event(told, key):
                         yield event
                 if complete and not synced:
@@ -289,6 +289,7 @@ def _sorted_out(
         elif isinstance(item, Key):
             edited.add(item)
         elif item.object is not None:
+            changes.pop(item.object.key, None)  # the last thing that happened to it counts, and when
             changes[item.object.key] = None if item.type == "deleted" else item.object
             listed.add(item.object.key)
         else:
