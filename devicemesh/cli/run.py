@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +22,9 @@ from devicemesh.runtime.runtime import AlreadyRunningError, Runtime, exclusive
 from devicemesh.settings import Settings, load
 from devicemesh.store.base import Store, StoreUnavailableError
 from devicemesh.store.lease import Leases
+
+if TYPE_CHECKING:
+    from devicemesh.store.secrets import ClusterSecrets
 
 log = logging.getLogger("devicemesh")
 
@@ -72,6 +75,9 @@ async def running(
             url = await stack.enter_async_context(embedded_broker(settings.home / "broker"))
             mqtt = mqtt.model_copy(update={"url": url})
         store = await stack.enter_async_context(open_store(settings))
+        secrets = None
+        if settings.store.kind == "kubernetes":
+            secrets = await stack.enter_async_context(secrets_of(store))
         fence = Fence()
         leases = leases_of(settings, store, fence)
         holds = fence.holds if leases is not None else None
@@ -79,7 +85,16 @@ async def running(
             MqttSink(mqtt, settings.outbox, settings.home, settings.instance, fence=holds)
         )
         runtime = await stack.enter_async_context(
-            Runtime(settings, store, sink, found.mappers, redirects=redirects, leases=leases, fence=fence)
+            Runtime(
+                settings,
+                store,
+                sink,
+                found.mappers,
+                redirects=redirects,
+                leases=leases,
+                fence=fence,
+                secrets=secrets,
+            )
         )
         api = None
         if settings.api is not None:
@@ -118,6 +133,17 @@ def leases_of(settings: Settings, store: Store, fence: Fence) -> Leases | None:
     assert isinstance(store.remote, KubernetesStore)
     store.remote.fence = fence.holds
     return ClusterLeases(store.remote.cluster, settings.shards.namespace or namespace())
+
+
+def secrets_of(store: Store) -> ClusterSecrets:
+    """The secrets of the store's cluster."""
+    from devicemesh.store.kubernetes import KubernetesStore
+    from devicemesh.store.offline import OfflineStore
+    from devicemesh.store.secrets import ClusterSecrets
+
+    assert isinstance(store, OfflineStore)
+    assert isinstance(store.remote, KubernetesStore)
+    return ClusterSecrets(store.remote.cluster)
 
 
 def read_redirects(home: Path) -> dict[str, str]:

@@ -97,7 +97,7 @@ class Link:
         """Take the devices as they are declared now; the session stays unless the link itself changed."""
         self._devices = {device.name: device for device in sorted(devices, key=lambda d: d.name)}
         self._sick &= self._devices.keys()
-        self._reopen = self._opened is not None and self._opened.conflict(self._endpoint()) is not None
+        self._reopen = self._opened is not None and self._opened.conflict(self.endpoint) is not None
         self._stale = True
         for device in devices:
             device.link_up = self.stats.up
@@ -109,8 +109,15 @@ class Link:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
-    def _endpoint(self) -> Any:
+    @property
+    def endpoint(self) -> Any:
+        """That of the first device: in what is shared all agree."""
         return next(iter(self._devices.values())).bound.endpoint
+
+    @property
+    def namespace(self) -> str:
+        """That of the first device, whose endpoint is used."""
+        return next(iter(self._devices)).partition("/")[0]
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -131,7 +138,7 @@ class Link:
         while True:
             self._reopen = self._stale = False
             try:
-                self._opened = self._endpoint()
+                self._opened = self.endpoint
                 self._secrets.forget()
                 async with self._mapper.open(self._opened, self._secrets) as session:
                     self._up()

@@ -21,7 +21,7 @@ from devicemesh.runtime.membership import Membership
 from devicemesh.runtime.memory import give_back, settle
 from devicemesh.runtime.pipeline import Pipeline
 from devicemesh.runtime.reporter import Reporter, stamp
-from devicemesh.runtime.secrets import in_home
+from devicemesh.runtime.secrets import Keeper, in_home
 from devicemesh.runtime.shards import HOSTNAME, Alone, Nothing, OnNode
 from devicemesh.runtime.supervisor import Supervisor
 from devicemesh.settings import Settings
@@ -57,8 +57,12 @@ class Runtime:
         rng: random.Random | None = None,
         leases: Leases | None = None,
         fence: Fence | None = None,
+        secrets: Keeper | None = None,
     ) -> None:
-        """`leases` and `fence`: where replicas share the devices; the sink asks the same fence."""
+        """`leases` and `fence`: where replicas share the devices; the sink asks the same fence.
+
+        `secrets`: the cluster's.
+        """
         self.settings = settings
         self.store = store
         self.sink = sink
@@ -75,6 +79,9 @@ class Runtime:
         self.commands = Commands(store, sink, self.supervisor)
         self.alarms: dict[tuple[str, str, str], AlarmEvent] = {}  # active: (device, property, alarm)
         self._tasks: list[asyncio.Task[None]] = []
+        if secrets is not None:
+            self.supervisor.keeper = secrets
+            secrets.on_change = self.supervisor.look_at_secrets
         self.membership: Membership | None = None
         if leases is not None and fence is not None:
             self.supervisor.fence = self.pipeline.fence = fence.holds

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
+
+from pydantic import BaseModel
 
 from devicemesh.mapper import AuthError, SecretRef, Secrets
 from devicemesh.settings import SecretRef as Reference
@@ -20,6 +24,31 @@ def in_home(home: Path) -> Secrets:
             raise AuthError(str(error), reason="SecretMissing") from error
 
     return read
+
+
+class Keeper(Protocol):
+    """Secrets of a cluster, kept up to date."""
+
+    on_change: Callable[[], None]
+
+    def want(self, wanted: frozenset[tuple[str, str]]) -> None:
+        """Keep these (namespace, name), and no others."""
+        ...
+
+    def find(self, namespace: str, name: str, key: str) -> str:
+        """Raises LookupError, which says why it is not there."""
+        ...
+
+
+def named(endpoint: BaseModel) -> set[str]:
+    """The secrets that an endpoint names."""
+    found: set[str] = set()
+    for _, value in endpoint:
+        if isinstance(value, SecretRef):
+            found.add(value.name)
+        elif isinstance(value, BaseModel):
+            found |= named(value)
+    return found
 
 
 class LinkSecrets:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import random
 from array import array
@@ -11,13 +12,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from typing import Any
 
 from devicemesh.aggregate import Aggregator
-from devicemesh.mapper import Mapper, Secrets
+from devicemesh.mapper import AuthError, Mapper, SecretRef, Secrets
 from devicemesh.runtime.binding import Binder, BoundDevice, Unbound, series
 from devicemesh.runtime.device import RunningDevice
 from devicemesh.runtime.link import Link
 from devicemesh.runtime.pipeline import Pipeline
 from devicemesh.runtime.reporter import Reporter
-from devicemesh.runtime.secrets import LinkSecrets
+from devicemesh.runtime.secrets import Keeper, LinkSecrets, named
 from devicemesh.runtime.shards import Claim, Claims, Placement, Verdict, Want
 from devicemesh.store.base import Event, Key, Object, Store, StoreUnavailableError
 from devicemesh.twin import Attempt
@@ -49,6 +50,8 @@ class Supervisor:
         self._redirects = redirects  # declared link -> its simulator; None: real devices
         self._secrets = secrets
         self._rng = rng
+        self.keeper: Keeper | None = None  # of the cluster's secrets
+        self._wanted: dict[tuple[str, str], frozenset[tuple[str, str]]] = {}  # by link
         self._objects: dict[Key, Object] = {}
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._streams: dict[int, RunningDevice] = {}
@@ -189,6 +192,8 @@ class Supervisor:
                 sharing[device.bound.link].append(device)
         for name, devices in sharing.items():
             self._settle_link(name, devices, pipeline)
+        if self.keeper is not None:
+            self._want_secrets(self.keeper, touched)
 
     def _redirected(self, bound: BoundDevice | Unbound) -> BoundDevice | Unbound:
         """The device at its simulator. When simulated, nobody ever speaks to a real one."""
@@ -262,8 +267,9 @@ class Supervisor:
                 del self.links[name]
             return
         if link is None:
+            secrets = LinkSecrets(functools.partial(self._secret, name))
             link = self.links[name] = Link(
-                name, devices[0].bound.mapper, pipeline, self.owner, LinkSecrets(self._secrets), self._rng
+                name, devices[0].bound.mapper, pipeline, self.owner, secrets, self._rng
             )
             link.writeback.fence = self.fence
             link.configure(devices)
@@ -277,12 +283,41 @@ class Supervisor:
         if self._tasks.get(name) is task:
             del self._tasks[name]
 
+    def _want_secrets(self, keeper: Keeper, touched: set[tuple[str, str]]) -> None:
+        """Have the secrets kept that these links name."""
+        before = dict(self._wanted)
+        for name in touched:
+            self._wanted.pop(name, None)
+            if (link := self.links.get(name)) is not None:
+                names = frozenset((link.namespace, one) for one in named(link.endpoint))
+                if names:
+                    self._wanted[name] = names
+        if self._wanted != before:
+            keeper.want(frozenset().union(*self._wanted.values()))
+
+    def _secret(self, link: tuple[str, str], ref: SecretRef) -> str:
+        """A secret of a link: the cluster's, of its first device's namespace, else the home's."""
+        if self.keeper is None:
+            return self._secrets(ref)
+        found = self.links.get(link)
+        try:
+            return self.keeper.find(found.namespace if found is not None else "", ref.name, ref.key)
+        except LookupError as error:
+            try:
+                return self._secrets(ref)
+            except AuthError as other:
+                raise AuthError(f"{error}, and {other}", reason="SecretMissing") from other
+
+    def look_at_secrets(self) -> None:
+        """One of them may have changed."""
+        for link in self.links.values():
+            link.look_at_secrets()
+
     async def watch_secrets(self) -> None:
         """For ever."""
         while True:
             await asyncio.sleep(SECRETS_S)
-            for link in self.links.values():
-                link.look_at_secrets()
+            self.look_at_secrets()
 
     async def stop(self) -> None:
         """End every link."""

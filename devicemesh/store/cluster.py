@@ -115,9 +115,12 @@ class Cluster:
         reason = answer.get("reason") or str(response.reason)
         raise ApiError(response.status, reason, message, float(after) if after.isdigit() else None)
 
-    async def watch(self, path: str, version: str) -> AsyncGenerator[dict[str, Any]]:
+    async def watch(
+        self, path: str, version: str, only: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[dict[str, Any]]:
         """Events (`type`, `object`) since a resource version, until the server ends the watch."""
         query = {
+            **(only or {}),
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": version,

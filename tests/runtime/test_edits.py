@@ -372,3 +372,58 @@ def test_a_rotated_secret_opens_the_link_anew(play: Play, monkeypatch: pytest.Mo
             await world.ready(key, "Polling", 10)
 
     play(scene)
+
+
+class Cluster:
+    """Secrets of a cluster, in memory."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, str], str] = {}
+        self.wanted: frozenset[tuple[str, str]] = frozenset()
+        self.on_change: Callable[[], None] = lambda: None
+
+    def want(self, wanted: frozenset[tuple[str, str]]) -> None:
+        self.wanted = wanted
+
+    def find(self, namespace: str, name: str, key: str) -> str:
+        if (namespace, name) not in self.kept:
+            raise LookupError(f"Secret {namespace}/{name} does not exist")
+        return self.kept[namespace, name]
+
+    def rotate(self, value: str) -> None:
+        self.kept["default", "plc"] = value
+        self.on_change()
+
+
+def test_a_secret_of_the_cluster_is_asked_for_by_name_and_a_rotated_one_reconnects(
+    play: Play, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(world: Any) -> None:
+        cluster = Cluster()
+        world.runtime.supervisor.keeper = cluster
+        cluster.on_change = world.runtime.supervisor.look_at_secrets
+        await world.model(SPEED)
+        endpoint = {"fake": {"host": "h1", "password": {"name": "plc"}}}
+        key = await world.device("pump-1", endpoint=endpoint)
+        await world.device("pump-2", host="h2")
+        async with world.running():
+            await world.ready(key, "SecretMissing")
+            message = (await world.condition(key, "Ready"))["message"]
+            assert message.startswith("Secret default/plc does not exist, and there is neither ")
+            assert cluster.wanted == {("default", "plc")}
+            cluster.rotate("open sesame")
+            await world.ready(key, "Polling", 1)
+            opened = len(world.mapper.opened)
+            cluster.rotate("open sesame")
+            await asyncio.sleep(20)
+            assert len(world.mapper.opened) == opened
+            world.mapper.password = "open barley"
+            cluster.rotate("open barley")
+            await world.until(lambda: _is(len(world.mapper.opened) == opened + 1), 1)
+            await world.ready(key, "Polling", 1)
+            assert "open" not in str(await world.status(key))
+            await world.store.delete(key)
+            await world.until(lambda: _is(cluster.wanted == frozenset()), 1)
+
+    play(scene)
+    assert "open sesame" not in caplog.text and "open barley" not in caplog.text
