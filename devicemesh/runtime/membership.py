@@ -58,11 +58,11 @@ class Membership:
     async def leave(self) -> None:
         """Give the Lease back: nothing is served any more."""
         self._fence.shut()
-        if not self._me.version:
-            return
         try:
             async with asyncio.timeout(self.period_s):
-                await self._leases.remove(self._me)
+                for lease in (await self._leases.list())[0]:
+                    if (lease.name, lease.holder) == (self._me.name, self._me.holder):
+                        await self._leases.remove(lease)
         except (StoreUnavailableError, LeaseLostError, TimeoutError):
             log.info("the Lease of %s is left to run out", self._me.name)
 
@@ -75,14 +75,22 @@ class Membership:
             await asyncio.sleep(min(max(left, 0.05), 0.5))
 
     async def _give_up(self, why: str) -> None:
-        if self._epoch is not None and not self._fence.holds():
-            log.warning("%s stops: %s", self._me.name, why)
-            self._epoch, self._views = None, ({},)
-            await self._serve(Nothing())
-
-    async def _serve(self, placement: Placement) -> None:
         async with self._busy:
-            await self._place(placement)
+            if self._epoch is None or self._fence.holds():
+                return
+            log.warning("%s stops: %s", self._me.name, why)
+            await self._place(Nothing())
+            self._epoch, self._views = None, ({},)
+
+    async def _serve(self, views: tuple[Mapping[str, Lease], ...], epoch: int) -> None:
+        """Serve what is ours in all these views.
+
+        What was given up counts as such only when it is closed, and what is taken counts from before.
+        """
+        async with self._busy:
+            self._epoch = epoch
+            await self._place(Shared(self._me.name, views, epoch))
+            self._views = views
 
     async def _renew(self) -> None:
         while True:
@@ -115,8 +123,7 @@ class Membership:
         if _places(members) != _places(self._next):
             self._next, self._since_s = members, now_s
         if self._epoch is not None and _places(members) != _places(self._views[-1]):
-            self._views = (*self._views, members)
-            await self._serve(Shared(self._me.name, self._views, self._epoch))
+            await self._serve((*self._views, members), self._epoch)
         mine = next(one for one in listing if one.name == self._me.name)
         self._me = await self._leases.put(dataclasses.replace(self._me, seen=version, version=mine.version))
         self._joined = self._joined or self._me.version
@@ -164,10 +171,9 @@ class Membership:
         left_s = self._since_s + SETTLE_S - self._fence.clock()
         if left_s > 0 and others and self._epoch is not None:
             return left_s
-        self._epoch = await self._leases.next_epoch()
-        self._views = (members,)
-        log.info("%s serves its share of %s, epoch %d", self._me.name, ", ".join(self.members), self._epoch)
-        await self._serve(Shared(self._me.name, self._views, self._epoch))
+        epoch = await self._leases.next_epoch()
+        log.info("%s serves its share of %s, epoch %d", self._me.name, ", ".join(sorted(members)), epoch)
+        await self._serve((members,), epoch)
         return self._until_next(others)
 
     def _until_next(self, others: Sequence[Lease]) -> float:
