@@ -274,8 +274,12 @@ def run_guarded(main: Any, settings: Settings) -> None:
 
 
 async def _run(settings: Settings, redirects: Mapping[str, str] | None) -> None:
+    stopped = asyncio.create_task(
+        until_stopped(), name="signals"
+    )  # from the start: who is away may stay away
     async with running(settings, redirects) as (runtime, broker, api):
-        await runtime.supervisor.synced.wait()
+        synced = asyncio.create_task(runtime.supervisor.synced.wait(), name="synced")
+        await asyncio.wait({synced, stopped}, return_when=asyncio.FIRST_COMPLETED)
         count = len(runtime.supervisor.devices)
         log.info(
             "%d devices on %d links   broker %s   http %s",
@@ -284,5 +288,6 @@ async def _run(settings: Settings, redirects: Mapping[str, str] | None) -> None:
             broker,
             api or "off",
         )
-        await until_stopped()
+        await stopped
+        synced.cancel()
         log.info("stopping: flushing what is under way")

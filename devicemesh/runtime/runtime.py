@@ -113,7 +113,8 @@ class Runtime:
         await _ended([task for task in self._tasks if task not in last])
         self.pipeline.close()
         await self.reporter.tick(self.supervisor.devices.values(), self.supervisor.unbound.values())
-        await self.sink.drain(DRAIN_S)
+        if self.pipeline.fence is None or self.pipeline.fence():  # else nothing leaves anyway
+            await self.sink.drain(DRAIN_S)
         await _ended(last)
         if self.membership is not None:
             await self.membership.leave()

@@ -111,7 +111,13 @@ class ApiServer:
         process.wait()
 
     def ask(
-        self, verb: str, path: str, body: Any = None, user: str = "admin", content: str = "application/json"
+        self,
+        verb: str,
+        path: str,
+        body: Any = None,
+        user: str = "admin",
+        content: str = "application/json",
+        accept: str = "application/json",
     ) -> Any:
         """One request by a user, without any library of ours. Raises HTTPError."""
         certificate = self._folder / "certs/apiserver.crt"
@@ -119,7 +125,7 @@ class ApiServer:
         request = urllib.request.Request(
             f"https://127.0.0.1:{self._port}{path}",
             json.dumps(body).encode() if body is not None else None,
-            {"Authorization": f"Bearer {TOKENS[user]}", "Content-Type": content},
+            {"Authorization": f"Bearer {TOKENS[user]}", "Content-Type": content, "Accept": accept},
             method=verb,
         )
         with urllib.request.urlopen(request, timeout=20, context=context) as answer:

@@ -11,7 +11,9 @@ import yaml
 
 FACTORY = Path(__file__).parents[3] / "examples/factory"
 GROUP = "/apis/devicemesh.io/v1alpha1/namespaces/default"
+EVENTS = "/apis/events.k8s.io/v1/namespaces/default/events"
 APPLY = "application/apply-patch+yaml"
+TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 Wait = Callable[..., Any]
 
 
@@ -80,10 +82,19 @@ def test_declared_on_the_server_read_written_and_reported(
     wait(_applied(cluster, "OutOfRange"))
     message = _conditions(cluster)["pump-1"]["DesiredApplied"]["message"]
     assert message == "speed: 4200 is above speed's maximum of 3000 rpm"
+    assert _conditions(cluster)["pump-1"]["Stalled"]["reason"] == "OutOfRange"
+    told = wait(lambda: [e for e in cluster.ask("GET", EVENTS)["items"] if e["reason"] == "OutOfRange"])
+    assert told[0]["regarding"]["uid"] == pump["metadata"]["uid"]
+    assert told[0]["note"] == f"DesiredApplied is False: {message}"
     listener.say("default/pump-1/twin/desired", {"speed": 900})
-    wait(_applied(cluster, "Applied"))
+    wait(lambda: _results(listener, 900) == ["applied"])
     entries = cluster.ask("GET", f"{GROUP}/devices/pump-1")["spec"]["desired"]
     assert entries == [{"name": "speed", "value": 900}]
+    columns = cluster.ask("GET", f"{GROUP}/devices", accept=TABLE)
+    names = [column["name"] for column in columns["columnDefinitions"]]
+    row = next(r["cells"] for r in columns["rows"] if r["cells"][0] == "pump-1")
+    shown = dict(zip(names, row, strict=True))
+    assert (shown["Protocol"], shown["Shard"], shown["Connected"]) == ("modbus", "main", "True")
 
 
 def test_a_server_that_goes_away_stops_nothing(
@@ -114,8 +125,25 @@ def test_a_server_that_goes_away_stops_nothing(
     assert message.endswith(", but 700 holds: the newest does")
     assert _desired(cluster, "pump-1") == [{"name": "speed", "value": 700}]
     wait(lambda: _desired(cluster, "pump-3") == [{"name": "speed", "value": 800}])
-    _desire(cluster, 650)
-    wait(_applied(cluster, "Applied"))
+
+
+@pytest.mark.parametrize(
+    ("mode", "refused"),
+    [("alone", 'cannot list resource "devicemodels"'), ("shared", 'cannot list resource "leases"')],
+)
+def test_a_runtime_without_rights_says_which(
+    cluster: Any, site: Any, wait: Wait, mode: str, refused: str
+) -> None:
+    site.simulate()
+    settings = (
+        f"store: {{kind: kubernetes, kubeconfig: {cluster.kubeconfig('nobody')}}}\nshards: {{mode: {mode}}}\n"
+    )
+    (site.home / "settings.yaml").write_text(settings)
+    words = ("run", "--settings", str(site.home / "settings.yaml"), "--simulated", "--no-api")
+    process = site.start(*words, "--mqtt", site.broker.url)
+    wait(lambda: refused in site.log())
+    assert "Traceback" not in site.log()
+    assert site.stop(process) == 0
 
 
 def _results(listener: Any, value: float) -> list[str]:
