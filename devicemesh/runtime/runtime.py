@@ -129,9 +129,10 @@ class Runtime:
             await self.supervisor.place(OnNode(labels) if shards.mode == "node" else Alone(labels))
 
     async def _command(self, command: Command) -> None:
-        """Commands for devices that others serve are others' to answer."""
+        """Commands for devices that others serve, or may serve by now, are others' to answer."""
         namespace, _, name = command.device.partition("/")
-        if not self.supervisor.elsewhere(Key("Device", namespace, name)):
+        fenced = self.pipeline.fence is not None and not self.pipeline.fence()
+        if not fenced and not self.supervisor.elsewhere(Key("Device", namespace, name)):
             await self.commands.handle(command)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
