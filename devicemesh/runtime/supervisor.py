@@ -20,7 +20,7 @@ from devicemesh.runtime.pipeline import Pipeline
 from devicemesh.runtime.reporter import Reporter
 from devicemesh.runtime.secrets import Keeper, LinkSecrets, named
 from devicemesh.runtime.shards import Claim, Claims, Placement, Verdict, Want
-from devicemesh.store.base import Event, Key, Object, Store, StoreUnavailableError
+from devicemesh.store.base import NOTHING, Event, Key, Object, Store, StoreUnavailableError
 from devicemesh.twin import Attempt
 
 log = logging.getLogger("devicemesh.supervisor")
@@ -332,7 +332,7 @@ def _claim(bound: BoundDevice | Unbound | None, declared: Object | None) -> Clai
     """What a declared device asks for: by its link, or for itself where it has none."""
     if bound is None or declared is None:
         return None
-    selector = declared.spec.get("nodeSelector") or {}
+    selector = declared.spec.get("nodeSelector") or NOTHING
     if isinstance(bound, BoundDevice):
         return Claim(bound.link, selector, bound.mapper.protocol)
     protocol = next(iter(declared.spec.get("endpoint", {})), "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -181,7 +182,6 @@ def api_server(kube_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         server.start()
         for definition in _documents("crds/devicemesh.io.yaml"):
             server.ask("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
-        server.ask("POST", "/api/v1/namespaces", {"metadata": {"name": "devicemesh"}})
         for role in _documents("deploy/base/rbac.yaml"):
             _grant(server, role)
         yield server
@@ -199,6 +199,9 @@ def _grant(server: ApiServer, role: dict[str, Any]) -> None:
     group = "/apis/rbac.authorization.k8s.io/v1"
     namespace = role["metadata"].get("namespace")
     path = f"{group}/namespaces/{namespace}" if namespace else group
+    if namespace:
+        with contextlib.suppress(urllib.error.HTTPError):  # it is there
+            server.ask("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
     if role["kind"].endswith("Binding"):
         role["subjects"] = [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "runtime"}]
     if "Role" in role["kind"]:
