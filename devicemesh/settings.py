@@ -138,6 +138,12 @@ class Settings(Section):
     api: ApiSettings | None = ApiSettings()
     """None: no HTTP server."""
 
+    @model_validator(mode="after")
+    def _shareable(self) -> Self:
+        if self.shards.mode != "alone" and self.store.kind == "sqlite":
+            raise ValueError(f"shards.mode {self.shards.mode} needs the Kubernetes store")
+        return self
+
 
 def load(file: Path | None = None, overrides: dict[str, Any] | None = None) -> Settings:
     """Settings from a YAML file, then `DEVICEMESH_<SECTION>__<KEY>`, then `overrides`. Raises ValueError."""

@@ -36,3 +36,15 @@ def test_a_wrong_variable_is_named_and_its_value_is_not_shown(monkeypatch: pytes
     with pytest.raises(ValueError, match=r"mqtt\.keepalive_s") as raised:
         load()
     assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"shards": {"mode": "shared"}}, "shards.mode shared needs the Kubernetes store"),
+        ({"shards": {"mode": "node"}, "store": {"kind": "kubernetes"}}, "mode node needs `node`"),
+    ],
+)
+def test_a_mode_that_can_not_work_is_refused(values: dict[str, dict[str, str]], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        load(None, values)

@@ -74,7 +74,7 @@ class Runtime:
             mappers, self.aggregator, redirects, in_home(settings.home), rng or random.Random()
         )
         self.pipeline = Pipeline(self.aggregator, sink, self.supervisor.describe, self._alarm)
-        shard = settings.instance if store.kind == "kubernetes" else None
+        shard = settings.instance if settings.store.kind == "kubernetes" else None
         self.reporter = Reporter(store, sink, self.aggregator, settings.status_interval_s, shard)
         self.commands = Commands(store, sink, self.supervisor)
         self.alarms: dict[tuple[str, str, str], AlarmEvent] = {}  # active: (device, property, alarm)
@@ -125,7 +125,7 @@ class Runtime:
         labels = labels_of(self.settings)
         if self.membership is not None:
             await self.supervisor.place(Nothing())
-        elif self.store.kind == "kubernetes":
+        elif self.settings.store.kind == "kubernetes":
             await self.supervisor.place(OnNode(labels) if shards.mode == "node" else Alone(labels))
 
     async def _command(self, command: Command) -> None:
