@@ -187,8 +187,9 @@ class Rig:
     def sink(self, url: str, **options: Any) -> MqttSink:
         outbox = options.pop("outbox", OutboxSettings())
         stall_s, encoder = options.pop("stall_s", None), options.pop("encode", encode)
+        fence = options.pop("fence", None)
         settings = MqttSettings(url=url, **options)
-        self.it = MqttSink(settings, outbox, self.home, "test", encode=encoder, stall_s=stall_s)
+        self.it = MqttSink(settings, outbox, self.home, "test", encode=encoder, stall_s=stall_s, fence=fence)
         return self.it
 
     def put(self, count: int = 1, streams: int = 1, samples: int = 1, size: int = 10) -> None:
