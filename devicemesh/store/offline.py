@@ -46,6 +46,7 @@ class OfflineStore(Store):
         self._kept: dict[Key, Object] = {}  # as the server had them last
         self._edits: dict[Key, dict[str, Edit]] = {}  # it has not heard of these
         self._overruled: dict[Key, dict[str, tuple[Any, str]]] = {}
+        self._ahead: dict[Key, int] = {}  # version of what we wrote, until the watch has got there
         self._watching: list[asyncio.Queue[Item]] = []
         self._more = asyncio.Event()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="mirror")
@@ -108,6 +109,8 @@ class OfflineStore(Store):
             except StoreUnavailableError:
                 if key not in self._kept:
                     raise
+        if key not in self._kept:
+            raise NotFoundError(f"there is no {key.kind} `{key.name}` in namespace {key.namespace}")
         known = _desired(self._kept[key])
         before = self._edits.get(key, {})
         now_ns = self._wall_ns()
@@ -152,27 +155,43 @@ class OfflineStore(Store):
                 wait_s = min(MAX_RETRY_S, 2 * wait_s)
 
     async def _settle(self, key: Key) -> None:
+        """Bring one device together with the server. Raises StoreUnavailableError: then nothing is settled."""
         edits = list(self._edits[key].values())
+        found: Object | None = None
         try:
             found = await self.remote.get(key)
             merged = merge(edits, _desired(found), found.edited, self._policy)
+            self._overruled[key] = {**self._overruled.get(key, {}), **merged.overruled}
             for owner in {edit.owner for edit in edits}:
                 send = {e.name: e.value for e in edits if e.name in merged.send and e.owner == owner}
                 if send:
                     found = await self.remote.set_desired(key, send, owner)
-            self._overruled[key] = {**self._overruled.get(key, {}), **merged.overruled}
-            self._kept[key] = dataclasses.replace(found, status={})
         except NotFoundError:
             log.info("%s was deleted meanwhile, and with it what was desired of it", key.device)
         except NotAllowedError:
             raise  # rights may be granted, and a server that starts does not know them yet
         except RefusedError as error:
             log.error("what was desired of %s is refused by the server: %s", key.device, error)
-        left = {e.name: e for e in self._edits.pop(key).values() if e not in edits}
-        if left:  # edited again meanwhile
-            self._edits[key] = left
-        await self._run(self._mirror.settle, key, edits)
+            there = _desired(found) if found is not None else {}
+            why = f"was set here, but the server refuses it: {error}"
+            told = {e.name: (there.get(e.name), f"{e.value} {why}") for e in edits}
+            self._overruled[key] = {**self._overruled.get(key, {}), **told}
+        await self._settled(key, edits, found)
         self._tell(key)
+
+    async def _settled(self, key: Key, edits: Sequence[Edit], found: Object | None) -> None:
+        """Both sides know of these edits; `found` is what the server has now."""
+        again = [edit for edit in self._edits.pop(key).values() if edit not in edits]  # meanwhile
+        left = {edit.name: edit for edit in again}
+        if found is not None:
+            self._kept[key] = dataclasses.replace(found, status={})
+            self._ahead[key] = found.version
+            there = _desired(found)
+            left = {name: dataclasses.replace(e, base=there.get(name)) for name, e in left.items()}
+        if left:
+            self._edits[key] = left
+            await self._run(self._mirror.edit, key, list(left.values()))
+        await self._run(self._mirror.settle, key, edits)
 
     # -- watching
 
@@ -228,9 +247,10 @@ class OfflineStore(Store):
         """Take over what the server says."""
         for key, found in changes.items():
             if found is None:
-                self._kept.pop(key, None)
-                self._overruled.pop(key, None)
-            else:
+                for about in (self._kept, self._overruled, self._ahead):
+                    about.pop(key, None)
+            elif found.version >= self._ahead.get(key, 0):
+                self._ahead.pop(key, None)
                 self._kept[key] = found
             if key in self._edits:
                 self._more.set()

@@ -249,3 +249,67 @@ def test_a_refusal_is_no_outage(play: Callable[..., None]) -> None:
             assert await scene.desired(store) == {}
 
     play(test)
+
+
+def test_an_edit_during_the_telling_is_not_lost(play: Callable[..., None]) -> None:
+    """Edited again while the first edit is on its way: the server's second is ours, and no conflict."""
+
+    class Slow(Away):
+        async def set_desired(self, key: Key, values: Any, owner: str) -> Any:
+            found = await super().set_desired(key, values, owner)
+            self.edited_s = 9999
+            told.set()
+            await asyncio.sleep(0.2)
+            return found
+
+    told = asyncio.Event()
+
+    async def test(scene: Scene) -> None:
+        scene.server = Slow()
+        await scene.server.apply([body(desired={"speed": 1})])
+        async with scene.home() as store:
+            watch = store.watch(("Device",))
+            await until_synced(watch)
+            scene.server.away = True
+            await store.set_desired(KEY, {"speed": 5}, "mqtt")
+            scene.server.away = False
+            await told.wait()
+            await store.set_desired(KEY, {"speed": 6}, "mqtt")
+            seen = []
+            while await scene.desired(scene.server) != {"speed": 6}:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    event = await asyncio.wait_for(anext(watch), 0.5)
+                    assert event.object is not None
+                    seen.append(event.object.spec["desired"][0]["value"])
+                    assert not event.object.overruled
+            assert seen == sorted(seen), "never back to a value of before"
+            assert seen[-1] == 6
+
+    play(test)
+
+
+def test_what_the_server_refuses_later_is_told(play: Callable[..., None]) -> None:
+    class Strict(Away):
+        async def set_desired(self, key: Key, values: Any, owner: str) -> Any:
+            self._check()
+            raise RefusedError("speed: too fast")
+
+    async def test(scene: Scene) -> None:
+        scene.server = Strict()
+        await scene.server.apply([body(desired={"speed": 1})])
+        async with scene.home() as store:
+            watch = store.watch(("Device",))
+            await until_synced(watch)
+            scene.server.away = True
+            await store.set_desired(KEY, {"speed": 5}, "mqtt")
+            scene.server.away = False
+            while not (event := await anext(watch)).object or not event.object.overruled:
+                pass
+            assert event.object.spec["desired"] == [{"name": "speed", "value": 1}]
+            assert event.object.overruled["speed"] == (
+                "5 was set here, but the server refuses it: speed: too fast"
+            )
+
+    play(test)
