@@ -155,7 +155,7 @@ class OfflineStore(Store):
                 wait_s = min(MAX_RETRY_S, 2 * wait_s)
 
     async def _settle(self, key: Key) -> None:
-        """Bring one device together with the server. Raises StoreUnavailableError: then nothing is settled."""
+        """Bring one device together with the server. Raises StoreUnavailableError: nothing is settled."""
         edits = list(self._edits[key].values())
         found: Object | None = None
         try:
