@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from multiprocessing.connection import Connection
@@ -106,7 +107,9 @@ class PlantServer:
         from aiocoap.cli.rd import StandaloneResourceDirectory
         from aiocoap.resourcedirectory.client.register import Registerer
 
-        context = await aiocoap.Context.create_server_context(None, bind=("127.0.0.1", port), transports=["udp6"])
+        context = await aiocoap.Context.create_server_context(
+            None, bind=("127.0.0.1", port), transports=["udp6"]
+        )
         context.serversite = StandaloneResourceDirectory(context=context, lwm2m_compat=None)
         wish = {"ep": "node1"}
         self._registerer = Registerer(
@@ -150,7 +153,5 @@ async def _serve(pipe: Connection, port: int) -> None:
 
 def main(pipe: Connection, port: int) -> None:
     logging.disable(logging.CRITICAL)
-    try:
+    with contextlib.suppress(EOFError, KeyboardInterrupt):
         asyncio.run(_serve(pipe, port))
-    except (EOFError, KeyboardInterrupt):
-        pass

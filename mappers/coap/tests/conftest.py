@@ -20,7 +20,7 @@ from devicemesh.mapper import Point
 from devicemesh.spec.device import Telemetry
 from devicemesh.spec.values import ValueType
 from devicemesh.testing import contract
-
+from devicemesh.testing.datagrams import DatagramProxy
 
 sys.path.append(str(Path(__file__).parent))  # the fork server imports the plant by its name
 PATIENCE_S = 30.0
@@ -130,81 +130,10 @@ def raw_peer() -> Callable[..., Any]:
     return running_raw_peer
 
 
-class LossyLine(asyncio.DatagramProtocol):
-    """A line to a server that drops, repeats and reorders datagrams, in both directions."""
-
-    def __init__(self, port: int, rng: random.Random) -> None:
-        self.drop = self.repeat = self.reorder = 0.0
-        self.dropped = self.repeated = self.reordered = 0
-        self._rng = rng
-        self._server = ("127.0.0.1", port)
-        self._held: list[tuple[Any, bytes, Any]] = []
-        self._fars: dict[Any, Any] = {}
-        self.port = 0
-
-    def connection_made(self, transport: Any) -> None:
-        self.near = transport
-        self.port = transport.get_extra_info("sockname")[1]
-
-    def datagram_received(self, data: bytes, address: Any) -> None:
-        asyncio.ensure_future(self._forward(data, address))
-
-    async def _forward(self, data: bytes, address: Any) -> None:
-        if address not in self._fars:
-            loop = asyncio.get_running_loop()
-            self._fars[address] = loop.create_future()
-            line = self
-
-            class Far(asyncio.DatagramProtocol):
-                def datagram_received(self, back: bytes, _: Any) -> None:
-                    line.pass_on(line.near, back, address)
-
-            made, _ = await loop.create_datagram_endpoint(Far, remote_addr=self._server)
-            self._fars[address].set_result(made)
-        far = await self._fars[address]
-        self.pass_on(far, data, None)
-
-    def pass_on(self, transport: Any, data: bytes, address: Any) -> None:
-        chance = self._rng.random()
-        if chance < self.drop:
-            self.dropped += 1
-            return
-        if chance < self.drop + self.reorder:
-            self.reordered += 1
-            self._held.append((transport, data, address))
-            return
-        times = 2 if chance < self.drop + self.reorder + self.repeat else 1
-        self.repeated += times - 1
-        for _ in range(times):
-            transport.sendto(data, address)
-        held, self._held = self._held, []
-        for one in held:
-            one[0].sendto(one[1], one[2])
-
-    def close(self) -> None:
-        self.near.close()
-        for far in self._fars.values():
-            if far.done():
-                far.result().close()
-
-
-@asynccontextmanager
-async def running_lossy_line(port: int, seed: int) -> AsyncIterator[LossyLine]:
-    loop = asyncio.get_running_loop()
-    _, line = await loop.create_datagram_endpoint(
-        lambda: LossyLine(port, random.Random(seed)), local_addr=("127.0.0.1", 0)
-    )
-    try:
-        yield line
-    finally:
-        line.close()
-        await asyncio.sleep(0)
-
-
 @pytest.fixture
-def lossy_line() -> Callable[..., Any]:
-    """(port of a server, seed): a line that can be made bad."""
-    return running_lossy_line
+def lossy_line() -> Callable[[int, int], DatagramProxy]:
+    """(port of a server, seed): a line that can be made bad, for an `async with`."""
+    return lambda port, seed: DatagramProxy(("127.0.0.1", port), random.Random(seed))
 
 
 def make_point(slot: int, endpoint: CoapEndpoint, type_: str, address: Any, **telemetry: Any) -> Any:
@@ -229,12 +158,10 @@ def run() -> Callable[[Any], None]:
 async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
     """Wait for a condition."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
 
 @pytest.fixture
 def wait_until() -> Callable[..., Any]:
     return until
-
-

@@ -25,7 +25,11 @@ VALUES: list[tuple[Any, str, Any]] = [
     ({"path": "/air", "pointer": "/names/1"}, "string", "b"),
     ({"path": "/air", "pointer": "/inside"}, "json", {"temperature": 21.5}),
     ({"path": "/state", "pointer": "/n", "format": "cbor"}, "uint64", 2**64 - 1),
-    ({"path": "/pack", "record": "urn:dev:ow:10e2073a01080063;temp", "format": "senml+json"}, "float64", 23.5),
+    (
+        {"path": "/pack", "record": "urn:dev:ow:10e2073a01080063;temp", "format": "senml+json"},
+        "float64",
+        23.5,
+    ),
     ({"path": "/pack", "record": "urn:dev:ow:10e2073a01080063;door", "format": "senml+json"}, "bool", True),
     ({"path": "/block", "offset": 1, "type": "uint16", "scale": 0.1}, "float64", 25.6),
     ("/3303/0/5700", "float64", 19.25),

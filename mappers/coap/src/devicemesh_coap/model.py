@@ -68,6 +68,8 @@ class CoapEndpoint(Endpoint):
     """With `listen`: the endpoint name by which the device is known; no other device is accepted."""
     lifetime: Interval | None = None
     """With `listen`: how long the device may be silent. By default that of its registration, or 24h."""
+    sender: str | None = None
+    """With `listen`: the address or network that the device sends from, as in 10.0.0.7 or 10.0.0.0/24."""
     interface: str | None = Field(default=None, min_length=1)
     """The network interface, as in eth0: for link-local addresses and for multicast discovery."""
     oscore: Oscore | None = None
@@ -109,6 +111,13 @@ class CoapEndpoint(Endpoint):
             place(listen)
         return listen
 
+    @field_validator("sender")
+    @classmethod
+    def _is_network(cls, sender: str | None) -> str | None:
+        if sender is not None:
+            ipaddress.ip_network(sender, strict=False)
+        return sender
+
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if (self.uri is None) == (self.listen is None):
@@ -117,8 +126,8 @@ class CoapEndpoint(Endpoint):
             raise ValueError("`listen` and `name` go together: the name tells the device from others")
         if self.name is not None and ("/" in self.name or not self.name.isprintable()):
             raise ValueError(f"{self.name!r} is no endpoint name")
-        if self.listen is None and self.lifetime is not None:
-            raise ValueError("a `lifetime` belongs to `listen`")
+        if self.listen is None and (self.lifetime is not None or self.sender is not None):
+            raise ValueError("`lifetime` and `sender` belong to `listen`")
         if self.listen is not None and self.oscore is not None:
             raise ValueError("`oscore` goes with `uri`: devices that push are not protected by it")
         if self.dtls is not None and self.scheme != "coaps":
@@ -169,7 +178,7 @@ class CoapEndpoint(Endpoint):
     def redirect(self, address: str) -> Self:
         """`host:port`; the prefix stays. A stand-in has no security and speaks UDP or TCP."""
         keep = self.model_dump(exclude_unset=True)
-        for field in ("oscore", "dtls", "interface"):
+        for field in ("oscore", "dtls", "interface", "sender"):
             keep.pop(field, None)
         if self.listen is not None:
             return self.model_validate({**keep, "listen": address})
@@ -179,15 +188,13 @@ class CoapEndpoint(Endpoint):
     def conflict(self, other: CoapEndpoint) -> str | None:
         """Say on what two endpoints of one link disagree ("timeout 5s and 1s"), or None."""
         mine, theirs = self._link_part(), other._link_part()
-        if self.listen is not None and self.name == other.name and self is not other:
-            mine["lifetime"], theirs["lifetime"] = self.lifetime, other.lifetime
         for name, value in mine.items():
             if value != theirs[name]:
                 return f"{name} differs" if isinstance(value, dict) else f"{name} {value} and {theirs[name]}"
         return None
 
     def _link_part(self) -> dict[str, Any]:
-        own = {"uri", "listen", "name", "lifetime", "mode", "cache"}
+        own = {"uri", "listen", "name", "lifetime", "sender", "mode", "cache"}
         return self.model_dump(by_alias=True, exclude=own)
 
 
