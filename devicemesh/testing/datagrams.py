@@ -16,8 +16,8 @@ _MOST_CALLERS = 1024
 class DatagramProxy:
     """Forwards to a server, as an async context manager; each caller has a socket of its own there.
 
-    Drops, repeats and reorders by the shares that are set, in both directions. The same generator and the same
-    datagrams, the same losses.
+    Drops, repeats and reorders by the shares that are set, in both directions. The same generator and the
+    same datagrams: the same losses.
     """
 
     def __init__(

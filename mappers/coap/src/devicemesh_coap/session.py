@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from devicemesh.mapper import (
     Batch,
@@ -76,13 +76,26 @@ class CoapSession(
         )
 
 
-def open_channel(endpoint: CoapEndpoint, secrets: Secrets) -> AbstractAsyncContextManager[Channel]:
-    """The channel that the endpoint's URI and credentials ask for."""
-    return open_udp(endpoint)
+@asynccontextmanager
+async def open_channel(endpoint: CoapEndpoint, secrets: Secrets) -> AsyncIterator[Channel]:
+    """The channel that the endpoint's URI and credentials ask for. Raises as `open_session` does."""
+    async with AsyncExitStack() as stack:
+        channel: Channel
+        if endpoint.scheme == "coap":
+            channel = await stack.enter_async_context(open_udp(endpoint))
+        else:
+            from devicemesh_coap.library import open_library
+
+            channel = await stack.enter_async_context(open_library(endpoint, secrets))
+        if endpoint.oscore is not None:
+            from devicemesh_coap.oscore import protected
+
+            channel = await stack.enter_async_context(protected(channel, endpoint, endpoint.oscore, secrets))
+        yield channel
 
 
 @asynccontextmanager
 async def open_session(endpoint: CoapEndpoint, secrets: Secrets = no_secrets) -> AsyncIterator[CoapSession]:
     """Connect. Raises `LinkError`, `AuthError`, `ConfigError`."""
-    async with AsyncExitStack() as stack:
-        yield CoapSession(await stack.enter_async_context(open_channel(endpoint, secrets)))
+    async with open_channel(endpoint, secrets) as channel:
+        yield CoapSession(channel)
