@@ -11,6 +11,7 @@ import contextlib
 import os
 import random
 import socket
+import struct
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from devicemesh_coap.message import (
     MessageError,
     Option,
     decode,
+    dotted,
     encode,
 )
 from devicemesh_coap.model import CoapEndpoint
@@ -191,6 +193,7 @@ class UdpChannel(Channel):
             exchange.left -= 1
             exchange.wait_s *= 2
             self._send(exchange.data)
+            self._send(struct.pack(">BBH", 0x40, EMPTY, self._next_mid()))  # a ping: who hears it is not gone
             at = min(now + exchange.wait_s, exchange.deadline)
             exchange.timer = self._loop.call_at(at, self._late, exchange)
         elif exchange.future.done():
@@ -248,6 +251,7 @@ class UdpChannel(Channel):
             self._received(data)
 
     def _received(self, data: bytes) -> None:
+        self.last_heard = self._loop.time()
         try:
             message = decode(data)
         except MessageError as error:
@@ -256,10 +260,12 @@ class UdpChannel(Channel):
             if len(data) >= 4 and data[0] >> 4 == 4:  # version 1, confirmable (RFC 7252, 4.2)
                 self._send(bytes((0x70, 0, data[2], data[3])))
             return
-        self.last_heard = self._loop.time()
-        if message.type >= ACK:
+        is_response = message.code >> 5 in (2, 4, 5)
+        if message.type >= ACK and (is_response or message.code == EMPTY):
             self._acknowledged(message)
-        elif message.code >> 5 in (2, 4, 5):
+        elif message.type >= ACK:
+            self._complaint = f"an acknowledgement with code {dotted(message.code)}"
+        elif is_response:
             self._arrived(message)
         else:  # a request or a ping: we are no server
             self._send(bytes((0x70, 0, message.mid >> 8, message.mid & 0xFF)))
@@ -292,7 +298,7 @@ class UdpChannel(Channel):
         exchange = self._by_token.get(token)
         notify = self._observers.get(token)
         before = self._answered.get(message.mid) if message.type == CON else None
-        if before is not None and notify is None:
+        if before is not None and notify is None and exchange is None:
             self._send(before)
             return
         wanted = exchange is not None or notify is not None
