@@ -13,6 +13,17 @@ import aiocoap
 from aiocoap import resource
 
 
+def free_port() -> int:
+    """One that UDP and TCP have free."""
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            udp.bind(("127.0.0.1", 0))
+            with socket.socket() as tcp, contextlib.suppress(OSError):
+                tcp.bind(udp.getsockname())
+                port: int = udp.getsockname()[1]
+                return port
+
+
 class Thing(resource.ObservableResource):
     """A resource that keeps what was written."""
 
@@ -82,10 +93,7 @@ class PlantServer:
         self.site.add_resource([".well-known", "core"], core)
 
     async def start(self, port: int) -> int:
-        if not port:
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = probe.getsockname()[1]
+        port = port or free_port()
         transports = ["udp6", "tcpserver"]
         self._context = await aiocoap.Context.create_server_context(
             self.site, bind=("127.0.0.1", port), transports=transports
@@ -102,14 +110,16 @@ class PlantServer:
         self._context.server_credentials = credentials
         self._context.serversite = OscoreSiteWrapper(self.site, credentials)
 
-    async def directory(self, port: int) -> int:
+    async def directory(self) -> int:
         """A Resource Directory (RFC 9176) on a port of its own, in which this server is registered."""
+        port = free_port()
         from aiocoap.cli.rd import StandaloneResourceDirectory
         from aiocoap.resourcedirectory.client.register import Registerer
 
         context = await aiocoap.Context.create_server_context(
             None, bind=("127.0.0.1", port), transports=["udp6"]
         )
+        self._directory = context  # it would be collected otherwise
         context.serversite = StandaloneResourceDirectory(context=context, lwm2m_compat=None)
         wish = {"ep": "node1"}
         self._registerer = Registerer(

@@ -57,7 +57,7 @@ class Plant:
 
     def endpoint(self, **fields: Any) -> CoapEndpoint:
         scheme = fields.pop("scheme", "coap")
-        wish = {"uri": f"{scheme}://127.0.0.1:{self.port}", "timeout": "5s", "ack_timeout": "500ms", **fields}
+        wish = {"uri": f"{scheme}://127.0.0.1:{self.port}", "timeout": "5s", "ackTimeout": "500ms", **fields}
         return CoapEndpoint.model_validate(wish)
 
     async def stop(self) -> None:

@@ -34,8 +34,8 @@ class Channel(ABC):
     async def observe(self, message: Message, notify: Notify, token: bytes = b"") -> tuple[Message, bytes]:
         """Register for a resource's notifications (RFC 7641): (the first answer, the observation's token).
 
-        Every later one is given to `notify` at once, in the order of arrival. `token` is that of an
-        observation to be registered anew. Raises as `request` does.
+        Every one of them, the first too if it has an Observe option, is given to `notify` at once, in the
+        order of arrival. `token` is that of an observation to be registered anew. Raises as `request` does.
         """
 
     @abstractmethod

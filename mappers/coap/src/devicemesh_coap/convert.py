@@ -52,12 +52,12 @@ def _number(value: Any, type_: ValueType, address: CoapAddress) -> int | float:
         if type(value).__name__ != "Decimal":
             raise PayloadError(f"the device sends {_brief(value)}, the property is {an(type_)}")
         value = float(value)
-    if address.scaled:
-        value = value * address.scale + address.add
     try:
+        if address.scaled:
+            value = value * address.scale + address.add
         if type_.is_float:
             value = float(value)
-    except OverflowError:
+    except OverflowError:  # an integer beyond all floats
         value = math.inf
     if isinstance(value, float) and not math.isfinite(value):
         raise PayloadError(f"the device sends {value!r}: no number")
@@ -95,6 +95,8 @@ def _brief(value: Any) -> str:
         return f"an array of {len(value)}: point at an element with `pointer`"
     if value is None:
         return "null"
+    if isinstance(value, int) and value.bit_length() > payload.MOST_BITS:
+        return f"a number of {value.bit_length()} bits"
     shown = repr(value)
     return shown if len(shown) <= 40 else f"{shown[:37]}..."
 

@@ -109,9 +109,9 @@ def names(found: Sequence[Spot]) -> list[str]:
     taken: set[str] = set()
     given = []
     for one in found:
-        parts = [
-            _word(part) for part in re.split(r"[/;:?]+", one.text.replace("#", "/").replace("!", "/")) if part
-        ]
+        ways = [*re.split(r"[/;:?]+", one.path + "/" + one.address.get("record", ""))]
+        ways += payload.tokens(one.address.get("pointer", ""))
+        parts = [_word(part) for part in ways]
         parts = [part for part in parts if part] or ["value"]
         meant = lwm2m.name(one.address.get("record", one.path))
         choices = [meant] if meant else []

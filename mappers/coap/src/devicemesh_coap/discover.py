@@ -31,7 +31,7 @@ from devicemesh_coap.message import (
 from devicemesh_coap.model import CoapEndpoint, bracketed, segments
 from devicemesh_coap.payload import PayloadError
 from devicemesh_coap.session import open_channel
-from devicemesh_coap.udp import MAX_DATAGRAM, WELL_KNOWN, bind_interface, resolve
+from devicemesh_coap.udp import MAX_DATAGRAM, WELL_KNOWN, resolve
 from devicemesh_coap.uri import format_endpoint, parse_endpoint
 
 MOST_RESOURCES = 256
@@ -142,11 +142,12 @@ async def registered(
 
 
 def _endpoints(like: CoapEndpoint, uris: Iterable[str]) -> list[CoapEndpoint]:
-    fields = like.model_dump(exclude_unset=True, exclude={"uri", "oscore", "dtls"})
+    fields = like.model_dump(exclude_unset=True, exclude={"uri", "oscore", "dtls", "interface"})
     made = []
     for uri in uris:
+        here = {"interface": like.interface} if like.interface and uri.startswith("coap://[fe80:") else {}
         try:
-            made.append(CoapEndpoint.model_validate({**fields, "uri": uri}))
+            made.append(CoapEndpoint.model_validate({**fields, **here, "uri": uri}))
         except ValueError:  # what a stranger says need not make sense
             continue
     return made
@@ -161,7 +162,6 @@ async def heard(endpoint: CoapEndpoint) -> list[CoapEndpoint]:
     with socket.socket(family, socket.SOCK_DGRAM) as made:
         made.setblocking(False)
         if endpoint.interface:
-            bind_interface(made, endpoint.interface)
             choose_interface(made, endpoint.interface)
         try:
             made.sendto(encode(Message(GET, WELL_KNOWN, b"", token, 0x4D00, NON)), address)

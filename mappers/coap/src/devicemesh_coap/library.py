@@ -41,15 +41,24 @@ class LibraryChannel(Channel):
         return usable(self.link, response)
 
     async def observe(self, message: Message, notify: Notify, token: bytes = b"") -> tuple[Message, bytes]:
-        response, request = await self._asked(message)
-        self.forget(token, message)
         self._count += 1
         made = self._count.to_bytes(8, "big")
-        if response.option(Option.OBSERVE) is None or request.observation.cancelled:
-            return usable(self.link, response), made
-        self._observations[made] = request.observation
-        self._follow(request.observation, made, notify)
-        return usable(self.link, response), made
+        early: list[Message] = []  # notifications that come before their first one is handled
+        receivers: list[Notify] = [early.append]
+
+        def heard(notification: Message) -> None:
+            receivers[-1](notification)
+
+        response, observation = await self._asked(message, made, heard)
+        self.forget(token, message)
+        usable(self.link, response)
+        if response.option(Option.OBSERVE) is not None and observation is not None:
+            self._observations[made] = observation
+            notify(response)
+            for notification in early:
+                notify(notification)
+        receivers.append(notify)
+        return response, made
 
     def _follow(self, observation: Any, token: bytes, notify: Notify) -> None:
         """Give every notification on at once: aiocoap's iterator would keep the last one only."""
@@ -83,12 +92,16 @@ class LibraryChannel(Channel):
             if self.last_heard < started:
                 raise LinkError(str(error), reason="NoAnswer") from error
 
-    async def _asked(self, message: Message) -> tuple[Message, Any]:
-        """The first answer, and aiocoap's request, which may bring more."""
+    async def _asked(
+        self, message: Message, token: bytes = b"", heard: Notify | None = None
+    ) -> tuple[Message, Any]:
+        """The first answer, and aiocoap's observation, whose notifications go to `heard`."""
         if self.lost is not None:
             raise self.lost
         started = self._loop.time()
         request = self._context.request(to_aiocoap(message, self._base), handle_blockwise=False)
+        if heard is not None and request.observation is not None:
+            self._follow(request.observation, token, heard)
         try:
             async with asyncio.timeout(self._timeout_s):
                 made = await request.response
@@ -106,7 +119,7 @@ class LibraryChannel(Channel):
             why = f"{self.link} answers with what is no CoAP message: {error or type(error).__name__}"
             raise PointError(why, reason="Undecodable") from error
         self.last_heard = self._loop.time()
-        return response, request
+        return response, request.observation
 
     def _broken(self, error: Exception) -> LinkError:
         cause = error.__cause__

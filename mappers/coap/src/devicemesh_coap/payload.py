@@ -35,6 +35,10 @@ MAX_NUMBER = 400
 """Characters of a number in text."""
 
 
+MOST_BITS = 1024
+"""Of an integer that is written out: longer ones are no JSON for anybody."""
+
+
 class PayloadError(ValueError):
     """A body that is not what its content format says, in words."""
 
@@ -113,9 +117,11 @@ def plain(value: Any) -> Any:
         return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        return hex(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    return None if value is cbor2.undefined else str(value)
+    return None if value is cbor2.undefined else str(value)[:1024]
 
 
 def tokens(pointer: str) -> tuple[str, ...]:

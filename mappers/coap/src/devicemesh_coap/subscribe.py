@@ -55,6 +55,7 @@ class Watch:
         self._request = Message(0)
         self._number = 0
         self._heard = -REORDER_S * 2
+        self._registering = False  # the next answer is the newest, whatever its number
         self._part: Message | None = None  # the first block of a notification
 
     async def refresh(self) -> None:
@@ -79,21 +80,27 @@ class Watch:
         while True:
             request = self._source.request()
             self._request = Message(request.code, request.having((Option.OBSERVE, b"")), request.payload)
-            first, token = await self._channel.observe(self._request, self._notified, self._token)
-            number = first.integer(Option.OBSERVE)
-            self._token = token if number is not None else b""
-            if number is not None:
-                self._number, self._heard = number, self._loop.time()
+            self._registering = True
+            try:
+                first, token = await self._channel.observe(self._request, self._notified, self._token)
+            finally:
+                self._registering = False
+            if first.option(Option.OBSERVE) is not None:  # and so it has been taken already
+                self._token = token
+                return
+            self._token = b""
             response = await transfer.completed(self._channel, self._request, first, self._limits)
             if not self._source.other_format(response):
-                break
-        self._take(response, observed=number is not None)
+                self._take(response, observed=False)
+                return
 
     def _notified(self, message: Message) -> None:
         """A notification; this is the hot path: it becomes columns at once."""
         now = self._loop.time()
         number = message.integer(Option.OBSERVE)
-        if number is not None and not is_newer(self._number, number, now - self._heard):
+        if self._registering:
+            self._registering = False
+        elif number is not None and not is_newer(self._number, number, now - self._heard):
             self.late += 1
             return
         self._heard = now

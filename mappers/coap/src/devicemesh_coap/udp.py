@@ -290,7 +290,13 @@ class UdpChannel(Channel):
                 exchange.future.set_result(message)
             self._free(exchange)
         elif message.token == exchange.token:
-            exchange.future.set_result(message)
+            self._answer(exchange, message)
+
+    def _answer(self, exchange: _Exchange, message: Message) -> None:
+        exchange.future.set_result(message)
+        notify = self._observers.get(exchange.token)
+        if notify is not None and not message.flaw and message.option(Option.OBSERVE) is not None:
+            notify(message)  # now: who waits for the future runs after the notifications that follow it
 
     def _arrived(self, message: Message) -> None:
         """A response of its own: a separate one, or a notification. It belongs to a token of ours."""
@@ -311,7 +317,7 @@ class UdpChannel(Channel):
                 if len(self._answered) > _REMEMBERED:
                     self._answered.popitem(last=False)
         if exchange is not None and not exchange.future.done():
-            exchange.future.set_result(message)
+            self._answer(exchange, message)
         elif notify is not None:
             notify(message)
 
