@@ -95,7 +95,7 @@ def test_a_directory_lists_its_devices(serve_plant: Any, run: Callable[[Any], No
             found: list[Found] = []
             async with asyncio.timeout(10):
                 while len(found) < 2:  # until it has registered
-                    found = await all_of(f"coap://127.0.0.1:{port}?cache=false")
+                    found = await all_of(f"coap://127.0.0.1:{port}")
             assert found[1].uri == f"coap://127.0.0.1:{plant.port}"
             assert "temp" in properties(found[1].manifest)
 

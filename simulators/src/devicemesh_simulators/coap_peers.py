@@ -29,7 +29,7 @@ for _name in ("coap", "coap-server"):
 SETTLE_S = 0.15
 """For how long a server that nobody reaches any more may end what it has begun: aiocoap takes 0.1 s."""
 LIFETIME_S = 60
-PATIENCE_S = 5.0
+PATIENCE_S = 1.0
 
 
 class _Thing(resource.ObservableResource):  # type: ignore[misc]
