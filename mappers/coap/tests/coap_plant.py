@@ -70,7 +70,7 @@ class Thing(resource.ObservableResource):
         self.log.append((int(request.code), request.opt.content_format, request.payload))
         if self.refusal is not None:
             return aiocoap.Message(code=aiocoap.Code(self.refusal))
-        if self.conflicts:
+        if self.conflicts and request.opt.if_match:
             self.conflicts -= 1
             return aiocoap.Message(code=aiocoap.PRECONDITION_FAILED)
         self.set(request.payload)
