@@ -8,7 +8,7 @@ import aiocoap
 import pytest
 from devicemesh_coap import message as coap
 from devicemesh_coap.message import Block, Message, MessageError, Option, decode, encode, ordered
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 ELECTIVE = st.tuples(
@@ -17,6 +17,7 @@ ELECTIVE = st.tuples(
 )
 
 
+@settings(deadline=None)
 @given(
     code=st.sampled_from([1, 2, 3, 0x45, 0x84]), options=st.lists(ELECTIVE, max_size=6), payload=st.binary(max_size=50),
     token=st.binary(max_size=8), mid=st.integers(0, 0xFFFF), kind=st.integers(0, 3),
@@ -28,6 +29,7 @@ def test_what_is_written_is_read(
     assert decode(encode(message)) == message
 
 
+@settings(deadline=None)
 @given(data=st.binary(max_size=120))
 @example(b"\x40\x01\x00\x00\xd1")
 @example(b"\x40\x01\x00\x00\xe1\xff")
@@ -40,6 +42,7 @@ def test_garbage_is_a_message_error_at_most(data: bytes) -> None:
         found.texts(Option.URI_PATH)
 
 
+@settings(deadline=None)
 @given(data=st.binary(min_size=4, max_size=60).map(lambda d: bytes((0x40 | d[0] & 0x38 | d[0] & 7,)) + d[1:]))
 def test_what_we_read_another_implementation_reads_alike(data: bytes) -> None:
     with contextlib.suppress(MessageError):

@@ -205,7 +205,7 @@ BODIES = st.binary(max_size=60) | documents.map(cbor2.dumps) | documents.map(
 )  # fmt: skip
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(body=BODIES, form=st.sampled_from([None, TEXT, JSON, CBOR, OCTETS, SENML_JSON, SENML_CBOR, 40, 11542]))
 def test_whatever_comes_every_point_says_something(body: bytes, form: int | None) -> None:
     """No exception leaves the decoder, and each point of a poll has exactly one row."""

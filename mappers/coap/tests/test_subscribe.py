@@ -11,13 +11,14 @@ import pytest
 from devicemesh_coap.message import Message, Option, decode, encode, ordered, uint
 from devicemesh_coap.session import open_session
 from devicemesh_coap.subscribe import is_newer
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devicemesh.mapper import LinkError, Quality
 from devicemesh.testing.contract import rows
 
 
+@settings(deadline=None)
 @given(last=st.integers(0, 2**24 - 1), ahead=st.integers(1, 2**23 - 1))
 def test_newer_is_what_rfc_7641_3_4_says(last: int, ahead: int) -> None:
     later = (last + ahead) % 2**24

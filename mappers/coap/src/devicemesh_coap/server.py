@@ -36,7 +36,7 @@ from devicemesh_coap.udp import BURST, MAX_DATAGRAM
 
 LIFETIME_S = 247.0
 """For how long a message id is not used again (EXCHANGE_LIFETIME, RFC 7252, 4.8.2)."""
-MOST_REMEMBERED = 4096
+MOST_REMEMBERED = 16384
 MOST_TRANSFERS = 64
 Handler = Callable[[Message, str], Message]
 """Answers a request with a whole body; the text is the sender's host."""
