@@ -19,4 +19,8 @@ def devicemesh_simulators() -> Sequence[Any]:
         from devicemesh_simulators.opcua import OpcUaSimulator
 
         found.append(OpcUaSimulator())
+    if find_spec("devicemesh_coap"):
+        from devicemesh_simulators.coap import CoapSimulator
+
+        found.append(CoapSimulator())
     return found

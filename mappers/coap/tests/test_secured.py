@@ -1,0 +1,194 @@
+"""OSCORE, coap+tcp and what DTLS says where it is not installed, against aiocoap's server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from devicemesh_coap.mapper import CoapMapper
+from devicemesh_coap.message import GET, Message, Option
+from devicemesh_coap.model import CoapEndpoint
+from devicemesh_coap.oscore import OscoreChannel, folder
+from devicemesh_coap.session import open_session
+
+from devicemesh.mapper import AuthError, ConfigError, LinkError, PointError, SecretRef, Write
+from devicemesh.testing.contract import poll
+
+SECRET = "0102030405060708090a0b0c0d0e0f10"
+SALT = "9e7ca92223786340"
+KEYS = {"senderId": "02", "recipientId": "01", "secret": {"name": "k", "key": "secret"},
+        "salt": {"name": "k", "key": "salt"}}  # fmt: skip
+
+
+def secrets(ref: SecretRef) -> str:
+    return {"secret": SECRET, "salt": SALT, "wrong": "ff" * 16, "word": "not hex"}[ref.key]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DEVICEMESH_HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+async def secured(plant: Any, home: Path) -> CoapEndpoint:
+    place = home / "server"
+    place.mkdir(exist_ok=True)
+    held = {"sender-id_hex": "01", "recipient-id_hex": "02", "secret_hex": SECRET, "salt_hex": SALT}
+    (place / "settings.json").write_text(json.dumps(held))
+    await plant.secure(str(place))
+    endpoint: CoapEndpoint = plant.endpoint(oscore=KEYS)
+    return endpoint
+
+
+def test_oscore_reads_writes_and_observes(
+    serve_plant: Any, point: Any, run: Callable[[Any], None], home: Path
+) -> None:
+    async def work() -> None:
+        async with serve_plant() as plant:
+            await plant.add("/a", b"1.5")
+            await plant.add("/big", b"x" * 3000)
+            endpoint = await secured(plant, home)
+            a, big = point(0, endpoint, "float64", "/a"), point(1, endpoint, "string", "/big")
+            async with open_session(endpoint, secrets) as session:
+                assert isinstance(session.channel, OscoreChannel)
+                seen = await poll(session, [a, big])
+                assert (seen[0].value, seen[1].value) == (1.5, "x" * 3000)
+                (outcome,) = await session.write([Write(a, 2.5)])
+                assert (outcome.value, outcome.error) == (2.5, None)
+                async with contextlib.aclosing(session.subscribe([a])) as batches:
+                    values = [(await anext(batches)).value[0]]
+                    for number in (3.5, 4.5, 5.5):
+                        await plant.set("/a", str(number).encode())
+                        values.append((await anext(batches)).value[0])
+                assert values == [2.5, 3.5, 4.5, 5.5]
+
+    run(work())
+
+
+def test_sequence_numbers_survive_a_crash(
+    serve_plant: Any, point: Any, run: Callable[[Any], None], home: Path
+) -> None:
+    """A number that is used twice gives the key away: what is in the file is always ahead."""
+
+    async def work() -> None:
+        async with serve_plant() as plant:
+            await plant.add("/a", b"1")
+            endpoint = await secured(plant, home)
+            file = folder(endpoint.oscore, bytes.fromhex(SECRET)) / "sequence.json"
+            async with open_session(endpoint, secrets) as session:
+                for _ in range(25):
+                    await poll(session, [point(0, endpoint, "float64", "/a")])
+                    used = session.channel._context.sender_sequence_number  # type: ignore[attr-defined]
+                    assert json.loads(file.read_text())["next-to-send"] >= used
+                crashed = file.read_text()
+            file.write_text(crashed)  # as it is after a kill, without the tidy end
+            async with open_session(endpoint, secrets) as session:
+                assert session.channel._context.sender_sequence_number >= used  # type: ignore[attr-defined]
+            assert SECRET not in "".join(p.read_text() for p in file.parent.iterdir())
+
+    run(work())
+
+
+def test_oscore_mistakes_say_what_to_do(
+    serve_plant: Any, point: Any, run: Callable[[Any], None], home: Path
+) -> None:
+    async def work() -> None:
+        async with serve_plant() as plant:
+            await plant.add("/a", b"1")
+            endpoint = await secured(plant, home)
+            for key, problem in (("wrong", AuthError), ("word", ConfigError)):
+                wrong = plant.endpoint(oscore={**KEYS, "secret": {"name": "k", "key": key}})
+                with pytest.raises(problem):
+                    async with open_session(wrong, secrets):
+                        pytest.fail("opened with the wrong key")
+            async with open_session(endpoint, secrets):
+                with pytest.raises(ConfigError, match="another link uses these OSCORE keys"):
+                    async with open_session(endpoint, secrets):
+                        pytest.fail("one key on two links")
+
+    run(work())
+
+
+def test_what_is_not_protected_is_not_believed(
+    serve_plant: Any, run: Callable[[Any], None], home: Path
+) -> None:
+    async def work() -> None:
+        async with serve_plant() as plant:
+            await plant.add("/a", b"1")
+            endpoint = await secured(plant, home)
+            async with open_session(endpoint, secrets) as session:
+                inner = session.channel._inner  # type: ignore[attr-defined]
+                plain = inner.request
+                get = Message(GET, ((int(Option.URI_PATH), b"a"),))
+
+                async def stripped(message: Message) -> Message:
+                    return await plain(get)
+
+                async def replayed(message: Message) -> Message:
+                    return first
+
+                async def remembered(message: Message) -> Message:
+                    nonlocal first
+                    first = await plain(message)
+                    return first
+
+                first = Message(0)
+                inner.request = stripped
+                with pytest.raises(PointError, match="without OSCORE"):
+                    await session.channel.request(get)
+                inner.request = remembered
+                assert (await session.channel.request(get)).payload == b"1"
+                inner.request = replayed
+                with pytest.raises(PointError, match="not protected by these keys"):
+                    await session.channel.request(get)
+                inner.request = plain
+
+    run(work())
+
+
+def test_tcp_reads_writes_observes_and_notices_the_end(
+    serve_plant: Any, point: Any, run: Callable[[Any], None]
+) -> None:
+    async def work() -> None:
+        async with serve_plant() as plant:
+            await plant.add("/a", b"1.5")
+            await plant.add("/big", b"y" * 5000)
+            endpoint = plant.endpoint(scheme="coap+tcp", keep_alive="500ms")
+            a, big = point(0, endpoint, "float64", "/a"), point(1, endpoint, "string", "/big")
+            with pytest.raises(LinkError):
+                async with CoapMapper().open(endpoint) as session:
+                    seen = await poll(session, [a, big])
+                    assert (seen[0].value, seen[1].value) == (1.5, "y" * 5000)
+                    (outcome,) = await session.write([Write(big, "z" * 4000)])  # type: ignore[attr-defined]
+                    assert outcome.value == "z" * 4000
+                    async with contextlib.aclosing(session.subscribe([a])) as batches:  # type: ignore[attr-defined]
+                        assert (await anext(batches)).value[0] == 1.5
+                        await plant.set("/a", b"9")
+                        assert (await anext(batches)).value[0] == 9
+                        await plant.stop()
+                        async for _ in batches:
+                            pass
+            with pytest.raises(LinkError, match=endpoint.link().replace("+", r"\+")):
+                async with CoapMapper().open(endpoint):
+                    pytest.fail("opened a session to nobody")
+            await asyncio.sleep(0)
+
+    run(work())
+
+
+@pytest.mark.skipif(importlib.util.find_spec("DTLSSocket") is not None, reason="DTLS is installed here")
+def test_dtls_says_how_to_install_it(run: Callable[[Any], None]) -> None:
+    async def work() -> None:
+        key = {"identity": "me", "key": {"name": "k", "key": "secret"}}
+        endpoint = CoapEndpoint.model_validate({"uri": "coaps://127.0.0.1", "dtls": key})
+        with pytest.raises(ConfigError, match=r"devicemesh-coap\[dtls\]"):
+            async with CoapMapper().open(endpoint, secrets):
+                pytest.fail("opened")
+
+    run(work())
