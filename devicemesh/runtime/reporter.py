@@ -48,13 +48,13 @@ def conditions(device: RunningDevice, aggregator: Aggregator, snapshot: Snapshot
     if device.link_up and not any(snapshot.qualities):  # all good: nothing to look into
         reported = device.reported(aggregator, device.bound.desired)
         link = Condition("Connected", "True", "Answering", "")
-        health = degraded({}, {})
+        health = degraded({}, {}, device.deaf)
     else:
         reported = device.reported(aggregator)
         readable = {n: r for n, r in reported.items() if device.specs[n].access != "WriteOnly"}
         link = connected(list(readable.values()), device.link_up, device.trouble)
         silent = Condition("Degraded", "Unknown", "NotConnected", "")
-        health = silent if link.status == "False" else degraded(readable, device.point_trouble)
+        health = silent if link.status == "False" else degraded(readable, device.point_trouble, device.deaf)
     applied = desired_applied(
         device.specs,
         device.bound.desired,
@@ -63,7 +63,7 @@ def conditions(device: RunningDevice, aggregator: Aggregator, snapshot: Snapshot
         device.attempts,
         connected=link.status == "True",
     )
-    return [ready(MODEL_OK, link, health), MODEL_OK, link, applied, health]
+    return [ready(MODEL_OK, link, health, device.served), MODEL_OK, link, applied, health]
 
 
 @functools.lru_cache(8192)

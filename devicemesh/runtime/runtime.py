@@ -16,6 +16,7 @@ from devicemesh.aggregate import Aggregator, AlarmEvent
 from devicemesh.mapper import Mapper
 from devicemesh.runtime.commands import Commands
 from devicemesh.runtime.memory import give_back, settle
+from devicemesh.runtime.occurrences import Occurrences
 from devicemesh.runtime.pipeline import Pipeline
 from devicemesh.runtime.reporter import Reporter, stamp
 from devicemesh.runtime.secrets import in_home
@@ -61,7 +62,11 @@ class Runtime:
         self.supervisor = Supervisor(
             mappers, self.aggregator, redirects, in_home(settings.home), rng or random.Random()
         )
-        self.pipeline = Pipeline(self.aggregator, sink, self.supervisor.describe, self._alarm)
+        self.occurrences = Occurrences(sink, self.supervisor.find)
+        self.supervisor.on_gone = self.occurrences.forget
+        self.pipeline = Pipeline(
+            self.aggregator, sink, self.supervisor.describe, self._alarm, self.occurrences.take
+        )
         self.reporter = Reporter(store, sink, self.aggregator, settings.status_interval_s)
         self.commands = Commands(store, sink, self.supervisor)
         self.alarms: dict[tuple[str, str, str], AlarmEvent] = {}  # active: (device, property, alarm)
@@ -111,6 +116,7 @@ class Runtime:
             "alarm": event.alarm,
             "property": prop,
             "active": event.active,
+            "state": "active" if event.active else "cleared",
             "severity": event.severity,
             "value": event.value,
             "time": stamp(event.time_ns),
