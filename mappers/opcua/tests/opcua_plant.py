@@ -51,11 +51,13 @@ class PlantServer:
         self.options = options
         self.index = 0
         self.called: list[str] = []
+        self.alarms: dict[str, Any] = {}
         self.churn: asyncio.Task[None] | None = None
         self.written = 0
 
     async def start(self) -> int:
         server, options = self.server, self.options
+        server.iserver.bind_condition_methods = True
         await server.init()
         server.set_endpoint(f"opc.tcp://127.0.0.1:{options.get('port', 0)}/")
         policies = options.get("policies") or ["NoSecurity"]
@@ -131,6 +133,76 @@ class PlantServer:
         about = ua.EUInformation(DisplayName=ua.LocalizedText(unit))
         await self.node(name).add_property(0, "EngineeringUnits", about)
         await self.node(name).add_property(0, "EURange", ua.Range(low, high))
+
+    async def add_methods(self) -> None:
+        """On the object `Motor`: Scale(level, factors[]) -> total, words; Stop() -> nothing; Never() hangs."""
+        motor = await self.server.nodes.objects.add_object(
+            ua.NodeId("Motor", self.index), f"{self.index}:Motor"
+        )
+
+        def scale(_: Any, level: Any, factors: Any) -> Any:
+            if level.Value > 100:
+                return ua.StatusCode(ua.StatusCodes.BadOutOfRange)
+            self.called.append(f"{level.VariantType.name} {level.Value}")
+            total = level.Value * sum(factors.Value)
+            return [ua.Variant(total, ua.VariantType.Double), ua.Variant(["a", "b"], ua.VariantType.String)]
+
+        async def stop(_: Any) -> Any:
+            self.called.append("stop")
+
+        async def never(_: Any) -> Any:
+            self.called.append("never")
+            await asyncio.Event().wait()
+
+        level = ua.Argument(Name="level", DataType=ua.NodeId(ua.ObjectIds.Int16))
+        factors = ua.Argument(Name="factors", DataType=ua.NodeId(ua.ObjectIds.Double), ValueRank=1)
+        outs = [ua.Argument(Name="total", DataType=ua.NodeId(11)), ua.Argument(Name="words", ValueRank=1)]
+        for name, work, takes, gives in (
+            ("Scale", scale, [level, factors], outs),
+            ("Stop", stop, [], []),
+            ("Never", never, [], []),
+        ):
+            node_id = ua.NodeId(f"Motor.{name}", self.index)
+            await motor.add_method(node_id, f"{self.index}:{name}", work, takes, gives)
+
+    async def calls(self) -> list[str]:
+        return self.called
+
+    async def add_alarm(self, name: str, on: str | None = None) -> None:
+        """An alarm condition `name`, told of by the object `on`, else by the server."""
+        emitter: Any = self.server.nodes.server
+        if on is not None:
+            emitter = self.server.get_node(ua.NodeId(on, self.index))
+        made = await self.server.get_event_generator(ua.ObjectIds.AlarmConditionType, emitter)
+        made.event.NodeId = ua.NodeId(f"alarm {name}", self.index)
+        made.event.ConditionName, made.event.SourceName = name, on or "Motor"
+        self.alarms[name] = made
+
+    async def alarm(
+        self, name: str, active: bool, message: str, severity: int = 900, acked: bool = False
+    ) -> None:
+        made = self.alarms[name]
+        setattr(made.event, "ActiveState/Id", active)
+        setattr(made.event, "AckedState/Id", acked)
+        made.event.Retain, made.event.Severity = active, severity
+        await made.trigger(message=message)
+
+    async def happen(self, message: str, severity: int) -> None:
+        """A plain event of the server."""
+        made = await self.server.get_event_generator(ua.ObjectIds.SystemEventType)
+        made.event.Severity = severity
+        await made.trigger(message=message)
+
+    async def historize(self, name: str, rows: list[tuple[float, Any, int]]) -> None:
+        """Have a past of a node: (value, time, status)."""
+        node = self.node(name)
+        for attribute in (ua.AttributeIds.AccessLevel, ua.AttributeIds.UserAccessLevel):
+            await node.set_attr_bit(attribute, ua.AccessLevel.HistoryRead)
+        storage: Any = self.server.iserver.history_manager.storage
+        await storage.new_historized_node(node.nodeid, None)
+        for value, moment, status in rows:
+            held = ua.Variant(value, ua.VariantType.Double)
+            await storage.save_node_value(node.nodeid, ua.DataValue(held, ua.StatusCode(status), moment))
 
     async def count_up(self, names: list[str], to: int, rest_s: float) -> None:
         """Write 1, 2, ... into each of these, in the background."""
