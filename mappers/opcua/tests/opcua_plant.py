@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from asyncua import Server, ua
+from asyncua.common.structures104 import new_enum, new_struct, new_struct_field
 from asyncua.crypto.permission_rules import User, UserRole
 from asyncua.server.address_space import AddressSpace, NodeManagementService
 from asyncua.server.internal_server import InternalServer
@@ -57,7 +58,7 @@ class PlantServer:
 
     async def start(self) -> int:
         server, options = self.server, self.options
-        server.iserver.bind_condition_methods = True
+        server.iserver.bind_condition_methods = options.get("refresh", True)
         await server.init()
         server.set_endpoint(f"opc.tcp://127.0.0.1:{options.get('port', 0)}/")
         policies = options.get("policies") or ["NoSecurity"]
@@ -192,6 +193,64 @@ class PlantServer:
         made = await self.server.get_event_generator(ua.ObjectIds.SystemEventType)
         made.event.Severity = severity
         await made.trigger(message=message)
+
+    async def add_types(self) -> None:
+        """An enumeration and structures, and nodes that hold them: `mode`, `recipe`, `choice`, `valve`."""
+        server, index = self.server, self.index
+        objects = server.nodes.objects
+        mode = await new_enum(server, index, "Mode", ["Off", "Manual", "Auto"])
+        part, _ = await new_struct(
+            server,
+            index,
+            "Part",
+            [
+                new_struct_field("Amount", ua.VariantType.Double),
+                new_struct_field("Kind", mode),
+                new_struct_field("Note", ua.VariantType.String, optional=True),
+            ],
+        )
+        recipe, _ = await new_struct(
+            server,
+            index,
+            "Recipe",
+            [
+                new_struct_field("Name", ua.VariantType.String),
+                new_struct_field("Big", ua.VariantType.Int64),
+                new_struct_field("Main", part),
+                new_struct_field("Parts", part, array=True),
+                new_struct_field("Raw", ua.VariantType.ByteString),
+            ],
+        )
+        choice, _ = await new_struct(
+            server,
+            index,
+            "Choice",
+            [
+                new_struct_field("Number", ua.VariantType.Int32),
+                new_struct_field("Text", ua.VariantType.String),
+            ],
+            is_union=True,
+        )
+        made = await server.load_data_type_definitions()
+        one = made["Part"](Amount=1.5, Kind=made["Mode"].Auto, Note="x")
+        two = made["Part"](Amount=2.5, Kind=made["Mode"].Off, Note=None)
+        whole = made["Recipe"](Name="tea", Big=2**60, Main=one, Parts=[one, two], Raw=b"\x00\xff")
+        union = made["Choice"]()
+        union.Text = "either"
+        for name, value, type_ in (("recipe", whole, recipe), ("choice", union, choice)):
+            await objects.add_variable(
+                ua.NodeId(name, index), f"{index}:{name}", value, datatype=type_.nodeid
+            )
+        held = ua.Variant(2, ua.VariantType.Int32)
+        node = await objects.add_variable(
+            ua.NodeId("mode", index), f"{index}:mode", held, datatype=mode.nodeid
+        )
+        await node.set_writable()
+        valve = await objects.add_variable(
+            ua.NodeId("valve", index), f"{index}:valve", ua.Variant(1, ua.VariantType.UInt16)
+        )
+        words = [ua.LocalizedText("closed"), ua.LocalizedText("open")]
+        await valve.add_property(0, "EnumStrings", words)
 
     async def historize(self, name: str, rows: list[tuple[float, Any, int]]) -> None:
         """Have a past of a node: (value, time, status)."""

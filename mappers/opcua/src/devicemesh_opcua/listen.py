@@ -158,14 +158,18 @@ class Listener:
         return told
 
     async def take(self, notifications: Sequence[bytes]) -> list[Notification]:
-        """What messages of the subscription say. Raises LinkError, DecodeError."""
+        """What a message of the subscription says. Raises LinkError, DecodeError.
+
+        A refresh ends with the message that says so: servers order events by item, not by time.
+        """
         said: list[Notification] = []
+        over: list[int] = []
         again = False
         for event in (one for body in notifications for one in wire.events(body)):
             if event.is_a(wire.REFRESH_START):
                 self._begun.add(event.handle)
             elif event.is_a(wire.REFRESH_END):
-                said += self._ended(event.handle)
+                over.append(event.handle)
             elif event.is_a(wire.REFRESH_REQUIRED) or event.is_a(wire.OVERFLOW):
                 self._lost["event_queue"] += event.is_a(wire.OVERFLOW)
                 again = True
@@ -175,6 +179,8 @@ class Listener:
                     self._standing[event.handle].append(told)
                 else:
                     said.append(Notification(notifier, [told]))
+        for handle in over:
+            said += self._ended(handle)
         return said + (await self._refresh() if again else [])
 
     def _ended(self, handle: int) -> list[Notification]:
