@@ -66,13 +66,13 @@ class Occurrences:
             return
         standing = self._standing.setdefault((device.name, notifier.event), {})
         for one in _news(standing, notification, self._wall_ns()):
-            if _RANK[one.severity] < _RANK[declared.severity]:
-                self._drop("severity")
-            elif not self._may(device.name):
+            if one.condition not in standing and _RANK[one.severity] < _RANK[declared.severity]:
+                self._drop("severity")  # what was published once is followed to its end
+                continue
+            if not self._may(device.name):
                 self._drop("rate")
                 continue
-            else:
-                self._publish(device.name, notifier.event, one)
+            self._publish(device.name, notifier.event, one)
             _remember(standing, one)
 
     def active(self) -> Iterator[Occurrence]:

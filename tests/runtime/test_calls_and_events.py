@@ -138,12 +138,16 @@ def test_alarms_of_a_peer_reach_their_topic_and_end_with_the_outage(play: Play) 
             }  # fmt: skip
             assert _said(world) == [("hot", "active"), ("wet", "active"), ("start", "event")]
             assert world.runtime.occurrences.dropped == {"severity": 1}
+            mild = [_one("wet", "acknowledged", severity="info"), _one("other", "cleared", severity="info")]
+            queue.put_nowait(("alarms", Notification(NOBODY, mild)))
+            await heard(4)
+            assert _said(world)[3:] == [("wet", "acknowledged")], "what was said once is followed to its end"
             queue.put_nowait(LinkError("reset by h1"))
             queue.put_nowait(("speed", 1.0))
-            standing = [_one("wet"), _one("new", time_ns=7), _one("old", "cleared")]
+            standing = [_one("wet", "acknowledged"), _one("new", time_ns=7), _one("old", "cleared")]
             queue.put_nowait(("alarms", Notification(NOBODY, standing, standing=True)))
-            await heard(5)
-            assert _said(world)[3:] == [("hot", "cleared"), ("new", "active")], "wet has been said"
+            await heard(6)
+            assert _said(world)[4:] == [("hot", "cleared"), ("new", "active")], "wet has been said"
             assert {one.name for one in world.runtime.occurrences.active()} == {"wet", "new"}
             await world.store.delete(key)
             await world.until(lambda: _gone(world), 5)

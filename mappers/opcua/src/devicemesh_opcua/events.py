@@ -146,5 +146,6 @@ def _text(value: Any) -> str:
 
 
 def collected(found: Sequence[Occurrence]) -> list[Occurrence]:
-    """The newest of each condition."""
-    return list({one.condition: one for one in found}.values())
+    """The newest of each condition, of those that stand."""
+    newest = {one.condition: one for one in found}
+    return [one for one in newest.values() if one.state != "cleared"]

@@ -32,21 +32,15 @@ REFRESH_S = 10.0
 _SERVER = Node(0, 2253)
 _CONDITION_TYPE, _CONDITION_REFRESH = Node(0, 2782), Node(0, 3875)
 _EVENT_NOTIFIER, _BROWSE_NAME, _UINT32 = 12, 3, 7
-_NO_FILTER = {0x80430000, 0x80440000, 0x80450000, 0x80470000, 0x80480000, 0x80C20000, 0x80C30000}
-"""BadMonitoredItemFilterInvalid, ...Unsupported, BadFilterNotAllowed, BadEventFilterInvalid, operators."""
 
 
-def event_filter(least_severity: int) -> Any:
-    """Which fields of events are sent, and of which events (Part 4, 7.22.3)."""
-    clauses = [_operand(one) for one in wire.CLAUSES]
-    where = ua.ContentFilter()
-    if least_severity > 1:
-        element = ua.ContentFilterElement(FilterOperator=ua.FilterOperator.GreaterThanOrEqual)
-        severity = next(one for one in wire.CLAUSES if one.name == "severity")
-        level = ua.LiteralOperand(ua.Variant(least_severity, ua.VariantType.UInt16))
-        element.FilterOperands = [_operand(severity), level]
-        where.Elements = [element]
-    return ua.EventFilter(SelectClauses=clauses, WhereClause=where)
+def event_filter() -> Any:
+    """Which fields of events are sent (Part 4, 7.22.3).
+
+    The server is not asked to leave out what is not severe: a condition may end with another severity than
+    it began with.
+    """
+    return ua.EventFilter(SelectClauses=[_operand(one) for one in wire.CLAUSES])
 
 
 def _operand(one: wire.Clause) -> Any:
@@ -57,13 +51,17 @@ def _operand(one: wire.Clause) -> Any:
     )
 
 
-def item(node: Node, handle: int, wanted: Any) -> Any:
+def item(node: Node, handle: int) -> Any:
     """The request to monitor a notifier's events."""
     return ua.MonitoredItemCreateRequest(
         ItemToMonitor=ua.ReadValueId(NodeId=node.foreign, AttributeId=ua.AttributeIds(_EVENT_NOTIFIER)),
         MonitoringMode=ua.MonitoringMode.Reporting,
         RequestedParameters=ua.MonitoringParameters(
-            ClientHandle=handle, SamplingInterval=0.0, Filter=wanted, QueueSize=QUEUE, DiscardOldest=True
+            ClientHandle=handle,
+            SamplingInterval=0.0,
+            Filter=event_filter(),
+            QueueSize=QUEUE,
+            DiscardOldest=True,
         ),
     )
 
@@ -106,15 +104,12 @@ class Listener:
 
     async def _monitor(self, located: dict[int, Node]) -> list[Notification]:
         """Create the items; the marker comes last, so that its end is the end of all."""
-        floors = {handle: self._by_handle[handle].address.least_severity for handle in located}
-        items = [item(node, handle, event_filter(floors[handle])) for handle, node in located.items()]
-        if any(node != _SERVER or floors[handle] > 1 for handle, node in located.items()):
-            items.append(item(_SERVER, MARKER, event_filter(1)))
+        items = [item(node, handle) for handle, node in located.items()]
+        if any(node != _SERVER for node in located.values()):
+            items.append(item(_SERVER, MARKER))
         said = []
         statuses = await self._create(items)
         statuses.pop(MARKER, None)
-        picky = [h for h, status in statuses.items() if status & 0xFFFF0000 in _NO_FILTER and floors[h] > 1]
-        statuses |= await self._create([item(located[handle], handle, event_filter(1)) for handle in picky])
         for handle, status in statuses.items():
             if status >> 31:
                 error = codes.error(self._server.link, status)
@@ -211,9 +206,9 @@ class Listener:
 
 
 def _is_meant(event: Event, notifier: OpcUaNotifier) -> bool:
-    """Whether an event is one that the notifier's declaration asks for."""
+    """Whether an event is one that the notifier's declaration asks for; the end of a condition always is."""
     where = notifier.address
-    level = event.value("severity")
-    if event.is_branch or (isinstance(level, int) and level < where.least_severity):
+    if event.is_branch or (where.source_name is not None and event.value("source") != where.source_name):
         return False
-    return where.source_name is None or event.value("source") == where.source_name
+    level = event.value("severity")
+    return not isinstance(level, int) or level >= where.least_severity or wire.state(event) == "cleared"

@@ -322,7 +322,7 @@ class OpcUaEvents(Strict):
     source_name: str | None = Field(default=None, min_length=1)
     """Only what has this SourceName: for devices whose notifier is that of the whole server."""
     least_severity: int = Field(default=1, ge=1, le=1000)
-    """Only what is as severe (Part 5, 6.4.2): up to 333 counts as info, to 666 as warning, else critical."""
+    """Only what is as severe, and the ends of conditions. Up to 333 is info, to 666 warning (Part 5, 6.4.2)."""
 
     @model_validator(mode="after")
     def _is_node(self) -> Self:
