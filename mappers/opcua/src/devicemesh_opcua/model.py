@@ -67,7 +67,7 @@ class OpcUaEndpoint(Endpoint):
     private_key_password: SecretRef | None = None
     """What opens `privateKey`, by reference."""
     pki: str | None = Field(default=None, min_length=1)
-    """Folder of `own`, `trusted` (servers' certificates, and authorities) and `rejected`.
+    """Folder of `own`, `trusted` (servers' certificates, and authorities), `crl` and `rejected`.
 
     By default `<home>/pki/opcua`.
     """
@@ -322,7 +322,7 @@ class OpcUaEvents(Strict):
     source_name: str | None = Field(default=None, min_length=1)
     """Only what has this SourceName: for devices whose notifier is that of the whole server."""
     least_severity: int = Field(default=1, ge=1, le=1000)
-    """Only what is as severe, and the ends of conditions. Up to 333 is info, to 666 warning (Part 5, 6.4.2)."""
+    """Only what is as severe, and ends of conditions. Up to 333 is info, to 666 warning (Part 5, 6.4.2)."""
 
     @model_validator(mode="after")
     def _is_node(self) -> Self:
