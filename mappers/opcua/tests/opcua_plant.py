@@ -75,6 +75,9 @@ class PlantServer:
         for number, value in options.get("limits", {}).items():
             node = server.get_node(ua.NodeId(number))
             await node.write_value(ua.DataValue(ua.Variant(value, ua.VariantType.UInt32)))
+        server.iserver.history_manager.storage.max_history_data_response_size = options.get(
+            "history_page", 1000
+        )  # type: ignore[attr-defined]
         await server.start()
         return server.bserver._server.sockets[0].getsockname()[1]  # type: ignore[union-attr,no-any-return]
 

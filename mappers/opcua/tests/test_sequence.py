@@ -107,6 +107,15 @@ def test_a_repeated_message_is_not_delivered_twice(point: Any) -> None:
     assert received(Peer([message(1, 1.0), message(1, 1.0), message(2, 2.0)], {}), point) == [1.0, 2.0]
 
 
+def test_what_a_server_lost_is_counted_in_its_session(point: Any) -> None:
+    held = ua.DataValue(ua.Variant(1.0, ua.VariantType.Double), ua.StatusCode(0x480))
+    items = [ua.MonitoredItemNotification(handle, held) for handle in (0, 9)]
+    change = struct_to_binary(ua.DataChangeNotification(MonitoredItems=items))
+    peer = Peer([Published(7, 1, False, [change], [], None)], {})
+    assert received(peer, point) == [1.0]
+    assert peer.lost == {"server_queue": 1, "unknown_item": 1}
+
+
 def test_numbers_begin_again(point: Any) -> None:
     peer = Peer([message(LAST - 1, 1.0), message(2, 4.0)], {LAST: 2.0, 1: 3.0})
     assert received(peer, point, last=LAST - 2) == [1.0, 2.0, 3.0, 4.0]

@@ -116,7 +116,8 @@ class Historian:
         if isinstance(node, PointError) or not reach_ns:
             return None
         begin_ns = max(gap.begin_ns, gap.end_ns - reach_ns)
-        self._server.lost["history"] += begin_ns > gap.begin_ns
+        if begin_ns > gap.begin_ns:
+            self._server.lost["history"] += 1
         return Reading(gap, node, begin_ns)
 
     async def _readable(self, readings: Sequence[Reading]) -> list[Reading]:
