@@ -53,7 +53,7 @@ class Peer:
         self.asked.append(number)
         if number not in self.kept:
             raise ServiceFaultError(0x807B0000)
-        told = ua.NotificationMessage(NotificationData=[change(self.kept[number])])
+        told = ua.NotificationMessage(SequenceNumber=number, NotificationData=[change(self.kept[number])])
         return bytes(struct_to_binary(ua.RepublishResponse(NotificationMessage=told)))
 
     async def next(self) -> Published | None:

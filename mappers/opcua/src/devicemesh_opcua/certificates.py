@@ -109,7 +109,7 @@ def check(link: str, folder: Path, certificate: bytes, application_uri: str | No
     pinned = shown in trusted
     why = _time_problem(shown) if pinned or _issued(shown, trusted) else "is not trusted"
     if why is None and not pinned:
-        why = _name_problem(shown, application_uri, host)
+        why = _name_problem(shown, application_uri, host) or _usage_problem(shown)
     if why is None:
         return
     kept = _keep(folder / "rejected", shown)
@@ -225,6 +225,15 @@ def _name_problem(shown: x509.Certificate, application_uri: str | None, host: st
     except ValueError:
         known = host.lower() in (name.lower() for name in names.get_values_for_type(x509.DNSName))
     return None if known else f"is not of {host}"
+
+
+def _usage_problem(shown: x509.Certificate) -> str | None:
+    """Part 6, 6.2.2: where it says what it may be used for, a server must be among it."""
+    with contextlib.suppress(x509.ExtensionNotFound):
+        usages = shown.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        if ExtendedKeyUsageOID.SERVER_AUTH not in usages:
+            return "is not for servers"
+    return None
 
 
 def _about(shown: x509.Certificate) -> str:

@@ -27,6 +27,7 @@ RETRY_S = 60.0
 """After which a point that the server refused is offered again."""
 KEEP_ALIVE_S = 5.0
 """How often a subscription without changes says that it lives."""
+MAX_SILENCE_S = 600.0
 MAX_MISSING = 100
 """Messages that are asked for again after a gap; after a longer one everything is."""
 EVENTS = "events"
@@ -47,6 +48,12 @@ class Subscription:
     due: float = 0.0  # loop time of the next one at the latest
     sequence: int = 0  # of the last message
     items: int = 0
+
+
+def _silence(revised_ms: float, keep_alive: int, wanted_ms: float) -> float:
+    """Seconds between two messages at most, as the server says it; no server makes us wait for ever."""
+    interval_ms = revised_ms if wanted_ms <= revised_ms < math.inf else wanted_ms
+    return min(interval_ms * max(keep_alive, 1) / 1000, MAX_SILENCE_S)
 
 
 class Subscriber:
@@ -174,7 +181,7 @@ class Subscriber:
             raise LinkError(
                 f"{self._server.link} makes no subscription ({said}); try `mode: poll`"
             ) from error
-        silence_s = made.RevisedPublishingInterval * max(made.RevisedMaxKeepAliveCount, 1) / 1000
+        silence_s = _silence(made.RevisedPublishingInterval, made.RevisedMaxKeepAliveCount, interval_ms)
         silence_s += 2 * self._server.endpoint.timeout_s
         one = Subscription(made.SubscriptionId, interval_ms, timestamps, silence_s)
         one.due = asyncio.get_running_loop().time() + silence_s
@@ -274,7 +281,10 @@ class Subscriber:
             body = await self._server.ask(
                 services.REPUBLISH_REQUEST, services.republish_request(subscription.number, wanted)
             )
-            return services.republish_response(body, subscription.number)
+            told = services.republish_response(body, subscription.number)
+            if told.sequence != wanted:  # some servers answer with an empty message
+                raise DecodeError(f"message {told.sequence}")
+            return told
         except (ServiceFaultError, PointError, DecodeError) as error:
             raise LinkError(
                 f"{self._server.link} has lost message {number} of the subscription: all is read anew"
