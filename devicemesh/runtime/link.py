@@ -279,7 +279,9 @@ class Link:
         pushed = {one.device for one in points if one.slot not in slots}
         for device in self._devices.values():
             how = "SubscribedAndPolling" if device.name in asked else "Subscribed"
-            device.served = how if device.name in pushed else "Polling"
+            how = how if device.name in pushed else "Polling"
+            if how != device.served:
+                device.served, device.dirty = how, True
 
     def _pushed(self, batch: Batch | Notification) -> None:
         if isinstance(batch, Notification):
