@@ -13,7 +13,7 @@ from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Generic, Self, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar
 
 import pluggy
 from pydantic import ValidationError
@@ -30,8 +30,10 @@ class Quality(enum.IntEnum):
     """How far a value can be trusted: one byte, its top two bits the OPC UA severity (Part 4, 7.39)."""
 
     GOOD = 0x00
+    FROM_HISTORY = 0x01  # good, but read afterwards from what the peer has kept
     UNCERTAIN = 0x40
     UNKNOWN_CODE = 0x41  # an enum's code that the model does not name: the number is delivered
+    UNCERTAIN_FROM_HISTORY = 0x42
     BAD = 0x80
     NO_LINK = 0x81  # the link is down
     NO_ANSWER = 0x82  # the link is up, the device is silent
@@ -48,8 +50,10 @@ class Quality(enum.IntEnum):
 
 QUALITY_WORDS: Mapping[int, str] = {
     Quality.GOOD: "Good",
+    Quality.FROM_HISTORY: "Good.FromHistory",
     Quality.UNCERTAIN: "Uncertain",
     Quality.UNKNOWN_CODE: "Uncertain.UnknownCode",
+    Quality.UNCERTAIN_FROM_HISTORY: "Uncertain.FromHistory",
     Quality.BAD: "Bad",
     Quality.NO_LINK: "Bad.NoLink",
     Quality.NO_ANSWER: "Bad.NoAnswer",
@@ -243,6 +247,75 @@ class Found:
     manifest: str = ""  # YAML of a DeviceModel and a Device that can be applied as it is
 
 
+@dataclass(frozen=True, slots=True)
+class Invocation(Generic[E]):
+    """A command that is a call, with its arguments: checked against the model, in the order declared."""
+
+    device: str  # "namespace/name"
+    command: str
+    endpoint: E
+    address: Any  # of the mapper's `command_type`
+    arguments: Mapping[str, Scalar] = field(default_factory=dict)
+    types: Mapping[str, ValueType] = field(default_factory=dict)  # of the arguments
+
+
+@dataclass(frozen=True, slots=True)
+class Notifier(Generic[E]):
+    """A place where a device tells of what happens, as its model declares it."""
+
+    device: str  # "namespace/name"
+    event: str  # the name in the model
+    endpoint: E
+    address: Any  # of the mapper's `event_type`
+
+
+Severity = Literal["info", "warning", "critical"]
+OccurrenceState = Literal["event", "active", "acknowledged", "cleared"]
+"""An event just happened; a condition is active, active but seen by somebody, or over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """Something that happened at a peer: an event, or a change of a condition (an alarm)."""
+
+    name: str  # what: the condition's name, or the kind of event
+    time_ns: int  # Unix nanoseconds, by the peer's clock if it has one
+    message: str
+    severity: Severity
+    state: OccurrenceState
+    source: str  # what it is about, as the peer names it
+    level: int | None = None  # the severity in the peer's own measure
+    details: Mapping[str, Any] = field(default_factory=dict)  # more that the peer says, as JSON
+
+    @property
+    def condition(self) -> tuple[str, str]:
+        """What tells one condition of a notifier from another."""
+        return self.source, self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """What a notifier says at once.
+
+    `standing`: these are all the conditions that stand there now, as after a reconnect; what was active and
+    is not among them is over. `error`: why nothing can be heard from this notifier; the others are.
+    """
+
+    notifier: Notifier[Any]
+    occurrences: Sequence[Occurrence] = ()
+    standing: bool = False
+    error: PointError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gap(Generic[E, A]):
+    """A time in which a point was not read; both ends are known already and not asked for."""
+
+    point: Point[E, A]
+    begin_ns: int
+    end_ns: int
+
+
 Reader = Callable[[], AsyncIterator[Batch]]
 
 
@@ -251,6 +324,13 @@ class Session(ABC, Generic[E, A]):
 
     Entered and left by `async with mapper.open(endpoint)`. Cancellation is the stop.
     """
+
+    def lost(self) -> Mapping[str, int]:
+        """Samples that are known to be lost before they got here, since the session began, by reason.
+
+        As in {"server_queue": 3}: the peer says that it had no room for three, or more, of them.
+        """
+        return {}
 
 
 class Readable(Session[E, A]):
@@ -270,7 +350,7 @@ class Subscribable(Session[E, A]):
     """A session whose peer pushes."""
 
     @abstractmethod
-    def subscribe(self, points: Sequence[Point[E, A]]) -> AsyncGenerator[Batch]:
+    def subscribe(self, points: Sequence[Point[E, A]]) -> AsyncGenerator[Batch | Notification]:
         """Yield batches as the peer pushes them, the first values too.
 
         It runs beside the readers and `write`. A point that the peer refuses is a bad row with `error` set.
@@ -281,6 +361,45 @@ class Subscribable(Session[E, A]):
     def pushes(self, point: Point[E, A]) -> bool:
         """Whether this point is subscribed; the others are polled, where the session is `Readable`."""
         return True
+
+
+class Notifying(Subscribable[E, A]):
+    """A session whose peer also tells what happens: alarms, conditions, events."""
+
+    @abstractmethod
+    def subscribe(
+        self, points: Sequence[Point[E, A]], notifiers: Sequence[Notifier[E]] = ()
+    ) -> AsyncGenerator[Batch | Notification]:
+        """Yield batches, and notifications of these notifiers, as the peer pushes them.
+
+        Conditions that stand already come first, as one notification for each notifier. Either sequence may
+        be empty. Raises `LinkError` when the link is dead.
+        """
+
+
+class Historical(Session[E, A]):
+    """A session whose peer keeps what it has measured."""
+
+    @abstractmethod
+    def history(self, gaps: Sequence[Gap[E, A]]) -> AsyncIterator[Batch]:
+        """Yield what the peer has kept of these gaps: each point's rows by rising time, both ends left out.
+
+        Rows bear their own time and the quality FROM_HISTORY or UNCERTAIN_FROM_HISTORY; bad ones are left
+        out. Points of which the peer keeps nothing yield nothing. Bounded in time and count by the
+        endpoint; what is cut off is counted in `lost`. Raises `LinkError` when the link is dead.
+        """
+
+
+class Invocable(Session[E, A]):
+    """A session that can call what a peer offers: methods, remote procedures, actions."""
+
+    @abstractmethod
+    async def invoke(self, invocation: Invocation[E]) -> Mapping[str, Any]:
+        """Do it, once, and return what the peer gives back, by name, as JSON.
+
+        Raises `PointError` where the peer refuses, or does not answer (reason `NoAnswer`: it may have been
+        done all the same; nobody asks twice), and `LinkError` when the link is dead.
+        """
 
 
 class Writable(Session[E, A]):
@@ -305,6 +424,10 @@ class Mapper(ABC, Generic[E, A]):
     protocol: str
     endpoint_type: type[E]
     address_type: type[A]
+    command_type: type[Strict] | None = None
+    """Where a command that is a call lives; None: its sessions are not `Invocable`."""
+    event_type: type[Strict] | None = None
+    """Where a device tells of events; None: its sessions are not `Notifying`."""
 
     @abstractmethod
     def open(self, endpoint: E, secrets: Secrets = no_secrets) -> AbstractAsyncContextManager[Session[E, A]]:

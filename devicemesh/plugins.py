@@ -39,7 +39,12 @@ class Plugins:
 
     def protocols(self) -> dict[str, Protocol]:
         """The shapes that manifests are checked against."""
-        return {name: Protocol(m.endpoint_type, m.address_type) for name, m in self.mappers.items()}
+        return {name: shapes(mapper) for name, mapper in self.mappers.items()}
+
+
+def shapes(mapper: Mapper[Any, Any]) -> Protocol:
+    """What a mapper's manifests are checked against."""
+    return Protocol(mapper.endpoint_type, mapper.address_type, mapper.command_type, mapper.event_type)
 
 
 def load() -> Plugins:

@@ -206,10 +206,18 @@ def connected(reported: Sequence[Reported], link_up: bool, why: tuple[str, str] 
     return Condition("Connected", "False", reason, message)
 
 
-def degraded(reported: Mapping[str, Reported], why: Mapping[str, str]) -> Condition:
-    """The Degraded condition: it answers, but some of its values are bad. Equal reasons are said once."""
+def degraded(
+    reported: Mapping[str, Reported], why: Mapping[str, str], deaf: Mapping[str, str] | None = None
+) -> Condition:
+    """The Degraded condition: it answers, but some of its values are bad. Equal reasons are said once.
+
+    `deaf` has the sources of events that can't be heard, and why.
+    """
     bad = [name for name, r in reported.items() if not r.good and r.quality != Quality.PENDING]
     if not bad:
+        if deaf:
+            told = "; ".join(f"{name}: {reason}" for name, reason in list(deaf.items())[:5])
+            return Condition("Degraded", "True", "NoEvents", told)
         return Condition("Degraded", "False", "AllGood", "")
     reasons: dict[str, list[str]] = {}
     for name in bad:
@@ -221,12 +229,15 @@ def degraded(reported: Mapping[str, Reported], why: Mapping[str, str]) -> Condit
     return Condition("Degraded", "True", "BadValues", "; ".join(details[:5]) + more)
 
 
-def ready(model: Condition, link: Condition, health: Condition) -> Condition:
-    """The Ready condition, the sum of the others (desired values aside: they are asked for, not had)."""
+def ready(model: Condition, link: Condition, health: Condition, served: str = "Polling") -> Condition:
+    """The Ready condition, the sum of the others (desired values aside: they are asked for, not had).
+
+    `served`: how its values come, in a word.
+    """
     if model.status != "True":
         return Condition("Ready", "False", model.reason, model.message)
     if link.status != "True":
         return Condition("Ready", link.status, link.reason, link.message)
     if health.status == "True":
         return Condition("Ready", "True", "Degraded", health.message)
-    return Condition("Ready", "True", "Polling", "")
+    return Condition("Ready", "True", served, "")

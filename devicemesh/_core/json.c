@@ -100,14 +100,15 @@ static char *put_value(char *at, const struct value *value)
 /* mapper.Quality.word; a code without a word is its severity and its number. */
 static char *put_quality(char *at, uint8_t quality)
 {
-    static const char *const uncertain[] = {"Uncertain", "Uncertain.UnknownCode"};
+    static const char *const good[] = {"Good", "Good.FromHistory"};
+    static const char *const uncertain[] = {"Uncertain", "Uncertain.UnknownCode", "Uncertain.FromHistory"};
     static const char *const bad[] = {"Bad",         "Bad.NoLink",     "Bad.NoAnswer",    "Bad.Refused",
                                       "Bad.BadAddress", "Bad.Undecodable", "Bad.Pending"};
     static const char *const severity[] = {"Good", "Uncertain", "Bad", "Bad"};
     *at++ = '"';
-    if (quality == QUALITY_GOOD) {
-        at = put(at, "Good");
-    } else if (quality - QUALITY_UNCERTAIN < 2 && quality >= QUALITY_UNCERTAIN) {
+    if (quality <= QUALITY_FROM_HISTORY) {
+        at = put(at, good[quality]);
+    } else if (quality - QUALITY_UNCERTAIN < 3 && quality >= QUALITY_UNCERTAIN) {
         at = put(at, uncertain[quality - QUALITY_UNCERTAIN]);
     } else if (quality >= QUALITY_BAD && quality <= QUALITY_PENDING) {
         at = put(at, bad[quality - QUALITY_BAD]);

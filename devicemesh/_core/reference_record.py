@@ -20,8 +20,11 @@ MAX_TEXT_BYTES = 4 << 20
 WHOLE_MAX = 1 << 24
 STATISTICS = ("mean", "min", "max", "first", "last", "stddev")
 WORDS = {
+    0x00: "Good",
+    0x01: "Good.FromHistory",
     0x40: "Uncertain",
     0x41: "Uncertain.UnknownCode",
+    0x42: "Uncertain.FromHistory",
     0x80: "Bad",
     0x81: "Bad.NoLink",
     0x82: "Bad.NoAnswer",

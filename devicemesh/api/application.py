@@ -1,4 +1,4 @@
-"""What HTTP clients can ask: health, metrics, and the twins of the running devices."""
+"""What HTTP clients can ask: health, metrics, the twins of the running devices, and their commands."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from devicemesh.api.metrics import RuntimeCollector
 from devicemesh.runtime.device import RunningDevice
 from devicemesh.runtime.reporter import conditions, properties
 from devicemesh.runtime.runtime import Runtime
+from devicemesh.sink.payload import dumps, loads
 from devicemesh.store.base import Key
 
 OPEN = {"/healthz", "/readyz"}
@@ -72,6 +73,21 @@ def application(runtime: Runtime, token: str | None = None) -> Starlette:
             return JSONResponse({"error": f"no device {key.device} runs here"}, 404)
         return JSONResponse(twin(runtime, found))
 
+    async def command(request: Request) -> Response:
+        """Do a command of a device's model; the body has the arguments of a call."""
+        where = request.path_params
+        found = runtime.supervisor.find(f"{where['namespace']}/{where['name']}")
+        if found is None:
+            return JSONResponse({"error": f"no device {where['namespace']}/{where['name']} runs here"}, 404)
+        if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+            return JSONResponse({"error": "send the arguments as application/json"}, 415)
+        try:
+            body = loads(await _limited(request))
+        except ValueError as error:
+            return JSONResponse({"state": "refused", "reason": "BadPayload", "message": str(error)}, 400)
+        answer = await runtime.commands.run(found, where["command"], body)
+        return Response(dumps(answer), _STATUS[answer["state"]], media_type="application/json")
+
     async def samples(_: Request) -> Response:
         return JSONResponse(runtime.samples())
 
@@ -82,10 +98,25 @@ def application(runtime: Runtime, token: str | None = None) -> Starlette:
             Route("/metrics", metrics),
             Route("/api/v1/devices", devices),
             Route("/api/v1/devices/{namespace}/{name}", device),
+            Route("/api/v1/devices/{namespace}/{name}/commands/{command}", command, methods=["POST"]),
             Route("/api/v1/samples", samples),
         ],
         middleware=[Middleware(_Token, token=token)] if token else [],
     )
+
+
+_STATUS = {"applied": 200, "refused": 422, "failed": 502}
+MAX_BODY = 64 << 10
+
+
+async def _limited(request: Request) -> bytes:
+    """The body. Raises ValueError where it is too long."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY:
+            raise ValueError(f"the payload is longer than {MAX_BODY} bytes")
+    return body
 
 
 def twin(runtime: Runtime, device: RunningDevice) -> dict[str, Any]:

@@ -51,9 +51,24 @@ class RuntimeCollector(Collector):
         yield _gauge("event_loop_lag_seconds", "Latest lag of the event loop.", runtime.loop_lag_s)
         alarms = GaugeMetricFamily("devicemesh_alarms_active", "Alarms that are on.", labels=["severity"])
         active = [event.severity for event in runtime.alarms.values()]
+        active += [one.severity for one in runtime.occurrences.active()]
         for severity in ("info", "warning", "critical"):
             alarms.add_metric([severity], active.count(severity))
         yield alarms
+        told = CounterMetricFamily(
+            "devicemesh_events", "Alarms and events that peers told of, published.", labels=["state"]
+        )
+        for state, count in runtime.occurrences.published.items():
+            told.add_metric([state], count)
+        yield told
+        withheld = CounterMetricFamily(
+            "devicemesh_events_dropped",
+            "Alarms and events that were not published, by the policy that dropped them.",
+            labels=["policy"],
+        )
+        for policy, count in runtime.occurrences.dropped.items():
+            withheld.add_metric([policy], count)
+        yield withheld
         writes = CounterMetricFamily(
             "devicemesh_store_writes", "Status patches to the store.", labels=["store", "result"]
         )
@@ -78,6 +93,14 @@ class RuntimeCollector(Collector):
         overruns = CounterMetricFamily(
             "devicemesh_polls_overrun", "Polls skipped because the one before had not ended.", labels=LINK
         )
+        lost = CounterMetricFamily(
+            "devicemesh_samples_lost",
+            "Samples lost before they got here, as far as peers say.",
+            labels=[*LINK, "reason"],
+        )
+        backfilled = CounterMetricFamily(
+            "devicemesh_samples_backfilled", "Samples read from a peer's history.", labels=LINK
+        )
         lag = HistogramMetricFamily("devicemesh_poll_lag_seconds", "How late a poll began.", labels=LINK)
         duration = HistogramMetricFamily(
             "devicemesh_link_request_duration_seconds", "How long the peer took to answer.", labels=LINK
@@ -86,6 +109,7 @@ class RuntimeCollector(Collector):
             "devicemesh_write_duration_seconds", "How long a write and its read-back took.", labels=LINK
         )
         outcomes: dict[tuple[str, str], int] = {}
+        called: dict[tuple[str, str], int] = {}
         for (mapper, name), link in self._runtime.supervisor.links.items():
             stats, labels = link.stats, [mapper, name]
             up.add_metric(labels, stats.up)
@@ -95,6 +119,9 @@ class RuntimeCollector(Collector):
             requests.add_metric([*labels, "ok"], stats.answers)
             requests.add_metric([*labels, "failed"], stats.failures)
             overruns.add_metric(labels, stats.overruns)
+            backfilled.add_metric(labels, stats.backfilled)
+            for reason, count in link.lost().items():
+                lost.add_metric([*labels, reason], count)
             for family, histogram in (
                 (lag, stats.lag),
                 (duration, stats.request),
@@ -103,10 +130,16 @@ class RuntimeCollector(Collector):
                 family.add_metric(labels, list(histogram.cumulated()), histogram.sum_s)
             for outcome, count in link.writeback.outcomes.items():
                 outcomes[mapper, outcome] = outcomes.get((mapper, outcome), 0) + count
+            for outcome, count in link.writeback.calls.items():
+                called[mapper, outcome] = called.get((mapper, outcome), 0) + count
         writes = CounterMetricFamily("devicemesh_writes", "Writes to devices.", labels=["mapper", "outcome"])
         for (mapper, outcome), count in outcomes.items():
             writes.add_metric([mapper, outcome], count)
-        yield from (up, success, backoff, opened, requests, overruns, lag, duration, writes, writing)
+        calls = CounterMetricFamily("devicemesh_calls", "Calls of devices.", labels=["mapper", "outcome"])
+        for (mapper, outcome), count in called.items():
+            calls.add_metric([mapper, outcome], count)
+        yield from (up, success, backoff, opened, requests, overruns, lost, backfilled, lag, duration)
+        yield from (writes, calls, writing)
 
     def _sample_metrics(self) -> Iterator[Metric]:
         samples = self._runtime.samples()

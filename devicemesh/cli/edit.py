@@ -24,9 +24,10 @@ from devicemesh.cli.show import kind_of, value_text
 from devicemesh.store.base import Key, NotFoundError, StoreUnavailableError
 
 if TYPE_CHECKING:
-    from devicemesh.spec.device import DeviceModel, Property
+    from devicemesh.spec.device import DeviceModel
     from devicemesh.spec.manifest import Manifest
     from devicemesh.spec.places import Problem
+    from devicemesh.spec.values import ValueType
     from devicemesh.store.database import Database
 
 files_option = click.option(
@@ -193,19 +194,19 @@ def delete_command(
         click.echo(f"{key.kind.lower()}/{key.name} deleted")
 
 
-def parse_value(text: str, prop: Property) -> Any:
-    """A value as it was typed, of the property's type. Raises ValueError."""
+def parse_value(text: str, type_: ValueType) -> Any:
+    """A value as it was typed, of this type. Raises ValueError."""
     from devicemesh.spec.places import plain
     from devicemesh.spec.values import ValueType
 
-    if prop.type in (ValueType.STRING, ValueType.BYTES):
-        return text if prop.type == ValueType.STRING else bytes.fromhex(text).decode("latin-1")
-    if prop.type == ValueType.BOOL:
+    if type_ in (ValueType.STRING, ValueType.BYTES):
+        return text if type_ == ValueType.STRING else bytes.fromhex(text).decode("latin-1")
+    if type_ == ValueType.BOOL:
         words = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
         if text.lower() not in words:
             raise ValueError(f"{text!r} is not true or false")
         return words[text.lower()]
-    return json.loads(text) if prop.type == ValueType.JSON else plain(text)
+    return json.loads(text) if type_ == ValueType.JSON else plain(text)
 
 
 def _parse_assignments(assignments: Sequence[str], model: DeviceModel) -> dict[str, Any]:
@@ -225,7 +226,7 @@ def _parse_assignments(assignments: Sequence[str], model: DeviceModel) -> dict[s
             refused.append(f"there is no property `{name}`{': ' if hint else ''}{hint}")
             continue
         try:
-            value = None if text == "" else parse_value(text, prop)
+            value = None if text == "" else parse_value(text, prop.type)
             refusal = prop.refusal(value) if value is not None else None
         except ValueError as error:
             refusal = str(error)

@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "get": ("show", "List resources."),
     "describe": ("show", "Everything known of one device."),
     "set": ("edit", "Set desired values of a device."),
+    "call": ("call", "Run a command of a device, once."),
     "delete": ("edit", "Remove resources."),
     "validate": ("edit", "Check YAML files, all mistakes at once."),
     "read": ("wire", "Read one address, with no file at all."),

@@ -60,6 +60,8 @@ def simulated(files: Sequence[Path]) -> dict[str, list[Any]]:
                 points,
                 _with_files(bound, declared, folders),
                 folders[key],
+                {n: (bound.commands[n], a) for n, a in bound.shape.calls.items() if n in bound.commands},
+                {n: a for n, a in bound.shape.events.items() if n in bound.sources},
             )
         )
     return devices

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
 from devicemesh.aggregate import Kind, Limit, Report, Series
-from devicemesh.mapper import Address, Endpoint, Mapper, Point
-from devicemesh.spec.base import first_mistake
-from devicemesh.spec.device import Command, Device, DeviceModel, DeviceSpec, Property
+from devicemesh.mapper import Address, Endpoint, Mapper, Notifier, Point
+from devicemesh.spec.base import Strict, first_mistake
+from devicemesh.spec.device import (
+    AddressOverride,
+    Command,
+    Device,
+    DeviceModel,
+    DeviceSpec,
+    EventSource,
+    Property,
+)
 from devicemesh.spec.values import ValueType, duration_ns
 from devicemesh.store.base import NOTHING, Key, Object
 
@@ -30,15 +38,23 @@ class BoundProperty:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The properties of a device, in order; one object for all devices of a model that override none."""
+    """The properties of a device, in order; one object for all devices of a model that override none.
+
+    `calls` and `events` are addresses: of the commands that are calls, and of where it tells of events.
+    """
 
     properties: Mapping[str, BoundProperty]
     specs: Mapping[str, Property]
     names: tuple[str, ...]
+    calls: Mapping[str, Any]
+    events: Mapping[str, Any]
 
     @classmethod
-    def of(cls, properties: Mapping[str, BoundProperty]) -> Shape:
-        return cls(properties, {n: b.spec for n, b in properties.items()}, tuple(properties))
+    def of(
+        cls, properties: Mapping[str, BoundProperty], calls: Mapping[str, Any], events: Mapping[str, Any]
+    ) -> Shape:
+        specs = {name: bound.spec for name, bound in properties.items()}
+        return cls(properties, specs, tuple(properties), calls, events)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +72,7 @@ class BoundDevice:
     desired: Mapping[str, Any]
     nearest_desired: Mapping[str, Any]  # as the device reports them once it holds them
     commands: Mapping[str, Command]
+    sources: Mapping[str, EventSource]
     paused: bool
     overruled: Mapping[str, str] = field(default_factory=lambda: NOTHING)  # set by two sides: which one lost
 
@@ -77,6 +94,7 @@ class BoundDevice:
         return (
             self.endpoint == other.endpoint
             and self.properties == other.properties
+            and self.shape.events == other.shape.events
             and self.paused == other.paused
         )
 
@@ -123,8 +141,8 @@ class Binder:
             if strange := [p.name for p in spec.properties if p.name not in _names(declared)]:
                 message = f"model `{spec.model_ref.name}` has no property `{strange[0]}`"
                 return unbound("UnknownProperty", message)
-            if spec.properties:
-                shape = Shape.of(_overridden(declared, shape.properties, spec, mapper))
+            if spec.properties or spec.commands or spec.events:
+                shape = _own_shape(declared, shape, spec, mapper)
         except ValidationError as error:
             return unbound("InvalidModel", first_mistake(error))
         except ValueError as error:
@@ -147,6 +165,7 @@ class Binder:
             desired={entry.name: entry.value for entry in spec.desired},
             nearest_desired={e.name: nearest(shape, e.name, e.value) for e in spec.desired},
             commands={command.name: command for command in declared.spec.commands},
+            sources={source.name: source for source in declared.spec.events},
             paused=spec.paused,
             overruled=device.overruled,
         )
@@ -165,8 +184,30 @@ class Binder:
                 for prop in declared.spec.properties
                 if mapper.protocol in prop.address
             }
-            self._models[key] = (declared, Shape.of(placed))
+            calls = _placed(declared.spec.commands, mapper.protocol, mapper.command_type)
+            events = _placed(declared.spec.events, mapper.protocol, mapper.event_type)
+            self._models[key] = (declared, Shape.of(placed, calls, events))
         return self._models[key]
+
+
+def _placed(
+    parts: Iterable[Command | EventSource | AddressOverride], protocol: str, type_: type[Strict] | None
+) -> dict[str, Any]:
+    """The addresses for a protocol. Raises ValidationError."""
+    if type_ is None:
+        return {}
+    return {one.name: type_.model_validate(one.address[protocol]) for one in parts if protocol in one.address}
+
+
+def _own_shape(declared: DeviceModel, shape: Shape, spec: DeviceSpec, mapper: Mapper[Any, Any]) -> Shape:
+    """The model's shape with what this device does otherwise."""
+    calls = _placed(spec.commands, mapper.protocol, mapper.command_type)
+    events = _placed(spec.events, mapper.protocol, mapper.event_type)
+    return Shape.of(
+        _overridden(declared, shape.properties, spec, mapper),
+        {**shape.calls, **calls},
+        {**shape.events, **events},
+    )
 
 
 def _overridden(
@@ -205,6 +246,15 @@ def point(device: BoundDevice, name: str, slot: int) -> Point[Any, Any]:
     bound = device.properties[name]
     spec = bound.spec
     return Point(slot, device.name, name, spec.type, device.endpoint, bound.address, spec.telemetry)
+
+
+def notifiers(device: BoundDevice) -> list[Notifier[Any]]:
+    """Where a device tells of what happens."""
+    return [
+        Notifier(device.name, name, device.endpoint, address)
+        for name, address in device.shape.events.items()
+        if name in device.sources
+    ]
 
 
 def kind(type_: ValueType) -> Kind:

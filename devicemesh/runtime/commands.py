@@ -6,9 +6,12 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from devicemesh.mapper import Invocation
 from devicemesh.runtime.device import RunningDevice
+from devicemesh.runtime.link import Link
 from devicemesh.runtime.supervisor import Supervisor
 from devicemesh.sink.base import Command, Sink
+from devicemesh.spec.device import Command as Declared
 from devicemesh.store.base import Key, NotFoundError, Store, StoreUnavailableError
 from devicemesh.twin import Attempt
 
@@ -64,26 +67,50 @@ class Commands:
             self._answer(command, {"property": prop, **stands})
 
     async def _command(self, command: Command, device: RunningDevice) -> None:
-        known = device.bound.commands.get(command.name)
+        self._answer(command, await self.run(device, command.name, command.body))
+
+    async def run(self, device: RunningDevice, name: str, body: Any) -> dict[str, Any]:
+        """Do a command once, now or not at all; `body` holds a call's arguments. Returns the answer."""
+        known = device.bound.commands.get(name)
         if known is None:
-            self._answer(command, {"state": "refused", "reason": "UnknownCommand"})
-            return
+            return {"state": "refused", "reason": "UnknownCommand"}
+        return await (self._call(device, known, body) if known.is_call else self._write(device, known))
+
+    async def _write(self, device: RunningDevice, known: Declared) -> dict[str, Any]:
         writes = [(w.property, w.value) for w in known.writes]
         for prop, value in writes:
             refusal = device.specs[prop].refusal(value) if prop in device.specs else f"no property `{prop}`"
             if refusal:
-                self._answer(command, {"state": "refused", "reason": "Refused", "message": refusal})
-                return
+                return {"state": "refused", "reason": "Refused", "message": refusal}
         link = self._supervisor.link_of(device)
-        if not link.stats.up:
-            reason, message = device.trouble or ("NoLink", "the link is down")
-            self._answer(command, {"state": "failed", "reason": reason, "message": message})
-            return
+        if down := _down(device, link):
+            return down
         done = await link.writeback.command(device.name, writes)
         worst = next((a for a in done.values() if a.state != "applied"), None)
         results = {prop: outcome(attempt) for prop, attempt in done.items()}
-        self._answer(command, {"state": worst.state if worst else "applied", "properties": results})
-        return
+        return {"state": worst.state if worst else "applied", "properties": results}
+
+    async def _call(self, device: RunningDevice, known: Declared, body: Any) -> dict[str, Any]:
+        try:
+            arguments = known.accept(body)
+        except ValueError as error:
+            return {"state": "refused", "reason": "BadArguments", "message": str(error)}
+        address = device.bound.shape.calls.get(known.name)
+        if address is None:
+            message = f"`{known.name}` has no {device.bound.mapper.protocol} address"
+            return {"state": "refused", "reason": "NoAddress", "message": message}
+        if device.bound.paused:
+            return {"state": "refused", "reason": "Paused", "message": "paused in its declaration"}
+        link = self._supervisor.link_of(device)
+        if down := _down(device, link):
+            return down
+        types = {one.name: one.type for one in known.arguments}
+        endpoint = device.bound.endpoint
+        call = Invocation(device.name, known.name, endpoint, address, arguments, types)
+        done = await link.writeback.call(call)
+        if done.state == "applied":
+            return {"state": "applied", "result": dict(done.result)}
+        return {"state": done.state, "reason": done.reason, "message": done.message}
 
     def settled(self, device: RunningDevice, prop: str, attempt: Attempt) -> None:
         """A desired value was applied or refused: tell the clients."""
@@ -104,6 +131,14 @@ def outcome(attempt: Attempt) -> dict[str, Any]:
     if attempt.state != "applied":
         body |= {"reason": attempt.reason, "message": attempt.message}
     return body
+
+
+def _down(device: RunningDevice, link: Link) -> dict[str, Any] | None:
+    """The answer where the link is down: a command is never kept for later."""
+    if link.stats.up:
+        return None
+    reason, message = device.trouble or ("NoLink", "the link is down")
+    return {"state": "failed", "reason": reason, "message": message}
 
 
 def _refusal(device: RunningDevice, prop: str, value: Any) -> str | None:

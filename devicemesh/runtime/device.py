@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from devicemesh.aggregate import Aggregator
-from devicemesh.mapper import Point
-from devicemesh.runtime.binding import BoundDevice, point
+from devicemesh.mapper import Notifier, Point
+from devicemesh.runtime.binding import BoundDevice, notifiers, point
 from devicemesh.spec.device import Property
 from devicemesh.twin import Attempt, Delta, Reported, delta
 
@@ -27,6 +27,8 @@ class RunningDevice:
         self.trouble: tuple[str, str] | None = None  # (reason, message): why the device is silent
         self.waits_for_edit = False  # the link is down and is not tried again
         self.point_trouble: dict[str, str] = {}  # property -> why it is bad
+        self.deaf: dict[str, str] = {}  # event source -> why nothing is heard from it
+        self.served = "Polling"  # how its values come: Polling, Subscribed, SubscribedAndPolling
         self.desired_ids: dict[str, str] = {}  # property -> id of the message that set it
         self.dirty = True  # its status may have to be written at once
         self.report_due_s = 0.0  # when its values are looked at again
@@ -55,6 +57,7 @@ class RunningDevice:
         self.edited = frozenset(changed | (self.edited & bound.desired.keys()))
         self.attempts = {n: a for n, a in self.attempts.items() if n in bound.desired and n not in changed}
         self.bound = bound
+        self.deaf = {name: why for name, why in self.deaf.items() if name in bound.shape.events}
         self.dirty = True
 
     def points(self) -> list[Point[Any, Any]]:
@@ -66,6 +69,10 @@ class RunningDevice:
             for name, slot in zip(self.names, self.column, strict=True)
             if self.specs[name].access != "WriteOnly"
         ]
+
+    def notifiers(self) -> list[Notifier[Any]]:
+        """Where it tells of what happens."""
+        return [] if self.bound.paused else notifiers(self.bound)
 
     def reported(self, aggregator: Aggregator, names: Iterable[str] | None = None) -> dict[str, Reported]:
         """The last reading of these properties, or of all."""
@@ -115,6 +122,7 @@ class RunningDevice:
         self.link_up = False
         self.trouble = (reason, message)
         self.point_trouble.clear()
+        self.deaf.clear()
         self.attempts = {n: a for n, a in self.attempts.items() if a.state == "refused"}
         self.dirty = True
 

@@ -7,6 +7,7 @@ import logging
 import random
 import time
 from array import array
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,12 +20,14 @@ from devicemesh.mapper import (
     LinkError,
     Mapper,
     MapperError,
+    Notification,
     Point,
     Quality,
     Readable,
     Reader,
     Session,
 )
+from devicemesh.runtime.backfill import Backfill, Open
 from devicemesh.runtime.binding import point
 from devicemesh.runtime.device import RunningDevice
 from devicemesh.runtime.histogram import Histogram
@@ -54,6 +57,7 @@ class LinkStats:
     answers: int = 0
     failures: int = 0
     overruns: int = 0
+    backfilled: int = 0  # samples read from a peer's history
     lag: Histogram = field(default_factory=Histogram)  # of polls
     request: Histogram = field(default_factory=Histogram)  # until an answer
 
@@ -81,6 +85,10 @@ class Link:
         self._devices: dict[str, RunningDevice] = {}
         self._sick: set[str] = set()
         self._asked: dict[int, Point[Any, Any]] = {}  # what the plan reads, by slot
+        self._gaps: Open = {}  # since when nothing good has come, by slot
+        self._backfill: Backfill | None = None
+        self._session: Session[Any, Any] | None = None
+        self._lost: Counter[str] = Counter()  # of the sessions before
         self._stale = True  # the plan does not fit the devices any more
         self._reopen = False
         self._opened: Endpoint | None = None  # as the session was, or is being, opened
@@ -185,7 +193,13 @@ class Link:
             device.lost(reason, message)
             device.waits_for_edit = backoff_s is None
         latest = self._pipeline.aggregator.latest
-        slots = [s for d in self._devices.values() for s in d.column if latest(s).quality != Quality.NO_LINK]
+        slots = []
+        for slot in (s for d in self._devices.values() for s in d.column):
+            last = latest(slot)
+            if last.quality != Quality.NO_LINK:
+                slots.append(slot)
+            if last.quality < Quality.BAD and slot in self._asked:
+                self._gaps.setdefault(slot, (self._asked[slot], last.time_ns))
         cause = error if isinstance(error, MapperError) else LinkError(str(error), reason=reason)
         self._pipeline.bad(slots, Quality.NO_LINK, cause)
 
@@ -203,10 +217,23 @@ class Link:
 
     async def _serve(self, session: Session[Any, Any]) -> None:
         """Poll and write until the link dies (LinkError) or is declared otherwise."""
-        async with Push(session, self._pushed, self.wake) as push:
-            await self._poll(session, push)
+        self._session = session
+        try:
+            async with (
+                Backfill(session, self._gaps, self._old, self.wake) as self._backfill,
+                Push(session, self._pushed, self.wake) as push,
+            ):
+                await self._poll(session, push, self._backfill)
+        finally:
+            self._session = self._backfill = None
+            self._lost.update(session.lost())
 
-    async def _poll(self, session: Session[Any, Any], push: Push) -> None:
+    def lost(self) -> Mapping[str, int]:
+        """Samples that never got here, by reason, as far as the peer says."""
+        now = self._session.lost() if self._session is not None else {}
+        return self._lost + Counter(now)
+
+    async def _poll(self, session: Session[Any, Any], push: Push, backfill: Backfill) -> None:
         loop = asyncio.get_running_loop()
         schedule: Schedule[Reader] = Schedule()
         while not self._reopen:
@@ -215,6 +242,7 @@ class Link:
                 schedule = await self._plan(session, push)
             await self.writeback.run(session)
             push.check()
+            backfill.check()
             entry, now = schedule.peek(), loop.time()
             if self._reopen or self._stale or self.writeback.urgent:  # while it wrote
                 continue
@@ -238,7 +266,9 @@ class Link:
         schedule: Schedule[Reader] = Schedule()
         points = [one for device in self._devices.values() for one in device.points()]
         self._asked = {one.slot: one for one in points}
-        polled = await push.subscribe(points)
+        told = [one for device in self._devices.values() for one in device.notifiers()]
+        polled = await push.subscribe(points, told)
+        self._say_how(points, polled)
         if not isinstance(session, Readable):
             return schedule
         classes: dict[int, list[Any]] = {}
@@ -250,18 +280,43 @@ class Link:
             schedule.add(session.reader(points), seconds, first_due(f"{self.name}", seconds, now))
         return schedule
 
-    def _pushed(self, batch: Batch) -> None:
+    def _say_how(self, points: Sequence[Point[Any, Any]], polled: Sequence[Point[Any, Any]]) -> None:
+        """Tell each device how its values come."""
+        slots = {one.slot for one in polled}
+        asked = {one.device for one in polled}
+        pushed = {one.device for one in points if one.slot not in slots}
+        for device in self._devices.values():
+            how = "SubscribedAndPolling" if device.name in asked else "Subscribed"
+            how = how if device.name in pushed else "Polling"
+            if how != device.served:
+                device.served, device.dirty = how, True
+
+    def _pushed(self, batch: Batch | Notification) -> None:
+        if isinstance(batch, Notification):
+            self._pipeline.notify(batch)
+            return
         self._take(batch)
         self.writeback.polled()
         if self.writeback.urgent:
             self.wake()
 
+    def _meant(self, batch: Batch) -> Batch:
+        """The batch, without the rows of slots that are another's by now: it was declared anew."""
+        if not self._stale:
+            return batch
+        return replace(batch, slot=array("I", (s if self._is_meant(s) else NOBODY for s in batch.slot)))
+
+    def _old(self, batch: Batch) -> None:
+        """Rows of a peer's history."""
+        self._pipeline.push(self._meant(batch))
+        self.stats.backfilled += len(batch.slot)
+
     def _take(self, batch: Batch) -> None:
-        if self._stale:  # declared anew since it was asked: a slot may be another's by now
-            meant = array("I", (s if self._is_meant(s) else NOBODY for s in batch.slot))
-            batch = replace(batch, slot=meant)
+        batch = self._meant(batch)
         self._pipeline.push(batch)
         if batch.error is None:
+            if self._backfill is not None:
+                self._backfill.seen(batch, self._asked)
             self.stats.answers += 1
             if self._sick:
                 self._recovered(batch)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from devicemesh.aggregate import Aggregator, AlarmEvent, Kind
-from devicemesh.mapper import Batch, MapperError, Quality
+from devicemesh.mapper import Batch, MapperError, Notification, Quality
 from devicemesh.sink.base import Sink
 
 log = logging.getLogger("devicemesh.pipeline")
@@ -23,7 +23,7 @@ CLOCK_S = 0.25  # how often windows of silent sources are closed
 
 
 class Pipeline:
-    """Owned by the event loop. `describe(stream)` and `on_alarm` come from the supervisor."""
+    """Owned by the event loop. `describe` names streams; `notify` takes what peers tell of events."""
 
     def __init__(
         self,
@@ -31,6 +31,7 @@ class Pipeline:
         sink: Sink,
         describe: Callable[[int], tuple[str, Sequence[str]]],
         on_alarm: Callable[[AlarmEvent], None],
+        notify: Callable[[Notification], None],
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.aggregator = aggregator
@@ -38,6 +39,7 @@ class Pipeline:
         self.wall_ns = wall_ns
         self._describe = describe
         self._on_alarm = on_alarm
+        self.notify = notify
         self._flush: asyncio.TimerHandle | None = None
         self.fence: Callable[[], bool] | None = None  # whether we may publish; None: always
         self.fenced = 0  # samples that were not published for it

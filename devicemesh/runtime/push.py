@@ -7,20 +7,33 @@ import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from devicemesh.mapper import Batch, LinkError, Point, Session, Subscribable
+from devicemesh.mapper import (
+    Batch,
+    LinkError,
+    Notification,
+    Notifier,
+    Notifying,
+    Point,
+    Session,
+    Subscribable,
+)
 
 
 class Push:
     """The subscription of one session. `wake` tells the link that it has ended."""
 
     def __init__(
-        self, session: Session[Any, Any], take: Callable[[Batch], None], wake: Callable[[], None]
+        self,
+        session: Session[Any, Any],
+        take: Callable[[Batch | Notification], None],
+        wake: Callable[[], None],
     ) -> None:
         self._session = session
         self._take = take
         self._wake = wake
         self._task: asyncio.Task[None] | None = None
         self._points: list[tuple[Point[Any, Any], Any]] = []
+        self._notifiers: list[Notifier[Any]] = []
 
     async def __aenter__(self) -> Push:
         return self
@@ -33,24 +46,32 @@ class Push:
         """Whether `check` has something to raise."""
         return self._task is not None and self._task.done()
 
-    async def subscribe(self, points: Iterable[Point[Any, Any]]) -> list[Point[Any, Any]]:
+    async def subscribe(
+        self, points: Iterable[Point[Any, Any]], notifiers: Iterable[Notifier[Any]] = ()
+    ) -> list[Point[Any, Any]]:
         """Subscribe what the peer pushes of these, in place of what was; returns the rest, to be polled."""
         session, polled = self._session, list(points)
         if not isinstance(session, Subscribable):
             return polled
         pushed = [(one, one.telemetry) for one in polled if session.pushes(one)]
-        if pushed != self._points:
+        heard = list(notifiers) if isinstance(session, Notifying) else []
+        if pushed != self._points or heard != self._notifiers:
             await self._end()
-            self._points = pushed
-            if pushed:
+            self._points, self._notifiers = pushed, heard
+            if pushed or heard:
                 self._task = asyncio.create_task(self._run(session), name="push")
         return [one for one in polled if not session.pushes(one)]
 
     async def _run(self, session: Subscribable[Any, Any]) -> None:
+        points = [one for one, _ in self._points]
+        if isinstance(session, Notifying):
+            pushes = session.subscribe(points, self._notifiers)
+        else:
+            pushes = session.subscribe(points)
         try:
-            async with contextlib.aclosing(session.subscribe([one for one, _ in self._points])) as batches:
-                async for batch in batches:
-                    self._take(batch)
+            async with contextlib.aclosing(pushes):
+                async for push in pushes:
+                    self._take(push)
         finally:
             self._wake()
 

@@ -58,13 +58,13 @@ def conditions(device: RunningDevice, aggregator: Aggregator, snapshot: Snapshot
     if device.link_up and not any(snapshot.qualities):  # all good: nothing to look into
         reported = device.reported(aggregator, device.bound.desired)
         link = Condition("Connected", "True", "Answering", "")
-        health = degraded({}, {})
+        health = degraded({}, {}, device.deaf)
     else:
         reported = device.reported(aggregator)
         readable = {n: r for n, r in reported.items() if device.specs[n].access != "WriteOnly"}
         link = connected(list(readable.values()), device.link_up, device.trouble)
         silent = Condition("Degraded", "Unknown", "NotConnected", "")
-        health = silent if link.status == "False" else degraded(readable, device.point_trouble)
+        health = silent if link.status == "False" else degraded(readable, device.point_trouble, device.deaf)
     applied = desired_applied(
         device.specs,
         device.bound.desired,
@@ -74,7 +74,7 @@ def conditions(device: RunningDevice, aggregator: Aggregator, snapshot: Snapshot
         connected=link.status == "True",
     )
     applied = overruled(applied, device.bound.overruled)
-    head = ready(MODEL_OK, link, health)
+    head = ready(MODEL_OK, link, health, device.served)
     states = {a.state for n, a in device.attempts.items() if n in device.bound.desired}
     stuck = device.waits_for_edit or "refused" in states
     more = progress(head, applied, stuck=stuck, trying="failed" in states)

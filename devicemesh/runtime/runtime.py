@@ -19,6 +19,7 @@ from devicemesh.runtime.commands import Commands
 from devicemesh.runtime.fence import Fence
 from devicemesh.runtime.membership import Membership
 from devicemesh.runtime.memory import give_back, settle
+from devicemesh.runtime.occurrences import Occurrences
 from devicemesh.runtime.pipeline import Pipeline
 from devicemesh.runtime.reporter import Reporter, stamp
 from devicemesh.runtime.secrets import Keeper, in_home
@@ -73,7 +74,11 @@ class Runtime:
         self.supervisor = Supervisor(
             mappers, self.aggregator, redirects, in_home(settings.home), rng or random.Random()
         )
-        self.pipeline = Pipeline(self.aggregator, sink, self.supervisor.describe, self._alarm)
+        self.occurrences = Occurrences(sink, self.supervisor.find)
+        self.supervisor.on_gone = self.occurrences.forget
+        self.pipeline = Pipeline(
+            self.aggregator, sink, self.supervisor.describe, self._alarm, self.occurrences.take
+        )
         shard = settings.instance if settings.store.kind == "kubernetes" else None
         self.reporter = Reporter(store, sink, self.aggregator, settings.status_interval_s, shard)
         self.commands = Commands(store, sink, self.supervisor)
@@ -154,6 +159,7 @@ class Runtime:
             "alarm": event.alarm,
             "property": prop,
             "active": event.active,
+            "state": "active" if event.active else "cleared",
             "severity": event.severity,
             "value": event.value,
             "time": stamp(event.time_ns),

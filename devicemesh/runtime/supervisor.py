@@ -45,6 +45,7 @@ class Supervisor:
         self.links: dict[tuple[str, str], Link] = {}
         self.synced = asyncio.Event()
         self.on_settled: Callable[[RunningDevice, str, Attempt], None] | None = None
+        self.on_gone: Callable[[str], None] | None = None  # told the name of a device that runs no more
         self._binder = Binder(mappers)
         self._aggregator = aggregator
         self._redirects = redirects  # declared link -> its simulator; None: real devices
@@ -72,6 +73,11 @@ class Supervisor:
         """Whose slot it is: (device, property)."""
         device = self._owners[slot] if slot < len(self._owners) else None
         return (device, device.property_of(slot)) if device is not None else None
+
+    def find(self, device: str) -> RunningDevice | None:
+        """The running device of a name, "namespace/name"."""
+        namespace, _, name = device.partition("/")
+        return self.devices.get(Key("Device", namespace, name))
 
     def link_of(self, device: RunningDevice) -> Link:
         """The link that a device is on."""
@@ -238,6 +244,8 @@ class Supervisor:
         self._free(running.column, pipeline)
         self._aggregator.forget(running.stream)
         del self._streams[running.stream]
+        if self.on_gone is not None:
+            self.on_gone(running.name)
         return {running.bound.link}
 
     def _slot(self, owner: RunningDevice) -> int:

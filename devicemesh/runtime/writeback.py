@@ -6,15 +6,25 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from devicemesh.mapper import LinkError, Outcome, Session, Writable, Write
+from devicemesh.mapper import (
+    Invocable,
+    Invocation,
+    LinkError,
+    Outcome,
+    PointError,
+    Session,
+    Writable,
+    Write,
+)
 from devicemesh.runtime.binding import kind, point
 from devicemesh.runtime.device import RunningDevice
 from devicemesh.runtime.histogram import Histogram
 from devicemesh.runtime.pipeline import Pipeline
-from devicemesh.twin import Attempt, same, text
+from devicemesh.twin import Attempt, State, same, text
 
 log = logging.getLogger("devicemesh.write")
 RETRY_NS = 5 * 10**9
@@ -22,8 +32,27 @@ RETRY_NS = 5 * 10**9
 Answer = Callable[[str, Mapping[str, Attempt]], None]
 
 
+@dataclass(frozen=True, slots=True)
+class CallOutcome:
+    """What became of one call."""
+
+    state: State
+    result: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """Something to be done once. `failed` is its answer where the link is down."""
+
+    work: Callable[[Session[Any, Any]], Awaitable[Any]]
+    failed: Callable[[str, str], Any]
+    future: asyncio.Future[Any]
+
+
 class Writeback:
-    """The writes of one link. `wake` tells its task that there is something to do."""
+    """The writes and calls of one link. `wake` tells its task that there is something to do."""
 
     def __init__(self, pipeline: Pipeline, wake: Callable[[], None]) -> None:
         self._pipeline = pipeline
@@ -31,12 +60,11 @@ class Writeback:
         self._devices: Mapping[str, RunningDevice] = {}
         self._unsettled: set[str] = set()  # devices with desired values that may have to be written
         self._look = False  # something happened that may let an unsettled one go ahead
-        self._commands: deque[tuple[str, Sequence[tuple[str, Any]], asyncio.Future[dict[str, Attempt]]]] = (
-            deque()
-        )
+        self._commands: deque[_Command] = deque()
         self.fence: Callable[[], bool] | None = None  # whether we may write; None: always
         self.duration = Histogram()
-        self.outcomes: dict[str, int] = {}  # counted: applied, refused, failed
+        self.outcomes: dict[str, int] = {}  # of writes, counted: applied, refused, failed
+        self.calls: dict[str, int] = {}  # the same of calls
 
     @property
     def urgent(self) -> bool:
@@ -58,19 +86,46 @@ class Writeback:
 
     def command(self, device: str, writes: Sequence[tuple[str, Any]]) -> asyncio.Future[dict[str, Attempt]]:
         """Write these once, in order, outside the desired state."""
-        future: asyncio.Future[dict[str, Attempt]] = asyncio.get_running_loop().create_future()
-        self._commands.append((device, writes, future))
+
+        async def work(session: Session[Any, Any]) -> dict[str, Attempt]:
+            return await self._write(session, device, writes)
+
+        def failed(reason: str, message: str) -> dict[str, Attempt]:
+            now_ns = time.time_ns()
+            return {name: Attempt(value, "failed", now_ns, reason, message) for name, value in writes}
+
+        return self._once(work, failed)
+
+    def call(self, invocation: Invocation[Any]) -> asyncio.Future[CallOutcome]:
+        """Call it once."""
+
+        async def work(session: Session[Any, Any]) -> CallOutcome:
+            done = await self._called(session, invocation)
+            self.calls[done.state] = self.calls.get(done.state, 0) + 1
+            return done
+
+        def failed(reason: str, message: str) -> CallOutcome:
+            self.calls["failed"] = self.calls.get("failed", 0) + 1
+            return CallOutcome("failed", reason=reason, message=message)
+
+        return self._once(work, failed)
+
+    def _once(
+        self, work: Callable[[Session[Any, Any]], Awaitable[Any]], failed: Callable[[str, str], Any]
+    ) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._commands.append(_Command(work, failed, future))
         self._wake()
         return future
 
     async def run(self, session: Session[Any, Any]) -> None:
         """Write what is to be written. Raises LinkError: desired values stay to be done, commands `fail`."""
         while self._commands:
-            device, writes, future = self._commands[0]
-            done = await self._write(session, device, writes)
+            command = self._commands[0]
+            done = await command.work(session)
             self._commands.popleft()
-            if not future.done():
-                future.set_result(done)
+            if not command.future.done():
+                command.future.set_result(done)
         if not self._look:
             return
         self._look = False
@@ -86,6 +141,24 @@ class Writeback:
                         device_.settle(prop, attempt)
             if device_.settled:
                 self._unsettled.discard(name)
+
+    async def _called(self, session: Session[Any, Any], invocation: Invocation[Any]) -> CallOutcome:
+        if not isinstance(session, Invocable):
+            return CallOutcome("refused", reason="NotCallable", message="this protocol calls nothing")
+        self._ask_fence()
+        started = time.monotonic()
+        try:
+            done = CallOutcome("applied", await session.invoke(invocation))
+        except PointError as error:
+            state: State = "failed" if error.reason == "NoAnswer" else "refused"
+            done = CallOutcome(state, reason=error.reason, message=str(error))
+        shown = ", ".join(f"{name}={value!r:.40}" for name, value in invocation.arguments.items())
+        took_ms, why = (time.monotonic() - started) * 1e3, f": {done.message}" if done.message else ""
+        log.info(
+            "call %s %s(%s): %s in %.0f ms%s",
+            invocation.device, invocation.command, shown, done.state, took_ms, why,
+        )  # fmt: skip
+        return done
 
     async def _write(
         self, session: Session[Any, Any], name: str, writes: Sequence[tuple[str, Any]]
@@ -122,10 +195,13 @@ class Writeback:
             return await session.write(wanted)
         outcomes: list[Outcome] = []
         for one in wanted:
-            if not self.fence():
-                raise LinkError("this replica has lost its Lease", reason="LeaseLost")
+            self._ask_fence()
             outcomes += await session.write([one])
         return outcomes
+
+    def _ask_fence(self) -> None:
+        if self.fence is not None and not self.fence():
+            raise LinkError("this replica has lost its Lease", reason="LeaseLost")
 
     def _slot(self, device: str, prop: str) -> int | None:
         """The slot that a property has now; None where either is gone."""
@@ -151,7 +227,6 @@ class Writeback:
     def fail(self, reason: str, message: str) -> None:
         """The link is down: answer whoever waits. A command is never kept for later."""
         while self._commands:
-            _, writes, future = self._commands.popleft()
-            if not future.done():
-                now_ns = time.time_ns()
-                future.set_result({n: Attempt(v, "failed", now_ns, reason, message) for n, v in writes})
+            command = self._commands.popleft()
+            if not command.future.done():
+                command.future.set_result(command.failed(reason, message))

@@ -35,3 +35,5 @@ class Protocol:
 
     endpoint: type[Strict]
     address: type[Strict]
+    command: type[Strict] | None = None  # of a call's address
+    event: type[Strict] | None = None  # of an event source's address

@@ -26,6 +26,7 @@ Text that looks like a number is text when it is quoted.""",
 a mapper is installed with pip, as in `pip install devicemesh-modbus`.""",
     "unknown-model": """`modelRef` names a DeviceModel that is neither in these files nor in the store.""",
     "unknown-property": """The model has no property of this name.""",
+    "unknown-name": """The model has no call, or no source of events, of this name.""",
     "no-address": """Some properties have no address for the device's protocol, so they could never be read.
 Give `address:` in the model, or in the device's own `properties:`.""",
     "wrong-address": """A property of this type or access can't live at this address.""",

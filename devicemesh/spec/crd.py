@@ -24,7 +24,7 @@ _KEPT = (
     "type", "format", "description", "enum", "minimum", "maximum", "minItems", "maxItems", "minLength",
     "maxLength", "pattern", "nullable",
 )  # fmt: skip
-_MAPS = {"properties", "alarms", "commands", "desired"}
+_MAPS = {"properties", "alarms", "commands", "arguments", "events", "desired"}
 
 
 def definitions(protocols: Mapping[str, Protocol]) -> list[dict[str, Any]]:
@@ -45,10 +45,13 @@ def _crd(model: type[Strict], kind: str, protocols: Mapping[str, Protocol]) -> d
             {"rule": "[" + ", ".join(f"has(self.{p})" for p in sorted(protocols)) + ", has(self.custom)]"
              ".filter(x, x).size() == 1", "message": "give exactly one protocol"}
         ]  # fmt: skip
-    addresses = _per_protocol(
-        {name: p.address for name, p in protocols.items()}, "Where it lives, by protocol."
-    )
-    spec["properties"]["properties"]["items"]["properties"]["address"] = addresses
+    for part, models in {
+        "properties": {name: p.address for name, p in protocols.items()},
+        "commands": {name: p.command for name, p in protocols.items() if p.command},
+        "events": {name: p.event for name, p in protocols.items() if p.event},
+    }.items():
+        address = _per_protocol(models, "Where it lives, by protocol.")
+        spec["properties"][part]["items"]["properties"]["address"] = address
     schema: dict[str, Any] = {"type": "object", "required": ["spec"], "properties": {"spec": spec}}
     version: dict[str, Any] = {"name": "v1alpha1", "served": True, "storage": True}
     if kind == "Device":

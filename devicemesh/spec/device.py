@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 from typing import Annotated, Any, Literal, Self
@@ -10,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from devicemesh.spec.base import Strict
 from devicemesh.spec.units import canonical, symbol
-from devicemesh.spec.values import Duration, Interval, ValueType, mismatch
+from devicemesh.spec.values import Duration, Interval, Scalar, ValueType, mismatch
 
 GROUP = "devicemesh.io"
 API_VERSION = f"{GROUP}/v1alpha1"
@@ -119,6 +120,8 @@ class Simulation(Strict):
     """For counter and walk: the (largest) change in a step."""
     noise: float = Field(default=0, ge=0)
     """Standard deviation of noise laid over the signal."""
+    history: bool = False
+    """Whether the simulated device keeps what it had, where its protocol can give that."""
     file: str | None = None
     """For replay: a CSV file (columns time in seconds, value), relative to the manifest; repeats."""
 
@@ -137,6 +140,28 @@ class Simulation(Strict):
         if self.value is not None and type_ not in (ValueType.BYTES, ValueType.JSON):
             return mismatch(self.value, type_)
         return None
+
+
+def _unfit(slot: Property | Argument, value: Any) -> str | None:
+    """Say why `value` is of another type, or out of range."""
+    wrong = mismatch(value, slot.type)
+    if wrong:
+        return wrong
+    unit = f" {symbol(slot.unit)}" if slot.unit else ""
+    if slot.minimum is not None and value < slot.minimum:
+        return f"{value} is below {slot.name}'s minimum of {slot.minimum:g}{unit}"
+    if slot.maximum is not None and value > slot.maximum:
+        return f"{value} is above {slot.name}'s maximum of {slot.maximum:g}{unit}"
+    return None
+
+
+def _check_limits(slot: Property | Argument) -> None:
+    """Raise ValueError for limits that can't be."""
+    if slot.minimum is not None and slot.maximum is not None and slot.minimum > slot.maximum:
+        raise ValueError(f"minimum {slot.minimum:g} is above maximum {slot.maximum:g}")
+    for limit in (slot.minimum, slot.maximum):
+        if limit is not None and not (math.isfinite(limit) and slot.type.is_number):
+            raise ValueError(f"a {slot.type} can't have the limit {limit}")
 
 
 class Property(Strict):
@@ -168,11 +193,7 @@ class Property(Strict):
         return self
 
     def _check(self) -> None:
-        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
-            raise ValueError(f"minimum {self.minimum:g} is above maximum {self.maximum:g}")
-        for limit in (self.minimum, self.maximum):
-            if limit is not None and not (math.isfinite(limit) and self.type.is_number):
-                raise ValueError(f"a {self.type} can't have the limit {limit}")
+        _check_limits(self)
         if self.telemetry.report == "window" and not (self.type.is_number or self.type == ValueType.BOOL):
             raise ValueError(f"a {self.type} has no statistics: use report: change or every")
         if self.alarms and not self.type.is_number:
@@ -191,15 +212,7 @@ class Property(Strict):
         """Say why `value` may not be written to this property, or None when it may."""
         if self.access == "ReadOnly":
             return f"{self.name} is read-only"
-        wrong = mismatch(value, self.type)
-        if wrong:
-            return wrong
-        unit = f" {symbol(self.unit)}" if self.unit else ""
-        if self.minimum is not None and value < self.minimum:
-            return f"{value} is below {self.name}'s minimum of {self.minimum:g}{unit}"
-        if self.maximum is not None and value > self.maximum:
-            return f"{value} is above {self.name}'s maximum of {self.maximum:g}{unit}"
-        return None
+        return _unfit(self, value)
 
 
 class PropertyValue(Strict):
@@ -218,15 +231,111 @@ class CommandWrite(Strict):
     """What is written."""
 
 
+class Argument(Strict):
+    """A value that a client gives a command."""
+
+    name: Word
+    """Unique in the command; the key in the client's payload."""
+    type: ValueType
+    """What a value of it is."""
+    unit: Unit | None = None
+    """As you write it (rpm, degC, kWh)."""
+    description: str | None = None
+    """For people."""
+    minimum: float | None = None
+    """The smallest value that is let through."""
+    maximum: float | None = None
+    """The greatest value that is let through."""
+    default: Any = None
+    """Sent where the client gives none; without it the client must."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _check_limits(self)
+        if self.default is not None:
+            self.accept(self.default)
+        return self
+
+    def accept(self, value: Any) -> Scalar:
+        """A value out of JSON as this argument is sent; bytes are base64 there. Raises ValueError."""
+        if self.type == ValueType.BYTES and isinstance(value, str):
+            try:
+                return base64.b64decode(value, validate=True)
+            except ValueError:
+                raise ValueError(f"{self.name}: {value[:40]!r} is not base64") from None
+        if wrong := _unfit(self, value):
+            raise ValueError(f"{self.name}: {wrong}")
+        taken: Scalar = float(value) if self.type.is_float else value
+        return taken
+
+
 class Command(Strict):
-    """A named group of writes."""
+    """Something that a device is told to do, once: a group of writes, or a call of its own."""
 
     name: Word
     """Unique in the model; the last part of the MQTT topic."""
     description: str | None = None
     """For people."""
-    writes: tuple[CommandWrite, ...] = Field(min_length=1)
+    writes: tuple[CommandWrite, ...] = ()
     """Done in this order."""
+    arguments: tuple[Argument, ...] = ()
+    """Of a call: what the client gives, in the order in which the device takes it."""
+    address: dict[str, Any] = {}
+    """Of a call: where it lives, by protocol; a Device may override it."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.writes and (self.address or self.arguments):
+            raise ValueError("a command either has `writes`, or is a call, with `address` and `arguments`")
+        if not self.writes and not self.address and not self.arguments:
+            raise ValueError("a command needs `writes`, or the `address` of a call")
+        names = [one.name for one in self.arguments]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"argument `{twice[0]}` is declared twice")
+        return self
+
+    @property
+    def is_call(self) -> bool:
+        """Whether it is a call and no group of writes."""
+        return not self.writes
+
+    def accept(self, given: Any) -> dict[str, Scalar]:
+        """The arguments of a call out of a client's payload, defaults filled in, in their order.
+
+        Raises ValueError that names every mistake.
+        """
+        if given is None and not self.arguments:
+            given = {}
+        if not isinstance(given, dict):
+            raise ValueError('the payload must be a JSON object of the arguments, as in {"level": 3}')
+        known = {one.name: one for one in self.arguments}
+        takes = f"it takes {', '.join(known)}" if known else "it takes none"
+        wrong = [f"no argument `{str(name)[:64]}`: {takes}" for name in given if name not in known]
+        taken: dict[str, Scalar] = {}
+        for name, one in known.items():
+            value = given.get(name, one.default)
+            try:
+                if value is None:
+                    raise ValueError(f"{name} is missing")
+                taken[name] = one.accept(value)
+            except ValueError as error:
+                wrong.append(str(error))
+        if wrong:
+            raise ValueError("; ".join(wrong[:5]))
+        return taken
+
+
+class EventSource(Strict):
+    """Where a device tells of what happens: its alarms, conditions and events."""
+
+    name: Word
+    """Unique in the model; `event` in the messages of the topic `alarm`."""
+    description: str | None = None
+    """For people."""
+    severity: Literal["info", "warning", "critical"] = "info"
+    """The least that is published."""
+    address: dict[str, Any] = {}
+    """Where it lives, by protocol; a Device may override it."""
 
 
 class DeviceModelSpec(Strict):
@@ -235,7 +344,9 @@ class DeviceModelSpec(Strict):
     properties: tuple[Property, ...] = Field(min_length=1)
     """All that such a device has."""
     commands: tuple[Command, ...] = ()
-    """Named groups of writes."""
+    """What it can be told to do."""
+    events: tuple[EventSource, ...] = ()
+    """Where it tells of alarms and events."""
 
 
 class DeviceModel(Strict):
@@ -265,12 +376,25 @@ class PropertyOverride(Strict):
     """Replaces the model's."""
 
 
+class AddressOverride(Strict):
+    """Where this one device has a command, or tells of events, otherwise than its model."""
+
+    name: str
+    """A command, or an event source, of the model."""
+    address: dict[str, Any]
+    """Replaces the model's address for the same protocol."""
+
+
 class DeviceSpec(Strict):
     model_ref: ModelRef
     endpoint: dict[str, Any] = Field(min_length=1, max_length=1)
     """How to reach it: one protocol and its fields."""
     properties: tuple[PropertyOverride, ...] = ()
     """Overrides."""
+    commands: tuple[AddressOverride, ...] = ()
+    """Overrides of calls' addresses."""
+    events: tuple[AddressOverride, ...] = ()
+    """Overrides of event sources' addresses."""
     desired: tuple[PropertyValue, ...] = ()
     """What you want it to be."""
     paused: bool = False

@@ -10,13 +10,13 @@ import copy
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from devicemesh.spec import words
 from devicemesh.spec.base import Protocol
-from devicemesh.spec.device import Device, DeviceModel, Property
+from devicemesh.spec.device import AddressOverride, Device, DeviceModel, Property
 from devicemesh.spec.places import Document, Problem, parse
 
 KINDS: dict[str, type[Device] | type[DeviceModel]] = {"DeviceModel": DeviceModel, "Device": Device}
@@ -206,10 +206,47 @@ def _check_model(
     for placed in by_protocol.values():
         yield from _overlaps(document, placed)
     properties = {p.name: p for p in model.spec.properties}
+    yield from _names_once(document, "commands", [one.name for one in model.spec.commands])
+    yield from _names_once(document, "events", [one.name for one in model.spec.events])
     for i, command in enumerate(model.spec.commands):
         for j, write in enumerate(command.writes):
             loc = ("spec", "commands", i, "writes", j)
             yield from _wanted(document, loc, "property", write.property, write.value, model, properties)
+        yield from _places(document, ("spec", "commands", i), "command", command.address, protocols)
+    for i, event in enumerate(model.spec.events):
+        yield from _places(document, ("spec", "events", i), "event", event.address, protocols)
+
+
+def _names_once(document: Document, part: str, names: Sequence[str]) -> Iterator[Problem]:
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            node = document.at(("spec", part, index, "name"))
+            yield document.problem(node, "duplicate-name", f"{part[:-1]} `{name}` is declared twice")
+
+
+def _places(
+    document: Document,
+    loc: tuple[int | str, ...],
+    part: Literal["command", "event"],
+    address: Mapping[str, Any],
+    protocols: Mapping[str, Protocol],
+) -> Iterator[Problem]:
+    """Check where a call, or a source of events, lives."""
+    for protocol, raw in address.items():
+        here = (*loc, "address", protocol)
+        known = protocols.get(protocol)
+        if known is None:
+            yield _unknown_protocol(document, here, protocol, protocols)
+            continue
+        shape = known.command if part == "command" else known.event
+        if shape is None:
+            can = "calls nothing" if part == "command" else "tells of no events"
+            yield document.problem(document.key_at(here), "wrong-address", f"{protocol} {can}")
+            continue
+        try:
+            shape.model_validate(raw)
+        except ValidationError as error:
+            yield from words.problems(document, error, shape, here)
 
 
 def _address(
@@ -311,6 +348,7 @@ def _check_against(
             prop.overridden(override)
         except ValueError as error:
             yield document.problem(document.at(loc), "wrong-value", str(error))
+    yield from _check_overrides(document, device, model, protocols)
     missing = [name for name in properties if name not in placed]
     if missing and protocol in protocols:
         node = document.at(("spec", "modelRef", "name"))
@@ -327,6 +365,27 @@ def _check_against(
             )
         seen.add(wanted.name)
         yield from _wanted(document, loc, "name", wanted.name, wanted.value, model, properties)
+
+
+def _check_overrides(
+    document: Document, device: Device, model: DeviceModel, protocols: Mapping[str, Protocol]
+) -> Iterator[Problem]:
+    """The addresses of calls and event sources that are the device's own."""
+    calls = {one.name for one in model.spec.commands if one.is_call}
+    sources = {one.name for one in model.spec.events}
+    parts: list[tuple[Literal["command", "event"], set[str], Sequence[AddressOverride]]] = [
+        ("command", calls, device.spec.commands),
+        ("event", sources, device.spec.events),
+    ]
+    for part, known, overrides in parts:
+        for index, override in enumerate(overrides):
+            loc: tuple[int | str, ...] = ("spec", f"{part}s", index)
+            yield from _places(document, loc, part, override.address, protocols)
+            if override.name not in known:
+                what = "call" if part == "command" else "event source"
+                message = f"model `{model.metadata.name}` has no {what} `{override.name}`"
+                node = document.at((*loc, "name"))
+                yield document.problem(node, "unknown-name", message, words.suggest(override.name, known))
 
 
 def _wanted(

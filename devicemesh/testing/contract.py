@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -27,8 +27,16 @@ from devicemesh.mapper import (
     Batch,
     ConfigError,
     Endpoint,
+    Gap,
+    Historical,
+    Invocable,
+    Invocation,
     LinkError,
     Mapper,
+    Notification,
+    Notifier,
+    Notifying,
+    Occurrence,
     PointError,
     Quality,
     Readable,
@@ -54,6 +62,12 @@ class Peer:
     ]  # one of `points`, and another value that it accepts, if only nearly (2.3 in a float32)
     refused: Write[Any, Any] | None  # a write that the peer refuses; None: it refuses none
     stop: Callable[[], Awaitable[None]]  # end the peer: connections close, nobody listens any more
+    call: tuple[Invocation[Any], Any] | None = None  # one that is done, and what it gives back
+    refused_calls: Sequence[Invocation[Any]] = ()  # that the peer refuses
+    notifier: Notifier[Any] | None = None
+    raise_alarm: Callable[[], Awaitable[Occurrence]] | None = None  # at `notifier`; what is to be heard of it
+    past: tuple[Any, Callable[[], Awaitable[Sequence[tuple[int, Scalar]]]]] | None = None
+    # a point whose past the peer keeps; called, it has one, of three rows or more: (time, value)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -105,6 +119,20 @@ async def once(reader: Any, points: Sequence[Any]) -> dict[int, Row]:
     return seen
 
 
+async def heard(pushes: AsyncIterator[Batch | Notification]) -> Notification:
+    """The next notification."""
+    async for push in pushes:
+        if isinstance(push, Notification):
+            assert push.error is None, push.error
+            return push
+    raise AssertionError("the subscription has ended")
+
+
+def said(one: Occurrence) -> tuple[str, str, str, str, str]:
+    """What of an occurrence a test can know beforehand."""
+    return one.name, one.source, one.state, one.severity, one.message
+
+
 def run(work: Awaitable[None]) -> None:
     """Run a test's coroutine; it must end in time and leave no task behind."""
 
@@ -136,6 +164,12 @@ class MapperContract:
             for owner in (schema, *schema.get("$defs", {}).values()):
                 for name, field in owner.get("properties", {}).items():
                     assert "description" in field, f"{owner['title']}.{name} has no docstring"
+
+    def test_fields_of_calls_and_events_are_documented(self, mapper: Mapper[Any, Any]) -> None:
+        for model in (mapper.command_type, mapper.event_type):
+            schema = model.model_json_schema() if model is not None else {}
+            for name, field in schema.get("properties", {}).items():
+                assert "description" in field, f"{schema['title']}.{name} has no docstring"
 
     def test_garbage_is_a_config_error(self, mapper: Mapper[Any, Any]) -> None:
         for text in ("", "?", f"{mapper.protocol}://", "\0"):
@@ -186,6 +220,7 @@ class MapperContract:
                 seen: dict[int, Row] = {}
                 async with contextlib.aclosing(session.subscribe(points)) as batches:
                     async for batch in batches:
+                        assert isinstance(batch, Batch), "nothing was asked of notifiers"
                         seen |= {row.slot: row for row in rows(batch)}
                         if len(seen) == len(points):
                             break
@@ -213,6 +248,59 @@ class MapperContract:
                             await peer.stop()
                             async for _ in batches:
                                 pass
+
+        run(work())
+
+    def test_a_call_is_done_and_gives_back(self, mapper: Mapper[Any, Any], serve: Serve) -> None:
+        async def work() -> None:
+            async with serve() as peer, mapper.open(peer.endpoint) as session:
+                if not isinstance(session, Invocable):
+                    pytest.skip("this session is not Invocable")
+                assert mapper.command_type is not None, "commands need a type for their addresses"
+                assert peer.call is not None, "the peer must offer a call"
+                for refused in peer.refused_calls:
+                    with pytest.raises(PointError) as caught:
+                        await session.invoke(refused)
+                    assert str(caught.value)
+                invocation, expected = peer.call
+                assert await session.invoke(invocation) == expected, "after a refused one"
+
+        run(work())
+
+    def test_an_alarm_is_told_of_and_stands_after_a_reconnect(
+        self, mapper: Mapper[Any, Any], serve: Serve
+    ) -> None:
+        async def work() -> None:
+            async with serve() as peer:
+                async with mapper.open(peer.endpoint) as session:
+                    if not isinstance(session, Notifying):
+                        pytest.skip("this session is not Notifying")
+                    assert peer.notifier is not None and peer.raise_alarm is not None
+                    async with contextlib.aclosing(session.subscribe([], [peer.notifier])) as pushes:
+                        assert (await heard(pushes)).standing, "what stands comes first"
+                        wanted = await peer.raise_alarm()
+                        told = await heard(pushes)
+                        assert not told.standing and [said(one) for one in told.occurrences] == [said(wanted)]
+                async with mapper.open(peer.endpoint) as session:
+                    assert isinstance(session, Notifying)
+                    async with contextlib.aclosing(session.subscribe([], [peer.notifier])) as pushes:
+                        told = await heard(pushes)
+                        assert told.standing and [said(one) for one in told.occurrences] == [said(wanted)]
+
+        run(work())
+
+    def test_the_past_is_read_between_the_ends_of_a_gap(self, mapper: Mapper[Any, Any], serve: Serve) -> None:
+        async def work() -> None:
+            async with serve() as peer, mapper.open(peer.endpoint) as session:
+                if not isinstance(session, Historical):
+                    pytest.skip("this session is not Historical")
+                assert peer.past is not None
+                point, make = peer.past
+                kept = await make()
+                gaps = [Gap(point, kept[0][0], kept[-1][0]), Gap(peer.bad, kept[0][0], kept[-1][0])]
+                told = [row async for batch in session.history(gaps) for row in rows(batch)]
+                assert [(row.time_ns, row.value) for row in told] == list(kept[1:-1])
+                assert {(row.slot, row.quality) for row in told} == {(point.slot, Quality.FROM_HISTORY)}
 
         run(work())
 

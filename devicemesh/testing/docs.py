@@ -1,7 +1,7 @@
 """What every mapper's page must keep, as a suite to inherit: tables of its models, a sound example.
 
-A page has the tables of Endpoint and Address between `<!-- endpoint: generated -->` and `<!-- end -->`;
-`rewrite` brings them up to date.
+A page has the tables of Endpoint and Address between `<!-- endpoint: generated -->` and `<!-- end -->`, and
+those of `command` and `event` where the mapper has such addresses; `rewrite` brings them up to date.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from devicemesh.mapper import Mapper
-from devicemesh.spec.base import Protocol
+from devicemesh.plugins import shapes
 from devicemesh.spec.manifest import load
 
 SECTIONS = [
@@ -69,7 +69,15 @@ def _table(model: type[Any]) -> str:
 
 def generated(text: str, mapper: Mapper[Any, Any]) -> str:
     """The page with the tables that the mapper's models have now."""
-    for name, model in (("endpoint", mapper.endpoint_type), ("address", mapper.address_type)):
+    tables: dict[str, type[Any] | None] = {
+        "endpoint": mapper.endpoint_type,
+        "address": mapper.address_type,
+        "command": mapper.command_type,
+        "event": mapper.event_type,
+    }
+    for name, model in tables.items():
+        if model is None:
+            continue
         mark = f"<!-- {name}: generated -->"
         before, found, rest = text.partition(mark)
         assert found, f"no place for the table of {name}: {mark}"
@@ -104,7 +112,7 @@ class MapperDocs:
 
     def test_the_example_is_sound(self, mapper: Mapper[Any, Any], root: Path) -> None:
         name = "device.example.yaml"
-        protocols = {mapper.protocol: Protocol(mapper.endpoint_type, mapper.address_type)}
+        protocols = {mapper.protocol: shapes(mapper)}
         manifest = load({name: (root / name).read_text("utf-8")}, protocols, lambda *_: None)
         assert manifest.problems == []
         assert {found.kind for found in manifest.resources} == {"DeviceModel", "Device"}

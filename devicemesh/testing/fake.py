@@ -7,6 +7,7 @@ import contextlib
 import json
 from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 from devicemesh.aggregate import Record, encode_json
@@ -17,8 +18,16 @@ from devicemesh.mapper import (
     ConfigError,
     Endpoint,
     Found,
+    Gap,
+    Historical,
+    Invocable,
+    Invocation,
     LinkError,
     Mapper,
+    MapperError,
+    Notification,
+    Notifier,
+    Notifying,
     Outcome,
     Point,
     PointError,
@@ -27,12 +36,12 @@ from devicemesh.mapper import (
     Reader,
     SecretRef,
     Secrets,
-    Subscribable,
     Writable,
     Write,
     no_secrets,
 )
 from devicemesh.sink.base import Command, Sink, SinkStats
+from devicemesh.spec.base import Strict
 
 
 class FakeEndpoint(Endpoint):
@@ -51,12 +60,21 @@ class FakeAddress(Address):
     key: str
 
 
+class FakeCall(Strict):
+    """Where a command lives, or a source of events."""
+
+    name: str
+    """Its name."""
+
+
 class FakeMapper(Mapper[FakeEndpoint, FakeAddress]):
     """Devices live in `values`: (host, unit, key) -> number. Faults are switched on the instance."""
 
     protocol = "fake"
     endpoint_type = FakeEndpoint
     address_type = FakeAddress
+    command_type = FakeCall
+    event_type = FakeCall
 
     def __init__(self, wall_ns: Callable[[], int]) -> None:
         self.values: dict[tuple[str, int, str], float] = {}
@@ -64,8 +82,14 @@ class FakeMapper(Mapper[FakeEndpoint, FakeAddress]):
         self.silent: set[tuple[str, int]] = set()  # units that don't answer
         self.down: set[str] = set()  # hosts that can't be reached
         self.broken: set[str] = set()  # hosts whose session has a bug
-        self.pushes: dict[str, asyncio.Queue[tuple[str, float] | Exception]] = {}  # host -> (key, value)s
+        self.pushes: dict[str, asyncio.Queue[Pushed]] = {}  # by host
         self.subscribed: list[tuple[str, list[str]]] = []  # (host, keys)
+        self.heard: list[tuple[str, list[str]]] = []  # (host, events)
+        self.invoked: list[tuple[str, Mapping[str, Any]]] = []  # (call, arguments)
+        self.answers: dict[str, Mapping[str, Any] | MapperError] = {}  # of calls
+        self.past: dict[tuple[str, int, str], list[tuple[int, float]]] = {}  # as `values`: times and values
+        self.asked: list[tuple[str, int, int]] = []  # of the past: (key, begin, end)
+        self.lost: dict[str, int] = {}
         self.password = "open sesame"
         self.timeout_s = 1.0
         self.written: list[tuple[str, int, str, Any]] = []
@@ -96,7 +120,12 @@ class FakeMapper(Mapper[FakeEndpoint, FakeAddress]):
             yield Found(f"fake://{host}/{unit}")
 
 
-class FakeSession(Readable[FakeEndpoint, FakeAddress], Writable[FakeEndpoint, FakeAddress]):
+class FakeSession(
+    Readable[FakeEndpoint, FakeAddress],
+    Writable[FakeEndpoint, FakeAddress],
+    Invocable[FakeEndpoint, FakeAddress],
+    Historical[FakeEndpoint, FakeAddress],
+):
     """A request per unit."""
 
     def __init__(self, mapper: FakeMapper, host: str) -> None:
@@ -152,16 +181,46 @@ class FakeSession(Readable[FakeEndpoint, FakeAddress], Writable[FakeEndpoint, Fa
             outcomes.append(Outcome(value=write.value))
         return outcomes
 
+    def lost(self) -> Mapping[str, int]:
+        return dict(self._mapper.lost)
 
-class FakePushSession(FakeSession, Subscribable[FakeEndpoint, FakeAddress]):
+    async def invoke(self, invocation: Invocation[FakeEndpoint]) -> Mapping[str, Any]:
+        self._mapper.invoked.append((invocation.address.name, dict(invocation.arguments)))
+        answer = self._mapper.answers.get(invocation.address.name, {})
+        if isinstance(answer, MapperError):
+            raise answer
+        return answer
+
+    async def history(self, gaps: Sequence[Gap[FakeEndpoint, FakeAddress]]) -> AsyncIterator[Batch]:
+        for gap in gaps:
+            key = (self._host, gap.point.endpoint.unit, gap.point.address.key)
+            self._mapper.asked.append((key[2], gap.begin_ns, gap.end_ns))
+            kept = [row for row in self._mapper.past.get(key, ()) if gap.begin_ns < row[0] < gap.end_ns]
+            if kept:
+                times, values = zip(*kept, strict=True)
+                slots = array("I", [gap.point.slot]) * len(kept)
+                yield Batch(slots, array("q", times), array("d", values), int(Quality.FROM_HISTORY))
+
+
+Pushed = tuple[str, float] | tuple[str, Notification] | Exception
+"""(key, value), (event, notification without its notifier), or how the subscription ends."""
+
+
+class FakePushSession(FakeSession, Notifying[FakeEndpoint, FakeAddress]):
     """Pushes what is put into the host's queue; a point whose key begins with `slow` is polled."""
 
     def pushes(self, point: Point[FakeEndpoint, FakeAddress]) -> bool:
         return not point.address.key.startswith("slow")
 
-    async def subscribe(self, points: Sequence[Point[FakeEndpoint, FakeAddress]]) -> AsyncGenerator[Batch]:
+    async def subscribe(
+        self,
+        points: Sequence[Point[FakeEndpoint, FakeAddress]],
+        notifiers: Sequence[Notifier[FakeEndpoint]] = (),
+    ) -> AsyncGenerator[Batch | Notification]:
         by_key = {point.address.key: point for point in points}
+        by_event = {notifier.event: notifier for notifier in notifiers}
         self._mapper.subscribed.append((self._host, sorted(by_key)))
+        self._mapper.heard.append((self._host, sorted(by_event)))
         while True:
             pushed = await self._mapper.pushes[self._host].get()
             if isinstance(pushed, StopAsyncIteration):
@@ -169,7 +228,10 @@ class FakePushSession(FakeSession, Subscribable[FakeEndpoint, FakeAddress]):
             if isinstance(pushed, Exception):
                 raise pushed
             key, value = pushed
-            if key in by_key:
+            if isinstance(value, Notification):
+                if key in by_event:
+                    yield replace(value, notifier=by_event[key])
+            elif key in by_key:
                 yield _column([by_key[key]], [value], self._mapper.wall_ns(), Quality.GOOD, None)
 
 

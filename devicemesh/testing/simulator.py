@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from devicemesh.mapper import Endpoint, Point
-from devicemesh.spec.device import Property
+from devicemesh.spec.device import Command, Property
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,8 @@ class SimulatedDevice:
     points: Sequence[Point[Any, Any]]
     properties: Mapping[str, Property]  # by name, a Device's overrides applied
     folder: Path  # where relative files (replay) are looked up
+    calls: Mapping[str, tuple[Command, Any]] = field(default_factory=dict)  # with their addresses
+    events: Mapping[str, Any] = field(default_factory=dict)  # addresses of the event sources
 
 
 class Simulation(ABC):

@@ -2,16 +2,21 @@
 
 import asyncio
 import json
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from devicemesh.api.server import ExposedError, serve
+from devicemesh.cli.main import app
+from devicemesh.mapper import PointError
 from devicemesh.runtime.runtime import Runtime
 from devicemesh.settings import ApiSettings, Settings
+from devicemesh.store.database import Database
 from devicemesh.testing.fake import FakeMapper, FakeSink
 from devicemesh.testing.memory import MemoryStore
 
@@ -41,8 +46,6 @@ async def scene(
 ) -> list[tuple[int, bytes]]:
     store, sink = MemoryStore(), FakeSink()
     await store.apply([MODEL, DEVICE])
-    import time
-
     mapper = FakeMapper(time.time_ns)
     mapper.values["h", 1, "s"] = 42.5
     async with (
@@ -81,6 +84,7 @@ def test_health_twins_and_metrics(tmp_path: Path) -> None:
         "store_writes_total{",
         "outbox_capacity_bytes",
         "devices",
+        "samples_backfilled_total{",
     ):
         assert f"\ndevicemesh_{name}" in metrics, name
 
@@ -109,3 +113,74 @@ def test_no_open_door_without_a_token(tmp_path: Path) -> None:
 
 def test_a_door_that_nobody_knocks_at_closes(tmp_path: Path) -> None:
     asyncio.run(scene(tmp_path, None, []))
+
+
+def test_commands_over_http_and_from_the_command_line(tmp_path: Path) -> None:
+    arguments = [
+        {"name": "position", "type": "float64", "maximum": 9},
+        {"name": "names", "type": "json", "default": []},
+        {"name": "mark", "type": "bytes", "default": ""},
+    ]
+    move = {"name": "move", "arguments": arguments, "address": {"fake": {"name": "M"}}}
+    model: Any = {**MODEL, "spec": {**MODEL["spec"], "commands": [move]}}  # type: ignore[dict-item]
+    Database(tmp_path / "store.db").apply([model, DEVICE])
+
+    def post(url: str, body: bytes, kind: str = "application/json") -> tuple[int, Any]:
+        request = urllib.request.Request(url, body, {"content-type": kind}, method="POST")
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
+
+    async def main() -> None:
+        store, mapper = MemoryStore(), FakeMapper(time.time_ns)
+        await store.apply([model, DEVICE])
+        mapper.answers["M"] = {"took": 3, "odd": float("nan")}
+        async with (
+            Runtime(Settings(home=tmp_path), store, FakeSink(), {"fake": mapper}) as runtime,
+            serve(runtime, ApiSettings(port=0), None) as url,
+        ):
+            while not any(link.stats.up for link in runtime.supervisor.links.values()):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            place = f"{url}/api/v1/devices/default"
+
+            def cli(*words: str) -> Any:
+                return CliRunner().invoke(app, ["--home", str(tmp_path), "call", *words, "--api", url])
+
+            for path, body, kind, wanted in (
+                ("pump-1/commands/move", b'{"position": 1}', "application/json; charset=utf-8", 200),
+                ("pump-1/commands/move", b'{"position": 10}', "application/json", 422),
+                ("pump-1/commands/none", b"{}", "application/json", 422),
+                ("pump-2/commands/move", b"{}", "application/json", 404),
+                ("pump-1/commands/move", b"position=1", "application/x-www-form-urlencoded", 415),
+                ("pump-1/commands/move", b"{", "application/json", 400),
+                ("pump-1/commands/move", b'{"position":' + b"1" * (1 << 17), "application/json", 400),
+            ):
+                status, answer = await asyncio.to_thread(post, f"{place}/{path}", body, kind)
+                assert status == wanted, (path, body[:20], answer)
+            done = await asyncio.to_thread(cli, "pump-1", "move", "position=2.5", 'names=["a"]', "mark=AP8=")
+            assert (done.exit_code, done.stdout) == (0, "took 3\nodd \N{EN DASH}\n"), done.output
+            assert mapper.invoked == [
+                ("M", {"position": 1.0, "names": [], "mark": b""}),
+                ("M", {"position": 2.5, "names": ["a"], "mark": b"\x00\xff"}),
+            ]
+            told = await asyncio.to_thread(cli, "pump-1", "move", "position=2", "-o", "json")
+            assert json.loads(told.stdout) == {"state": "applied", "result": {"took": 3, "odd": None}}
+            for words, code, why in (
+                (("pump-1", "move", "position=10"), 1, "10 is above position's maximum of 9"),
+                (("pump-1", "move", "position=x"), 1, "'x' is not a number"),
+                (("pump-1", "move", "speed=1"), 2, "`move` takes position=... names=... mark=..."),
+                (("pump-1", "mve"), 1, "did you mean `move`?"),
+                (("nothing", "move"), 1, "nothing"),
+            ):
+                found = await asyncio.to_thread(cli, *words)
+                assert (found.exit_code, why in found.stderr) == (code, True), found.stderr
+            mapper.answers["M"] = PointError("h says nothing", reason="NoAnswer")
+            silent = await asyncio.to_thread(cli, "pump-1", "move", "position=2")
+            assert (silent.exit_code, "failed: h says nothing" in silent.stderr) == (3, True)
+        gone = await asyncio.to_thread(cli, "pump-1", "move", "position=2")
+        assert (gone.exit_code, "no runtime answers at http://127.0.0.1" in gone.stderr) == (3, True)
+
+    asyncio.run(main())

@@ -39,6 +39,7 @@ def test_pushed_and_polled_points_of_one_session(play: Play) -> None:
             await world.until(_says(world, key, "speed", 3.0), 0.5)
             assert world.mapper.subscribed == [("h1", ["speed"])]
             assert {points for _, _, points in world.mapper.polls} == {1}
+            await world.ready(key, "SubscribedAndPolling", 5)
 
     play(scene)
 
@@ -64,7 +65,7 @@ def test_a_subscription_that_ends_is_begun_anew(play: Play, end: Exception, reas
             assert _latest(world, key, "speed").quality == Quality.NO_LINK
             queue.put_nowait(("speed", 4.0))
             await world.until(_says(world, key, "speed", 4.0), 5)
-            await world.ready(key, "Polling", 5)
+            await world.ready(key, "Subscribed", 5)
             assert len(world.mapper.subscribed) == 2
 
     play(scene)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import ipaddress
 import multiprocessing
 import os
 import sys
@@ -13,6 +15,10 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint
 
 from devicemesh.mapper import Point
@@ -100,3 +106,34 @@ def point() -> Callable[..., Any]:
 def run() -> Callable[[Any], None]:
     """Run a test's coroutine; it must end in time and leave no task behind."""
     return contract.run
+
+
+@pytest.fixture(scope="session")
+def issue() -> Callable[..., tuple[bytes, bytes]]:
+    """Make a server's certificate and its authority's (DER): (days, host, uri, usage, self_signed)."""
+    keys = [rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2)]
+    names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, n)]) for n in ("Authority", "Server")]
+    now = datetime.datetime.now(datetime.UTC)
+
+    def build(owner: int, signer: int, days: int, extensions: list[Any]) -> bytes:
+        made = x509.CertificateBuilder().subject_name(names[owner]).issuer_name(names[signer])
+        made = made.public_key(keys[owner].public_key()).serial_number(x509.random_serial_number())
+        made = made.not_valid_before(now - datetime.timedelta(days=20))
+        made = made.not_valid_after(now + datetime.timedelta(days=days))
+        for extension in (x509.BasicConstraints(ca=owner == 0, path_length=None), *extensions):
+            made = made.add_extension(extension, critical=False)
+        return made.sign(keys[signer], hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+    def make(
+        days: int = 10,
+        host: str = "127.0.0.1",
+        uri: str = "urn:test:plant",
+        usage: str = "server",
+        self_signed: bool = False,
+    ) -> tuple[bytes, bytes]:
+        oid = ExtendedKeyUsageOID.SERVER_AUTH if usage == "server" else ExtendedKeyUsageOID.CLIENT_AUTH
+        alternatives = [x509.UniformResourceIdentifier(uri), x509.IPAddress(ipaddress.ip_address(host))]
+        extensions = [x509.ExtendedKeyUsage([oid]), x509.SubjectAlternativeName(alternatives)]
+        return build(1, 1 if self_signed else 0, days, extensions), build(0, 0, 10, [])
+
+    return make

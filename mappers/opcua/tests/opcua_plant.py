@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from asyncua import Server, ua
+from asyncua.common.structures104 import new_enum, new_struct, new_struct_field
 from asyncua.crypto.permission_rules import User, UserRole
 from asyncua.server.address_space import AddressSpace, NodeManagementService
 from asyncua.server.internal_server import InternalServer
@@ -51,11 +52,13 @@ class PlantServer:
         self.options = options
         self.index = 0
         self.called: list[str] = []
+        self.alarms: dict[str, Any] = {}
         self.churn: asyncio.Task[None] | None = None
         self.written = 0
 
     async def start(self) -> int:
         server, options = self.server, self.options
+        server.iserver.bind_condition_methods = options.get("refresh", True)
         await server.init()
         server.set_endpoint(f"opc.tcp://127.0.0.1:{options.get('port', 0)}/")
         policies = options.get("policies") or ["NoSecurity"]
@@ -72,6 +75,9 @@ class PlantServer:
         for number, value in options.get("limits", {}).items():
             node = server.get_node(ua.NodeId(number))
             await node.write_value(ua.DataValue(ua.Variant(value, ua.VariantType.UInt32)))
+        server.iserver.history_manager.storage.max_history_data_response_size = options.get(
+            "history_page", 1000
+        )  # type: ignore[attr-defined]
         await server.start()
         return server.bserver._server.sockets[0].getsockname()[1]  # type: ignore[union-attr,no-any-return]
 
@@ -131,6 +137,134 @@ class PlantServer:
         about = ua.EUInformation(DisplayName=ua.LocalizedText(unit))
         await self.node(name).add_property(0, "EngineeringUnits", about)
         await self.node(name).add_property(0, "EURange", ua.Range(low, high))
+
+    async def add_methods(self) -> None:
+        """On the object `Motor`: Scale(level, factors[]) -> total, words; Stop() -> nothing; Never() hangs."""
+        motor = await self.server.nodes.objects.add_object(
+            ua.NodeId("Motor", self.index), f"{self.index}:Motor"
+        )
+
+        def scale(_: Any, level: Any, factors: Any) -> Any:
+            if level.Value > 100:
+                return ua.StatusCode(ua.StatusCodes.BadOutOfRange)
+            self.called.append(f"{level.VariantType.name} {level.Value}")
+            total = level.Value * sum(factors.Value)
+            return [ua.Variant(total, ua.VariantType.Double), ua.Variant(["a", "b"], ua.VariantType.String)]
+
+        async def stop(_: Any) -> Any:
+            self.called.append("stop")
+
+        async def never(_: Any) -> Any:
+            self.called.append("never")
+            await asyncio.Event().wait()
+
+        level = ua.Argument(Name="level", DataType=ua.NodeId(ua.ObjectIds.Int16))
+        factors = ua.Argument(Name="factors", DataType=ua.NodeId(ua.ObjectIds.Double), ValueRank=1)
+        outs = [ua.Argument(Name="total", DataType=ua.NodeId(11)), ua.Argument(Name="words", ValueRank=1)]
+        for name, work, takes, gives in (
+            ("Scale", scale, [level, factors], outs),
+            ("Stop", stop, [], []),
+            ("Never", never, [], []),
+        ):
+            node_id = ua.NodeId(f"Motor.{name}", self.index)
+            await motor.add_method(node_id, f"{self.index}:{name}", work, takes, gives)
+
+    async def calls(self) -> list[str]:
+        return self.called
+
+    async def add_alarm(self, name: str, on: str | None = None) -> None:
+        """An alarm condition `name`, told of by the object `on`, else by the server."""
+        emitter: Any = self.server.nodes.server
+        if on is not None:
+            emitter = self.server.get_node(ua.NodeId(on, self.index))
+        made = await self.server.get_event_generator(ua.ObjectIds.AlarmConditionType, emitter)
+        made.event.NodeId = ua.NodeId(f"alarm {name}", self.index)
+        made.event.ConditionName, made.event.SourceName = name, on or "Motor"
+        self.alarms[name] = made
+
+    async def alarm(
+        self, name: str, active: bool, message: str, severity: int = 900, acked: bool = False
+    ) -> None:
+        made = self.alarms[name]
+        setattr(made.event, "ActiveState/Id", active)
+        setattr(made.event, "AckedState/Id", acked)
+        made.event.Retain, made.event.Severity = active, severity
+        await made.trigger(message=message)
+
+    async def happen(self, message: str, severity: int) -> None:
+        """A plain event of the server."""
+        made = await self.server.get_event_generator(ua.ObjectIds.SystemEventType)
+        made.event.Severity = severity
+        await made.trigger(message=message)
+
+    async def add_types(self) -> None:
+        """An enumeration and structures, and nodes that hold them: `mode`, `recipe`, `choice`, `valve`."""
+        server, index = self.server, self.index
+        objects = server.nodes.objects
+        mode = await new_enum(server, index, "Mode", ["Off", "Manual", "Auto"])
+        part, _ = await new_struct(
+            server,
+            index,
+            "Part",
+            [
+                new_struct_field("Amount", ua.VariantType.Double),
+                new_struct_field("Kind", mode),
+                new_struct_field("Note", ua.VariantType.String, optional=True),
+            ],
+        )
+        recipe, _ = await new_struct(
+            server,
+            index,
+            "Recipe",
+            [
+                new_struct_field("Name", ua.VariantType.String),
+                new_struct_field("Big", ua.VariantType.Int64),
+                new_struct_field("Main", part),
+                new_struct_field("Parts", part, array=True),
+                new_struct_field("Raw", ua.VariantType.ByteString),
+            ],
+        )
+        choice, _ = await new_struct(
+            server,
+            index,
+            "Choice",
+            [
+                new_struct_field("Number", ua.VariantType.Int32),
+                new_struct_field("Text", ua.VariantType.String),
+            ],
+            is_union=True,
+        )
+        made = await server.load_data_type_definitions()
+        one = made["Part"](Amount=1.5, Kind=made["Mode"].Auto, Note="x")
+        two = made["Part"](Amount=2.5, Kind=made["Mode"].Off, Note=None)
+        whole = made["Recipe"](Name="tea", Big=2**60, Main=one, Parts=[one, two], Raw=b"\x00\xff")
+        union = made["Choice"]()
+        union.Text = "either"
+        for name, value, type_ in (("recipe", whole, recipe), ("choice", union, choice)):
+            await objects.add_variable(
+                ua.NodeId(name, index), f"{index}:{name}", value, datatype=type_.nodeid
+            )
+        held = ua.Variant(2, ua.VariantType.Int32)
+        node = await objects.add_variable(
+            ua.NodeId("mode", index), f"{index}:mode", held, datatype=mode.nodeid
+        )
+        await node.set_writable()
+        valve = await objects.add_variable(
+            ua.NodeId("valve", index), f"{index}:valve", ua.Variant(1, ua.VariantType.UInt16)
+        )
+        words = [ua.LocalizedText("closed"), ua.LocalizedText("open")]
+        await valve.add_property(0, "EnumStrings", words)
+
+    async def historize(self, name: str, rows: list[tuple[float, Any, int]]) -> None:
+        """Have a past of a node: (value, time, status)."""
+        node = self.node(name)
+        for attribute in (ua.AttributeIds.AccessLevel, ua.AttributeIds.UserAccessLevel):
+            await node.set_attr_bit(attribute, ua.AccessLevel.HistoryRead)
+        storage: Any = self.server.iserver.history_manager.storage
+        await storage.new_historized_node(node.nodeid, None)
+        for value, moment, status in rows:
+            held = ua.Variant(value, ua.VariantType.Double)
+            await storage.save_node_value(node.nodeid, ua.DataValue(held, ua.StatusCode(status), moment))
 
     async def count_up(self, names: list[str], to: int, rest_s: float) -> None:
         """Write 1, 2, ... into each of these, in the background."""

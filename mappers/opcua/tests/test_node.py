@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from devicemesh_opcua.discover import discover
-from devicemesh_opcua.model import OpcUaEndpoint
+from devicemesh_opcua.model import OpcUaEndpoint, OpcUaEvents, OpcUaMethod
 from devicemesh_opcua.session import open_session
 
-from devicemesh.mapper import AuthError, LinkError, Quality, Write
-from devicemesh.testing.contract import poll, rows
+from devicemesh.mapper import AuthError, Gap, Invocation, LinkError, Notifier, PointError, Quality, Write
+from devicemesh.testing.contract import heard, poll, rows
 
 FOLDER = Path(__file__).parent / "node"
 
@@ -113,6 +114,78 @@ def test_it_pushes_every_change_and_filters(url: str, point: Any, run: Any) -> N
             assert [row.value for row in seen[2]] == [50.0, 75.0], "10 % of 0..200"
             assert 52.0 not in [row.value for row in seen[1]] and seen[1][-1].value == 75.0
             assert seen[3][0].quality >= Quality.BAD and seen[4][0].quality == Quality.BAD_ADDRESS
+
+    run(work())
+
+
+def test_its_methods_are_called(url: str, run: Any) -> None:
+    async def work() -> None:
+        endpoint = OpcUaEndpoint(url=url, root="nsu=urn:plant;s=Pump")
+        where = OpcUaMethod(browse_path="Add", namespace="urn:plant")
+
+        def call(**arguments: Any) -> Invocation[Any]:
+            return Invocation("default/plc", "add", endpoint, where, arguments)
+
+        async with open_session(endpoint) as session:
+            assert await session.invoke(call(a=1.5, b=2)) == {"sum": 3.5}
+            assert await session.invoke(call(b=2, a=1.5)) == {"sum": 3.5}, "by name, whatever the order"
+            assert await session.invoke(call(x=1.5, y=2)) == {"sum": 3.5}, "by order, where the names differ"
+            for arguments, why in (
+                ({"a": 1.0}, "1 arguments are given, the method takes 2: a, b"),
+                ({"a": 1.0, "b": -1}, "argument `b`: -1 does not fit the node's UInt32"),
+                ({"a": "x", "b": 1}, "argument `a`: 'x' is not a Double"),
+                ({"a": 1.0, "b": 101}, "BadOutOfRange"),
+            ):
+                with pytest.raises(PointError, match=why):
+                    await session.invoke(call(**arguments))
+
+    run(work())
+
+
+def test_its_alarms_and_its_past(url: str, point: Any, run: Any) -> None:
+    async def work() -> None:
+        endpoint = OpcUaEndpoint(url=url)
+        level = point(0, endpoint, "float64", "Pump.Level")
+        count = point(1, endpoint, "float64", "Pump.Count")
+        mode = point(2, endpoint, "string", "Pump.Mode")
+        alarms = [
+            Notifier("default/plc", name, endpoint, OpcUaEvents(**where))
+            for name, where in (("pump", {"node": "nsu=urn:plant;s=Pump"}), ("server", {}))
+        ]
+        async with open_session(endpoint) as session:
+            assert (await poll(session, [mode]))[2].value == "Auto"
+            await session.write([Write(level, 50.0)])
+            async with contextlib.aclosing(session.subscribe([], alarms)) as pushes:
+                for _ in alarms:
+                    first = await heard(pushes)
+                    assert first.standing and not first.occurrences, first
+                for value, state in ((160.0, "active"), (50.0, "cleared")):
+                    await session.write([Write(level, value)])
+                    told: dict[str, Any] = {}
+                    while len(told) < len(alarms):
+                        notification = await heard(pushes)
+                        told[notification.notifier.event] = notification.occurrences[-1]
+                    assert {(one.name, one.source, one.state) for one in told.values()} == {
+                        ("TooFull", "2:Pump", state)
+                    }
+                await session.write([Write(level, 160.0)])
+                await heard(pushes)
+            async with contextlib.aclosing(session.subscribe([], alarms)) as pushes:
+                standing = [await heard(pushes) for _ in alarms]
+                assert all(n.standing and n.occurrences[0].state == "active" for n in standing), standing
+            now = time.time_ns()
+            while time.time_ns() - now < 10**9:  # it counts every 150 ms
+                await poll(session, [count])
+            told_rows = [
+                row
+                async for batch in session.history(
+                    [Gap(count, now, now + 10**9), Gap(level, now, now + 10**9)]
+                )
+                for row in rows(batch)
+            ]
+            values = [row.value for row in told_rows]
+            assert len(values) >= 4 and values == [values[0] + i for i in range(len(values))]
+            assert {(row.slot, row.quality) for row in told_rows} == {(1, Quality.FROM_HISTORY)}
 
     run(work())
 

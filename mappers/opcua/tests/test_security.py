@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ipaddress
 import shutil
@@ -15,11 +16,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from devicemesh_opcua import certificates
+from devicemesh_opcua import certificates, channel
 from devicemesh_opcua.session import open_session
 
-from devicemesh.mapper import AuthError, ConfigError, LinkError, Write
-from devicemesh.testing.contract import poll
+from devicemesh.mapper import AuthError, Batch, ConfigError, LinkError, Write
+from devicemesh.testing.contract import poll, rows
 
 SERVER_URI = "urn:test:plant"
 POLICIES = ["NoSecurity"] + [
@@ -179,6 +180,44 @@ def test_what_an_authority_issued_is_trusted_if_it_bears_the_names(
     run(work())
 
 
+def test_what_an_authority_revoked_is_refused(key: Any, tmp_path: Path) -> None:
+    authority, other = Authority(), Authority()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Plant server")])
+    shown = build(key, authority.key, name, authority.name)
+    raw = shown.public_bytes(serialization.Encoding.DER)
+    (tmp_path / "trusted").mkdir()
+    (tmp_path / "crl").mkdir()
+    authority_raw = authority.certificate.public_bytes(serialization.Encoding.PEM)
+    (tmp_path / "trusted/authority.pem").write_bytes(authority_raw)
+    now = datetime.datetime.now(datetime.UTC)
+
+    def revoke(by: Any, *serials: int) -> bytes:
+        made = x509.CertificateRevocationListBuilder().issuer_name(authority.name)
+        made = made.last_update(now - datetime.timedelta(days=9)).next_update(
+            now - datetime.timedelta(days=2)
+        )
+        for serial in serials:
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build()
+            made = made.add_revoked_certificate(entry)
+        return made.sign(by.key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+    def check() -> None:
+        certificates.check("plc:4840", tmp_path, raw, SERVER_URI, "127.0.0.1")
+
+    for by, serials in ((authority, [1]), (other, [shown.serial_number])):
+        (tmp_path / "crl/list.crl").write_bytes(revoke(by, *serials))
+        check()  # another's serial, or a list that somebody else has signed
+    (tmp_path / "crl/list.crl").write_bytes(revoke(authority, 1, shown.serial_number))
+    for _ in range(2):
+        with pytest.raises(LinkError, match=f"was revoked on {now:%Y-%m-%d} by the authority") as caught:
+            check()
+        assert caught.value.reason == "Revoked"
+        (tmp_path / "trusted/server.der").write_bytes(raw)  # trusted by name: revoked all the same
+    (tmp_path / "crl/broken").write_bytes(b"no list")
+    with pytest.raises(ConfigError, match="crl/broken is no revocation list"):
+        check()
+
+
 def test_one_that_is_no_authority_issues_nothing(key: Any, tmp_path: Path) -> None:
     other = Authority()
     leaf = build(other.key, other.key, other.name, other.name, ca=False)
@@ -244,6 +283,20 @@ def test_users(
             assert (await opened(endpoint("anna", "none"))).startswith(
                 "SecretMissing: there is no secret none/password"
             )
+            user = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+            name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "berta")])
+            write(tmp_path / "berta", build(user, user, name, name), user)
+            files = {"certificate": str(tmp_path / "berta/server.der")}
+            secure = {"security_policy": "Basic256Sha256", "pki": str(tmp_path / "pki")}
+            own = {**files, "private_key": str(tmp_path / "berta/server.pem")}
+            assert await opened(plant.endpoint(identity=own, **secure)) == "opened"
+            others = {**files, "private_key": str(tmp_path / "server/server.pem")}
+            assert (await opened(plant.endpoint(identity=others, **secure))) != "opened", (
+                "it signs with its key"
+            )
+            gone = {**files, "private_key": str(tmp_path / "gone.pem")}
+            with pytest.raises(ConfigError, match=r"can't use the identity's .*gone\.pem"):
+                await opened(plant.endpoint(identity=gone, **secure))
 
     run(work())
 
@@ -267,5 +320,61 @@ def test_a_password_is_not_sent_for_all_to_read(
             with pytest.raises(AuthError, match="does not let anonymous in"):
                 async with open_session(plant.endpoint()):
                     pytest.fail("opened")
+
+    run(work())
+
+
+@pytest.mark.parametrize("policy", ["None", "Basic256Sha256"])
+def test_a_channel_is_renewed_under_load_without_a_lost_change(
+    serve_plant: Any,
+    point: Any,
+    run: Any,
+    secured: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    policy: str,
+) -> None:
+    monkeypatch.setenv("DEVICEMESH_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(channel, "CHANNEL_LIFETIME_MS", 1200)
+    renewed: list[int] = []
+    renew = channel.Connection.open_secure_channel
+
+    async def counted(self: Any, renew_: bool = False, **more: Any) -> None:
+        await renew(self, renew=renew_ or more.get("renew", False))
+        renewed.append(self.secure_channel_timeout)
+
+    monkeypatch.setattr(channel.Connection, "open_secure_channel", counted)
+
+    async def work() -> None:
+        names, turns = [f"v{i}" for i in range(50)], 60
+        async with serve_plant(**secured()) as plant:
+            (tmp_path / "pki/trusted").mkdir(parents=True)
+            shutil.copy(tmp_path / "server/server.der", tmp_path / "pki/trusted")
+            await plant.add_many(names, 0.0, "Double")
+            fields = {"security_policy": policy, "pki": str(tmp_path / "pki"), "publishing_interval": "100ms"}
+            endpoint = plant.endpoint(**fields)
+            points = [
+                point(i, endpoint, "float64", n, sampling_interval="10ms", report="every")
+                for i, n in enumerate(names)
+            ]
+            seen: dict[int, list[float]] = {i: [] for i in range(len(names))}
+            async with (
+                open_session(endpoint) as session,
+                contextlib.aclosing(session.subscribe(points)) as batches,
+            ):
+                started = False
+                async for batch in batches:
+                    assert isinstance(batch, Batch)
+                    for row in rows(batch):
+                        seen[row.slot].append(row.value)
+                    if not started and all(seen.values()):
+                        started = True
+                        await plant.count_up(names, turns, 0.05)
+                    if all(values[-1] == turns for values in seen.values()):
+                        break
+                assert session.lost() == {}
+            wanted = [float(number) for number in range(turns + 1)]
+            assert all(values == wanted for values in seen.values()), "a change was lost"
+            assert len(renewed) > 3 and set(renewed) == {1200}, "its first opening, then the renewals"
 
     run(work())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import struct
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,10 +12,12 @@ import pytest
 from asyncua import ua
 from asyncua.ua.ua_binary import struct_to_binary
 from devicemesh_opcua import services, subscribe
+from devicemesh_opcua.datatypes import DataTypes
+from devicemesh_opcua.learn import Learner
 from devicemesh_opcua.publish import Publisher
 from devicemesh_opcua.services import Published, ServiceFaultError
 
-from devicemesh.mapper import LinkError
+from devicemesh.mapper import Batch, LinkError
 from devicemesh.testing.contract import rows
 
 LAST = 0xFFFFFFFF
@@ -26,7 +30,7 @@ def change(value: float) -> Any:
 
 def message(sequence: int, value: float | None, status: int | None = None) -> Published:
     changes = [] if value is None else [struct_to_binary(change(value))]
-    return Published(7, sequence, False, changes, status)
+    return Published(7, sequence, False, changes, [], status)
 
 
 class Peer:
@@ -40,14 +44,17 @@ class Peer:
         self.kept = kept
         self.asked: list[int] = []
         self.acknowledged: list[int] = []
+        self.types = DataTypes()
+        self.lost: Counter[str] = Counter()
 
-    async def call(self, request: Any) -> Any:
-        number = request.Parameters.RetransmitSequenceNumber
+    async def ask(self, type_id: int, parameters: bytes) -> bytes:
+        assert type_id == services.REPUBLISH_REQUEST
+        _, number = struct.unpack("<II", parameters)
         self.asked.append(number)
         if number not in self.kept:
             raise ServiceFaultError(0x807B0000)
-        told = ua.NotificationMessage(NotificationData=[change(self.kept[number])])
-        return SimpleNamespace(NotificationMessage=told)
+        told = ua.NotificationMessage(SequenceNumber=number, NotificationData=[change(self.kept[number])])
+        return bytes(struct_to_binary(ua.RepublishResponse(NotificationMessage=told)))
 
     async def next(self) -> Published | None:
         return self.messages.pop(0)
@@ -65,11 +72,12 @@ def received(peer: Peer, point: Any, last: int = 0) -> list[float]:
     one = point(0, OpcUaEndpoint(url="opc.tcp://plc"), "float64", "x")
 
     async def work() -> list[float]:
-        subscriber = subscribe.Subscriber(peer, peer, [one])  # type: ignore[arg-type]
+        subscriber = subscribe.Subscriber(peer, peer, Learner(peer), [one])  # type: ignore[arg-type]
         subscriber._live[7] = subscribe.Subscription(7, 100.0, "source", 5.0, due=1e12, sequence=last)
         seen = []
         while peer.messages:
             async for batch in subscriber._received():
+                assert isinstance(batch, Batch)
                 seen += [row.value for row in rows(batch)]
         return seen
 
@@ -99,6 +107,15 @@ def test_a_repeated_message_is_not_delivered_twice(point: Any) -> None:
     assert received(Peer([message(1, 1.0), message(1, 1.0), message(2, 2.0)], {}), point) == [1.0, 2.0]
 
 
+def test_what_a_server_lost_is_counted_in_its_session(point: Any) -> None:
+    held = ua.DataValue(ua.Variant(1.0, ua.VariantType.Double), ua.StatusCode(0x480))
+    items = [ua.MonitoredItemNotification(handle, held) for handle in (0, 9)]
+    change = struct_to_binary(ua.DataChangeNotification(MonitoredItems=items))
+    peer = Peer([Published(7, 1, False, [change], [], None)], {})
+    assert received(peer, point) == [1.0]
+    assert peer.lost == {"server_queue": 1, "unknown_item": 1}
+
+
 def test_numbers_begin_again(point: Any) -> None:
     peer = Peer([message(LAST - 1, 1.0), message(2, 4.0)], {LAST: 2.0, 1: 3.0})
     assert received(peer, point, last=LAST - 2) == [1.0, 2.0, 3.0, 4.0]
@@ -108,7 +125,7 @@ def test_an_ended_subscription_and_an_undecodable_message_end_the_session(point:
     with pytest.raises(LinkError, match="has ended the subscription"):
         received(Peer([message(1, None, status=0x800A0000)], {}), point)
     with pytest.raises(LinkError, match="can't be read"):
-        received(Peer([Published(7, 1, False, [b"\x05\0\0\0" + b"\xff" * 30], None)], {}), point)
+        received(Peer([Published(7, 1, False, [b"\x05\0\0\0" + b"\xff" * 30], [], None)], {}), point)
 
 
 def test_publish_requests_are_fewer_where_the_server_wants_it_so() -> None:

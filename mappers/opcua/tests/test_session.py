@@ -8,6 +8,7 @@ import uuid
 from typing import Any
 
 import pytest
+from devicemesh_opcua import services
 from devicemesh_opcua.server import Server
 from devicemesh_opcua.session import open_session
 
@@ -280,5 +281,39 @@ def test_a_lost_answer_about_namespaces_is_no_session(
             with pytest.raises(LinkError, match="does not tell its namespaces"):
                 async with open_session(plant.endpoint()):
                     pytest.fail("there is a session")
+
+    run(work())
+
+
+def test_a_lost_answer_to_a_write_is_judged_by_what_reads_back(
+    serve_plant: Any, point: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, arrives = Server.ask, True
+
+    async def lossy(self: Server, type_id: int, parameters: bytes) -> bytes:
+        if type_id != services.WRITE_REQUEST:
+            return await ask(self, type_id, parameters)
+        if arrives:
+            await ask(self, type_id, parameters)
+        raise PointError("no answer from plc within 5 s", reason="NoAnswer")
+
+    async def work() -> None:
+        nonlocal arrives
+        async with serve_plant() as plant:
+            await plant.add("float", 0.5, "Float")
+            await plant.add("text", "a", "String")
+            endpoint = plant.endpoint()
+            number, text = point(0, endpoint, "float64", "float"), point(1, endpoint, "string", "text")
+            async with open_session(endpoint) as session:
+                monkeypatch.setattr(Server, "ask", lossy)
+                done = await session.write([Write(number, 0.1), Write(text, "b")])
+                assert [one.error for one in done] == [None, None] and done[1].value == "b"
+                assert done[0].value == pytest.approx(0.1), "to the bit what was sent"
+                arrives = False
+                failed = await session.write([Write(number, 0.2), Write(text, "c")])
+                assert [(one.value, one.error.reason) for one in failed if one.error] == [
+                    (done[0].value, "NoAnswer"), ("b", "NoAnswer"),
+                ]  # fmt: skip
+                assert "no answer from plc within 5 s, and it reads back as 'b'" in str(failed[1].error)
 
     run(work())

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from devicemesh_opcua import subscribe
+from devicemesh_opcua import sampling, subscribe
 from devicemesh_opcua.model import OpcUaEndpoint
 from devicemesh_opcua.session import open_session
 
@@ -289,9 +289,9 @@ def test_publishing_is_grouped_and_queues_hold_what_is_sampled(point: Any) -> No
     slow = OpcUaEndpoint(url="opc.tcp://plc", publishing_interval="1s")
     fast = OpcUaEndpoint(url="opc.tcp://plc")
     points = [point(0, slow, "int32", "a"), point(1, slow, "int32", "b"), point(2, fast, "int32", "c")]
-    made = subscribe.groups(points)
+    made = sampling.groups(points)
     assert [(g.interval_ms, [p.slot for p in g.points]) for g in made] == [(1000.0, [0, 1]), (100.0, [2])]
-    assert subscribe.queue_size(points[0], 1000.0) == 41  # 20 samples of 50 ms, twice, and one
+    assert sampling.queue_size(points[0], 1000.0) == 41  # 20 samples of 50 ms, twice, and one
 
 
 def test_it_does_not_hang_on_one_who_says_nothing(run: Any) -> None:

@@ -24,12 +24,12 @@ STATUSES = {
     "sensor": 0x808C0000, "device": 0x808B0000, "communication": 0x80310000, "uncertain": 0x40920000,
 }  # fmt: skip
 """What `bad=` can be: BadSensorFailure, BadDeviceFailure, BadNoCommunication, UncertainSensorNotAccurate."""
-FAULTS = ("bad", "delay", "noise", "shift", "disconnect", "unplug", "heal")
+FAULTS = ("bad", "delay", "noise", "alarm", "publish", "session", "shift", "disconnect", "unplug", "heal")
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """Of one device; `delay` and `unplug` are of its whole server."""
+    """Of one device; `delay`, `publish` and `unplug` are of its whole server."""
 
     status: int = 0
     noise: float = 0.0  # relative

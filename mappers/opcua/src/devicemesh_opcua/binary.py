@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -135,7 +136,7 @@ def variant(data: bytes, at: int, depth: int = 0) -> tuple[Typed, int]:
     if kind > DIAGNOSTIC:
         kind = BYTE_STRING  # reserved for later: to be read as a ByteString
     if not flags & 0x80:
-        value, at = _scalar(kind, data, at, depth)
+        value, at = scalar(kind, data, at, depth)
         return Typed(kind, value), at
     if kind == NULL:
         raise DecodeError("an array of nothing")
@@ -147,7 +148,7 @@ def variant(data: bytes, at: int, depth: int = 0) -> tuple[Typed, int]:
         at += count * _SCALARS[kind].size
     else:
         for _ in range(count):
-            value, at = _scalar(kind, data, at, depth)
+            value, at = scalar(kind, data, at, depth)
             values.append(value)
     if flags & 0x40:
         values, at = _shaped(values, data, at)
@@ -155,23 +156,36 @@ def variant(data: bytes, at: int, depth: int = 0) -> tuple[Typed, int]:
 
 
 def _shaped(values: list[Any], data: bytes, at: int) -> tuple[list[Any], int]:
-    """The elements in their dimensions; the last one varies fastest."""
+    """The elements of a Variant in their dimensions."""
     count, at = length(data, at, 4)
     sizes = struct.unpack_from(f"<{max(count, 0)}i", data, at)
     at += 4 * len(sizes)
-    product = 1
-    for size in sizes:
-        product *= max(size, 0)
-        if product > len(values):
-            break
-    if product != len(values) or len(sizes) > MAX_DEPTH:
+    if product(sizes, len(values)) != len(values):
         raise DecodeError(f"dimensions {' x '.join(map(str, sizes[:8]))} of {len(values)} elements")
+    return shaped(values, sizes), at
+
+
+def product(sizes: Sequence[int], most: int) -> int:
+    """How many elements an array of these dimensions has. Raises DecodeError for more than `most`."""
+    count = 1
+    for size in sizes:
+        count *= max(size, 0)
+        if count > most:
+            break
+    if count > most or len(sizes) > MAX_DEPTH:
+        raise DecodeError(f"dimensions {' x '.join(map(str, sizes[:8]))} of {most} elements")
+    return count
+
+
+def shaped(values: list[Any], sizes: Sequence[int]) -> list[Any]:
+    """The elements in these dimensions; the last one varies fastest."""
     for size in reversed(sizes[1:]):
         values = [values[i : i + size] for i in range(0, len(values), size)] if size else []
-    return values, at
+    return values
 
 
-def _scalar(kind: int, data: bytes, at: int, depth: int) -> tuple[Any, int]:
+def scalar(kind: int, data: bytes, at: int, depth: int = 0) -> tuple[Any, int]:
+    """One value of a built-in type."""
     fixed = _FIXED.get(kind)
     if fixed is not None:
         if at + fixed.size > len(data):
@@ -188,7 +202,7 @@ def _scalar(kind: int, data: bytes, at: int, depth: int) -> tuple[Any, int]:
     if kind == QUALIFIED_NAME:
         return string(data, at + 2)
     if kind == LOCALIZED_TEXT:
-        return _localized(data, at)
+        return localized(data, at)
     if kind == EXTENSION_OBJECT:
         return extension_object(data, at)
     if kind == VARIANT:
@@ -201,7 +215,7 @@ def _scalar(kind: int, data: bytes, at: int, depth: int) -> tuple[Any, int]:
     return None, at
 
 
-def _localized(data: bytes, at: int) -> tuple[str | None, int]:
+def localized(data: bytes, at: int) -> tuple[str | None, int]:
     """The text of a LocalizedText; its locale is not told."""
     flags, at = _byte(data, at)
     text = None

@@ -14,7 +14,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from devicemesh.mapper import ConfigError, LinkError
@@ -91,17 +91,25 @@ def check(link: str, folder: Path, certificate: bytes, application_uri: str | No
     """Raise LinkError unless this server's certificate (DER) is trusted; where not, it is kept in `rejected`.
 
     Trusted is what lies in `<folder>/trusted` itself, or was issued by an authority that does. What was
-    issued must also bear the host's name and the server's application URI.
+    issued must also bear the host's name and the server's application URI. What a trusted authority has
+    revoked, by a list in `<folder>/crl`, is refused in any case.
     """
     try:
         shown = x509.load_der_x509_certificate(certificate)
     except ValueError as error:
         raise LinkError(f"{link} shows no readable certificate: {error}", reason="Untrusted") from error
     trusted = _all_in(folder / "trusted")
+    revoked = _revoked(shown, trusted, _lists_in(folder / "crl"))
+    if revoked is not None:
+        raise LinkError(
+            f"{link}: its certificate was revoked on {revoked:%Y-%m-%d} by the authority that issued it:"
+            f" {_about(shown)}; the server needs a new one",
+            reason="Revoked",
+        )
     pinned = shown in trusted
     why = _time_problem(shown) if pinned or _issued(shown, trusted) else "is not trusted"
     if why is None and not pinned:
-        why = _name_problem(shown, application_uri, host)
+        why = _name_problem(shown, application_uri, host) or _usage_problem(shown)
     if why is None:
         return
     kept = _keep(folder / "rejected", shown)
@@ -139,6 +147,53 @@ def _issued(shown: x509.Certificate, trusted: Sequence[x509.Certificate]) -> boo
     return False
 
 
+def _lists_in(folder: Path) -> list[x509.CertificateRevocationList]:
+    """The revocation lists (RFC 5280, 5) of a folder, PEM or DER. Raises ConfigError for one that is none."""
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        try:
+            raw = path.read_bytes()
+            pem = b"-----BEGIN" in raw
+            found.append(x509.load_pem_x509_crl(raw) if pem else x509.load_der_x509_crl(raw))
+        except (OSError, ValueError) as error:  # a list that can't be read must not let anybody in
+            raise ConfigError(f"{path} is no revocation list: {error}") from error
+    return found
+
+
+def _revoked(
+    shown: x509.Certificate,
+    trusted: Sequence[x509.Certificate],
+    lists: Sequence[x509.CertificateRevocationList],
+) -> datetime.datetime | None:
+    """When it, or one of the authorities above it, was revoked. An old list counts as well as a new one."""
+    current = shown
+    for _ in range(MAX_CHAIN):
+        issuer = next((one for one in trusted if _signs(one, current)), None)
+        if issuer is None:
+            return None
+        for one in lists:
+            entry = one.get_revoked_certificate_by_serial_number(current.serial_number)
+            if entry is not None and _is_by(one, issuer):
+                return entry.revocation_date_utc
+        if issuer.issuer == issuer.subject:
+            return None
+        current = issuer
+    return None
+
+
+def _is_by(one: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
+    """Whether an authority has signed this list."""
+    key = issuer.public_key()
+    if one.issuer != issuer.subject or not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
+        return False
+    try:
+        return one.is_signature_valid(key)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+
+
 def _signs(authority: x509.Certificate, issued: x509.Certificate) -> bool:
     try:
         if not authority.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
@@ -170,6 +225,15 @@ def _name_problem(shown: x509.Certificate, application_uri: str | None, host: st
     except ValueError:
         known = host.lower() in (name.lower() for name in names.get_values_for_type(x509.DNSName))
     return None if known else f"is not of {host}"
+
+
+def _usage_problem(shown: x509.Certificate) -> str | None:
+    """Part 6, 6.2.2: where it says what it may be used for, a server must be among it."""
+    with contextlib.suppress(x509.ExtensionNotFound):
+        usages = shown.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        if ExtendedKeyUsageOID.SERVER_AUTH not in usages:
+            return "is not for servers"
+    return None
 
 
 def _about(shown: x509.Certificate) -> str:

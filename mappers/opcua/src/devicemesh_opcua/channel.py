@@ -29,6 +29,8 @@ ua: Any = asyncua_types
 logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)  # what it has to say, its exceptions say
 MAX_CHUNK = 65536
 """Bytes of a chunk; we offer 65535 (Part 6, 7.1.2.3)."""
+CHANNEL_LIFETIME_MS = 3_600_000
+"""How long a security token is asked to live; it is renewed before (Part 4, 5.5.2)."""
 MAX_MESSAGE = 64 << 20
 """Bytes of the chunks of one message, which are kept until the last has come."""
 
@@ -111,6 +113,7 @@ class Connection(Client):
         self.uaclient = _Transport(endpoint.timeout_s)
         self.nodes = Shortcuts(self.uaclient.session)
         self.application_uri = endpoint.application_uri
+        self.secure_channel_timeout = CHANNEL_LIFETIME_MS
         self.name = self.description = "DeviceMesh"
 
     @property

@@ -6,7 +6,7 @@ import base64
 import math
 import uuid
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from devicemesh.spec.values import INTEGER_RANGES, Scalar, ValueType
 from devicemesh_opcua import status as codes
@@ -25,6 +25,7 @@ from devicemesh_opcua.binary import (
     Structure,
     Typed,
 )
+from devicemesh_opcua.datatypes import DataTypes, Words
 from devicemesh_opcua.nodeid import NodeName
 
 EPOCH_TICKS = 116_444_736_000_000_000
@@ -60,13 +61,19 @@ def date_ticks(text: str) -> int:
     return EPOCH_TICKS + (delta.days * 86400 + delta.seconds) * 10**7 + delta.microseconds * 10
 
 
-def plain(kind: int, value: Any) -> Any:
-    """A value of a built-in type as JSON has it: texts for dates, ids and statuses, base64 for bytes."""
+def plain(kind: int, value: Any, types: DataTypes | None = None) -> Any:
+    """A value of a built-in type as JSON has it: texts for dates, ids and statuses, base64 for bytes.
+
+    Structures that `types` does not know stay bytes, with the id of their encoding.
+    """
     if isinstance(value, list):
-        return [plain(kind, one) for one in value]
+        return [plain(kind, one, types) for one in value]
     if isinstance(value, Typed):
-        return plain(value.kind, value.value)
+        return plain(value.kind, value.value, types)
     if isinstance(value, Structure):
+        found = types.decoded(value, lambda kind, one: plain(kind, one, types)) if types else None
+        if found is not None:
+            return found
         return {"typeId": value.type_id, "body": base64.b64encode(value.body).decode()}
     if value is None or isinstance(value, bool | int | float | str):
         return _special(kind, value)
@@ -88,25 +95,45 @@ def an(word: str) -> str:
     return f"an {word}" if word[0] in "aeioAEIO" else f"a {word}"
 
 
-def converted(held: Typed, type_: ValueType, single: bool = False) -> Any:
-    """The value as a property of `type_` has it. Raises ValueError, in words, where it can't be one.
+class UnknownCodeError(ValueError):
+    """An enumeration's number for which there is no word."""
 
-    `single`: of an array of one element (an index range of one), that element.
-    """
-    if single and held.is_array and isinstance(held.value, list) and len(held.value) == 1:
+
+class Want(NamedTuple):
+    """What a property wants of a value: its type; of an array of one element (an index range of one) that
+    element, where `single`; of an enumeration its word."""
+
+    type: ValueType
+    single: bool = False
+    words: Words | None = None
+
+
+def converted(held: Typed, want: Want, types: DataTypes | None = None) -> Any:
+    """The value as a property has it. Raises ValueError, in words, where it can't be."""
+    type_ = want.type
+    if want.single and held.is_array and isinstance(held.value, list) and len(held.value) == 1:
         held = Typed(held.kind, held.value[0])
     if type_ == ValueType.JSON:
-        return plain(held.kind, held.value)
+        return plain(held.kind, held.value, types)
     if held.is_array or held.kind == NULL or held.value is None:
         what = f"an array of {TYPE_NAMES[held.kind]}" if held.is_array else "no value"
         hint = ": take one element with `indexRange`, or all with type json" if held.is_array else ""
         raise ValueError(f"the server sends {what}, the property is {an(type_)}{hint}")
     if held.kind in (VARIANT, DATA_VALUE) and isinstance(held.value, Typed):
-        return converted(held.value, type_, single)
+        return converted(held.value, want, types)
+    if want.words is not None and held.kind in INTEGER_KINDS:
+        return _word(want.words, held.value)
     found = _scalar(held.kind, held.value, type_)
     if found is None:
         raise ValueError(f"the server sends {an(TYPE_NAMES[held.kind])}, the property is {an(type_)}")
     return found
+
+
+def _word(words: Words, code: int) -> str:
+    """The word of a number. Raises UnknownCodeError, whose text is the number."""
+    if code not in words:
+        raise UnknownCodeError(f"{code}")
+    return words[code]
 
 
 def _scalar(kind: int, value: Any, type_: ValueType) -> Any:

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 
 from devicemesh.mapper import Found, Mapper, Secrets, Session, no_secrets
 from devicemesh_opcua import uri
-from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint
+from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint, OpcUaEvents, OpcUaMethod
 
 
 class OpcUaMapper(Mapper[OpcUaEndpoint, OpcUaAddress]):
@@ -16,6 +16,8 @@ class OpcUaMapper(Mapper[OpcUaEndpoint, OpcUaAddress]):
     protocol = "opcua"
     endpoint_type = OpcUaEndpoint
     address_type = OpcUaAddress
+    command_type = OpcUaMethod
+    event_type = OpcUaEvents
 
     def open(
         self, endpoint: OpcUaEndpoint, secrets: Secrets = no_secrets

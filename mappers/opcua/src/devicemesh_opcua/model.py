@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from devicemesh import layout
-from devicemesh.mapper import Address, Endpoint, SecretRef
+from devicemesh.mapper import Address, Endpoint, Point, SecretRef
 from devicemesh.spec.base import Strict
-from devicemesh.spec.values import Interval, Scalar, ValueType, duration_ns
+from devicemesh.spec.values import Duration, Interval, Scalar, ValueType, duration_ns
 from devicemesh_opcua.nodeid import BrowseName, NodeName, is_index_range, parse_node, parse_path
 
 Policy = Literal["None", "Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss"]
@@ -20,8 +20,8 @@ Attribute = Literal[
     "AccessLevel", "MinimumSamplingInterval", "Historizing", "EventNotifier", "Executable",
 ]  # fmt: skip
 DEFAULT_PORT = 4840
-OBJECTS = "i=85"
-"""The folder in which a server's objects are (Part 5, 8.2.4)."""
+OBJECTS, SERVER = "i=85", "i=2253"
+"""The folder in which a server's objects are, and the one that is the server (Part 5, 8.2.4, 8.3.2)."""
 
 
 class Identity(Strict):
@@ -67,7 +67,7 @@ class OpcUaEndpoint(Endpoint):
     private_key_password: SecretRef | None = None
     """What opens `privateKey`, by reference."""
     pki: str | None = Field(default=None, min_length=1)
-    """Folder of `own`, `trusted` (servers' certificates, and authorities) and `rejected`.
+    """Folder of `own`, `trusted` (servers' certificates, and authorities), `crl` and `rejected`.
 
     By default `<home>/pki/opcua`.
     """
@@ -87,6 +87,8 @@ class OpcUaEndpoint(Endpoint):
     """subscribe: the server sends changes; poll: it is asked at each sampling interval."""
     publishing_interval: Interval | None = None
     """How often the server sends changes. By default the shortest sampling interval (at least 100ms)."""
+    history: Duration = "1h"
+    """How far back a gap after an outage is filled from what the server keeps of a node; 0s: never."""
     timestamps: Literal["source", "server", "arrival"] = "source"
     """Whose time a value bears: of the value's source, of the server, or of its arrival here."""
 
@@ -169,7 +171,7 @@ class OpcUaEndpoint(Endpoint):
         return None
 
     def _link_part(self) -> dict[str, Any]:
-        own = {"url", "root", "namespaces", "mode", "publishing_interval", "timestamps"}
+        own = {"url", "root", "namespaces", "mode", "publishing_interval", "history", "timestamps"}
         part: dict[str, Any] = self.model_dump(by_alias=True, exclude=own)
         return {**part, "securityMode": self.security}
 
@@ -261,6 +263,81 @@ class OpcUaAddress(Address):
         if type_.is_float and isinstance(held, int | float):
             return float(held)
         return int(held) if wire.is_integer and isinstance(held, float) else held
+
+
+OpcUaPoint: TypeAlias = Point[OpcUaEndpoint, OpcUaAddress]
+
+
+class OpcUaMethod(Strict):
+    """Where a command lives: a method, and the object that it is called on."""
+
+    object: str | None = None
+    """NodeId of the object. By default the endpoint's `root`; of a path, what its last name lies in."""
+    node: str | None = None
+    """NodeId of the method."""
+    browse_path: str | None = Field(default=None, min_length=1)
+    """Names from `object`, or else from the endpoint's `root`, downwards, as in Motor/Reset."""
+    namespace: str | None = Field(default=None, min_length=1)
+    """URI of the namespace of ids and names that say no other."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.node is None) == (self.browse_path is None):
+            raise ValueError("give either `node` or `browsePath`")
+        if self.object is not None:
+            _node(self.object, self.namespace)
+        self.place()
+        return self
+
+    def place(self) -> NodeName | tuple[BrowseName, ...]:
+        """The method, or the way to it."""
+        if self.node is not None:
+            return _node(self.node, self.namespace)
+        return parse_path(self.browse_path or "", self.namespace)
+
+    def owner(self) -> NodeName | tuple[BrowseName, ...] | None:
+        """The object, or the way to it; None: the endpoint's root."""
+        place = self.place()
+        if isinstance(place, tuple) and len(place) > 1:
+            return place[:-1]
+        return self.base()
+
+    def base(self) -> NodeName | None:
+        """Where a path begins; None: at the endpoint's root."""
+        return _node(self.object, self.namespace) if self.object is not None else None
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        return self.node or self.browse_path or ""
+
+
+class OpcUaEvents(Strict):
+    """Where a device tells of alarms and events: a node whose EventNotifier says so (Part 3, 5.5.1)."""
+
+    node: str = SERVER
+    """NodeId of the notifier. By default the Server object, which tells of all that the server does."""
+    namespace: str | None = Field(default=None, min_length=1)
+    """URI of the namespace of a `node` that says no other."""
+    source_name: str | None = Field(default=None, min_length=1)
+    """Only what has this SourceName: for devices whose notifier is that of the whole server."""
+    least_severity: int = Field(default=1, ge=1, le=1000)
+    """Only what is as severe, and ends of conditions. Up to 333 is info, to 666 warning (Part 5, 6.4.2)."""
+
+    @model_validator(mode="after")
+    def _is_node(self) -> Self:
+        self.place()
+        return self
+
+    def place(self) -> NodeName:
+        """The notifier."""
+        return _node(self.node, self.namespace)
+
+
+def _node(text: str, namespace: str | None) -> NodeName:
+    """A NodeId, in `namespace` where it says none. Ids of the standard's own are numbers alone: `i=2253`."""
+    bare = not text.startswith(("ns=", "nsu=", "i="))
+    return parse_node(text, namespace if bare else None)
 
 
 def _an(type_: ValueType) -> str:

@@ -11,7 +11,9 @@ from devicemesh.mapper import Batch, PointError, Quality
 from devicemesh_opcua import rows, services
 from devicemesh_opcua import status as codes
 from devicemesh_opcua.binary import DecodeError
-from devicemesh_opcua.server import ATTRIBUTES, TIMESTAMPS, OpcUaPoint, Server
+from devicemesh_opcua.learn import Learner
+from devicemesh_opcua.model import OpcUaPoint
+from devicemesh_opcua.server import ATTRIBUTES, TIMESTAMPS, Server
 from devicemesh_opcua.services import ServiceFaultError
 
 RETRY_S = 60.0
@@ -44,14 +46,14 @@ class Request:
 class Poller:
     """A reader: the nodes are looked up at its first call, then kept."""
 
-    def __init__(self, points: Sequence[OpcUaPoint], server: Server) -> None:
+    def __init__(self, points: Sequence[OpcUaPoint], server: Server, learner: Learner) -> None:
         self._server = server
+        self._learner = learner
         self._pending = list(points)  # those without a node
         self._retry_at = 0.0
         self._lost: list[tuple[int, PointError]] = []
         self._requests: list[Request] = []
-        expected = rows.Expected((p.slot, p.type, p.address.single) for p in points)
-        self._decoder = rows.Decoder(server.link, expected)
+        self._decoder = rows.Decoder(server.link, rows.expected(points), server.types, server.lost)
 
     async def __call__(self) -> AsyncIterator[Batch]:
         loop = asyncio.get_running_loop()
@@ -84,7 +86,14 @@ class Poller:
             body = await server.ask(services.READ_REQUEST, request.parameters)
             now_ns = time.time_ns()
             at = services.read_response(body, len(request.slots))
-            return self._decoder.values(body, at, request.slots, now_ns)
+            before = self._decoder.lost.copy()
+            batches = self._decoder.values(body, at, request.slots, now_ns)
+            if server.types.missing:  # structures that are new here
+                await self._learner.structures()
+                self._decoder.lost.clear()
+                self._decoder.lost.update(before)
+                batches = self._decoder.values(body, at, request.slots, now_ns)
+            return batches
         except PointError as error:
             return [rows.bad(request.slots, time.time_ns(), Quality.NO_ANSWER, error)]
         except DecodeError as error:
@@ -97,6 +106,8 @@ class Poller:
         self._lost = [(slot, node) for slot, node in found.items() if isinstance(node, PointError)]
         lost = {slot for slot, _ in self._lost}
         self._pending = [point for point in points if point.slot in lost]
+        located = [(p, node) for p in points if not isinstance(node := found[p.slot], PointError)]
+        self._decoder.expected.read(await self._learner.words(located))
         for name, timestamps in TIMESTAMPS.items():
             here = [p for p in points if p.slot not in lost and p.endpoint.timestamps == name]
             nodes = await server.register([found[p.slot] for p in here])  # type: ignore[misc]

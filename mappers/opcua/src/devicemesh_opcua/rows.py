@@ -10,7 +10,8 @@ import functools
 import math
 import struct
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from devicemesh.mapper import Batch, MapperError, PointError, Quality
@@ -28,11 +29,12 @@ from devicemesh_opcua.binary import (
     data_value,
     length,
 )
-from devicemesh_opcua.convert import EPOCH_TICKS, converted
+from devicemesh_opcua.convert import EPOCH_TICKS, UnknownCodeError, Want, converted
+from devicemesh_opcua.datatypes import DataTypes, Words
+from devicemesh_opcua.model import OpcUaPoint
 
 MIN_RUN = 4
 """A shorter run is not worth its set-up."""
-WANTS = tuple[ValueType, bool]
 
 
 class Expected:
@@ -40,13 +42,24 @@ class Expected:
 
     def __init__(self, slots: Iterable[tuple[int, ValueType, bool]]) -> None:
         """Each slot with its property's type, and whether it is one element of an array."""
-        self.wants: dict[int, WANTS] = {slot: (type_, single) for slot, type_, single in slots}
-        floats = {slot for slot, want in self.wants.items() if want[0].is_float and not want[1]}
-        whole = {slot for slot, want in self.wants.items() if want[0].is_integer and not want[1]}
-        truths = {slot for slot, want in self.wants.items() if want[0] == ValueType.BOOL and not want[1]}
+        self.wants = {slot: Want(type_, single) for slot, type_, single in slots}
+        plain = {slot: want.type for slot, want in self.wants.items() if not want.single}
+        floats = {slot for slot, type_ in plain.items() if type_.is_float}
+        whole = {slot for slot, type_ in plain.items() if type_.is_integer}
+        truths = {slot for slot, type_ in plain.items() if type_ == ValueType.BOOL}
         numbers = floats | whole
         self.fit: dict[int, set[int]] = dict.fromkeys(NUMBERS, numbers)
         self.fit |= {BOOLEAN: truths, FLOAT: floats, DOUBLE: floats}
+
+    def read(self, words: Mapping[int, Words]) -> None:
+        """These slots hold enumerations, and want their words."""
+        for slot, known in words.items():
+            self.wants[slot] = self.wants[slot]._replace(words=known)
+
+
+def expected(points: Iterable[OpcUaPoint]) -> Expected:
+    """What these points hold."""
+    return Expected((point.slot, point.type, point.address.single) for point in points)
 
 
 class _Loose:
@@ -105,11 +118,28 @@ def _run(data: bytes, at: int, count: int, offset: int, size: int) -> int:
 class Decoder:
     """Turns the DataValues of one message after another into batches."""
 
-    def __init__(self, link: str, expected: Expected) -> None:
+    def __init__(
+        self,
+        link: str,
+        expected: Expected,
+        types: DataTypes | None = None,
+        lost: Counter[str] | None = None,
+    ) -> None:
+        """`lost` counts, by reason, rows that did not get here."""
         self._link = link
-        self._expected = expected
-        self.overflows = 0  # rows before which the server has lost some
-        self.strangers = 0  # rows of items that are none of ours
+        self.expected = expected
+        self._types = types
+        self.lost: Counter[str] = Counter() if lost is None else lost
+
+    @property
+    def overflows(self) -> int:
+        """Rows before which the server has lost some."""
+        return self.lost["server_queue"]
+
+    @property
+    def strangers(self) -> int:
+        """Rows of items that are none of ours."""
+        return self.lost["unknown_item"]
 
     def changes(self, notification: bytes, now_ns: int) -> list[Batch]:
         """The rows of a DataChangeNotification, whose client handles are slots. Raises DecodeError."""
@@ -157,7 +187,7 @@ class Decoder:
         form, _, has_status, has_time = shape
         columns = list(zip(*form.iter_unpack(records), strict=True))
         handles = slots if slots is not None else columns.pop(0)
-        if not self._expected.fit[kind].issuperset(handles):
+        if not self.expected.fit[kind].issuperset(handles):
             return None
         values: array[Any]
         try:
@@ -182,30 +212,36 @@ class Decoder:
                 raise DecodeError("the message ends inside a notification")
             slot, at = int.from_bytes(data[at : at + 4], "little"), at + 4
         held, status, ticks, at = data_value(data, at)
-        want = self._expected.wants.get(slot)
+        want = self.expected.wants.get(slot)
         if want is None:
-            self.strangers += 1
+            self.lost["unknown_item"] += 1
             return at
         time_ns = (ticks - EPOCH_TICKS) * 100 if EPOCH_TICKS < ticks < 1 << 62 else now_ns
         if status & codes.OVERFLOW == codes.OVERFLOW:
-            self.overflows += 1
+            self.lost["server_queue"] += 1
         quality = codes.quality(status)
         if quality >= Quality.BAD:
             loose.bad.setdefault((status & 0xFFFF0000, ""), []).append((slot, now_ns))
             return at
         try:
-            loose.good.append((slot, time_ns, converted(held, *want), quality))
+            loose.good.append((slot, time_ns, converted(held, want, self._types), quality))
+        except UnknownCodeError as error:
+            loose.good.append((slot, time_ns, str(error), Quality.UNKNOWN_CODE))
         except ValueError as error:
             loose.bad.setdefault((0, str(error)), []).append((slot, now_ns))
         return at
 
 
-def single(decoder_link: str, held: Typed, status: int, want: WANTS) -> tuple[Any, Quality]:
+def single(
+    link: str, held: Typed, status: int, want: Want, types: DataTypes | None = None
+) -> tuple[Any, Quality]:
     """One value and its quality. Raises PointError where it is bad or of the wrong type."""
     quality = codes.quality(status)
     if quality >= Quality.BAD:
-        raise codes.error(decoder_link, status)
+        raise codes.error(link, status)
     try:
-        return converted(held, *want), quality
+        return converted(held, want, types), quality
+    except UnknownCodeError as error:
+        return str(error), Quality.UNKNOWN_CODE
     except ValueError as error:
         raise PointError(str(error), reason="WrongType") from error

@@ -6,20 +6,22 @@ Services that carry values go through `services`; the others are asyncua's, from
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
-from devicemesh.mapper import LinkError, Point, PointError
+from devicemesh.mapper import LinkError, PointError
 from devicemesh_opcua import binary, services
 from devicemesh_opcua import status as codes
 from devicemesh_opcua.channel import Connection, ua
-from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint
-from devicemesh_opcua.nodeid import Identifier, NodeName, Space, parse_node
+from devicemesh_opcua.datatypes import DataTypes
+from devicemesh_opcua.model import OpcUaEndpoint, OpcUaPoint
+from devicemesh_opcua.nodeid import BrowseName, Identifier, NodeName, Space, parse_node
 from devicemesh_opcua.services import ServiceFaultError
 
-OpcUaPoint: TypeAlias = Point[OpcUaEndpoint, OpcUaAddress]
 VALUE = 13
+HAS_SUBTYPE = 45
 ATTRIBUTES = {
     "NodeClass": 2, "BrowseName": 3, "DisplayName": 4, "Description": 5, "EventNotifier": 12, "Value": VALUE,
     "DataType": 14, "ValueRank": 15, "AccessLevel": 17, "MinimumSamplingInterval": 19, "Historizing": 20,
@@ -54,6 +56,19 @@ class Node(NamedTuple):
         return ua.NodeId(self.identifier, self.place)
 
 
+_Path: TypeAlias = tuple[Node, Sequence[tuple[int, str]]]
+"""Where a path begins, and its names with the indices of their namespaces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A place whose node is looked for."""
+
+    place: NodeName | tuple[BrowseName, ...]
+    endpoint: OpcUaEndpoint
+    base: NodeName | None = None  # where a path begins; None: at the endpoint's root
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Operations in one request (Part 5, 6.3.11)."""
@@ -64,6 +79,7 @@ class Limits:
     translate: int = MOST
     browse: int = MOST
     monitor: int = MOST
+    history: int = MOST
 
 
 _LIMIT_NODES = {
@@ -73,6 +89,7 @@ _LIMIT_NODES = {
     "register": 11711,
     "translate": 11712,
     "monitor": 11714,
+    "history": 12165,
 }
 
 
@@ -85,6 +102,8 @@ class Server:
         self.link = endpoint.link()
         self.limits = Limits()
         self.namespaces: list[str] = []
+        self.types = DataTypes()
+        self.lost: Counter[str] = Counter()  # samples that did not get here, by reason
 
     async def learn(self) -> None:
         """Read namespaces and limits. Raises LinkError without namespaces: no node could be named."""
@@ -171,6 +190,22 @@ class Server:
         except Exception as error:  # asyncua raises what its decoder stumbles over
             raise self.senseless(error) from error
 
+    async def monitor(self, subscription: int, timestamps: int, items: Sequence[Any]) -> list[int]:
+        """CreateMonitoredItems (Part 4, 5.12.2); the status of each. Raises LinkError."""
+        request = ua.CreateMonitoredItemsRequest()
+        request.Parameters.SubscriptionId = subscription
+        request.Parameters.TimestampsToReturn = ua.TimestampsToReturn(timestamps)
+        request.Parameters.ItemsToCreate = list(items)
+        try:
+            results = (await self.call(request)).Results
+        except ServiceFaultError as fault:
+            return [fault.status] * len(items)
+        except PointError as error:
+            raise LinkError(f"{error}, asked to monitor {len(items)} items") from error
+        if len(results) != len(items):
+            raise LinkError(f"{self.link} answered {len(items)} items with {len(results)} results")
+        return [result.StatusCode.value for result in results]
+
     async def watch(self) -> None:
         """Ask for a sign of life whenever the server is silent: the session must not die, nor hang."""
         loop = asyncio.get_running_loop()
@@ -220,30 +255,45 @@ class Server:
 
     async def resolve(self, points: Sequence[OpcUaPoint]) -> dict[int, Node | PointError]:
         """The node of each point, by slot, or why there is none."""
+        return await self.find({p.slot: Wanted(p.address.place(), p.endpoint) for p in points})
+
+    async def find(self, wanted: Mapping[int, Wanted]) -> dict[int, Node | PointError]:
+        """The node of each place, by the same key, or why there is none."""
         found: dict[int, Node | PointError] = {}
-        paths: list[tuple[OpcUaPoint, Node, list[tuple[int, str]]]] = []
-        for point in points:
-            place, meaning = point.address.place(), point.endpoint.namespaces
+        paths: list[tuple[int, Wanted, _Path]] = []
+        for key, one in wanted.items():
+            meaning = one.endpoint.namespaces
             try:
-                if isinstance(place, NodeName):
-                    found[point.slot] = self.node(place, meaning)
+                if isinstance(one.place, NodeName):
+                    found[key] = self.node(one.place, meaning)
                 else:
-                    root = self.node(parse_node(point.endpoint.root), meaning)
-                    paths.append((point, root, [(self.index(n.space, meaning), n.name) for n in place]))
+                    root = self.node(one.base or parse_node(one.endpoint.root), meaning)
+                    paths.append(
+                        (key, one, (root, [(self.index(n.space, meaning), n.name) for n in one.place]))
+                    )
             except PointError as error:
-                found[point.slot] = error
+                found[key] = error
         for start in range(0, len(paths), self.limits.translate):
-            await self._translate(paths[start : start + self.limits.translate], found)
+            part = paths[start : start + self.limits.translate]
+            try:
+                targets = await self._translate([path for _, _, path in part])
+            except PointError as error:
+                found |= {key: error for key, _, _ in part}
+                continue
+            found |= {
+                key: self._target(one, target) for (key, one, _), target in zip(part, targets, strict=True)
+            }
         return found
 
-    async def _translate(
-        self,
-        paths: Sequence[tuple[OpcUaPoint, Node, list[tuple[int, str]]]],
-        found: dict[int, Node | PointError],
-    ) -> None:
-        """TranslateBrowsePathsToNodeIds (Part 4, 5.8.4)."""
+    async def children(self, node: Node, names: Sequence[str]) -> list[Node | None]:
+        """The properties of a node that have these names of the standard. Raises PointError."""
+        targets = await self._translate([(node, [(0, name)]) for name in names])
+        return [target if isinstance(target, Node) else None for target in targets]
+
+    async def _translate(self, paths: Sequence[_Path]) -> list[Node | int]:
+        """TranslateBrowsePathsToNodeIds (Part 4, 5.8.4): a node or a status for each. Raises PointError."""
         request = ua.TranslateBrowsePathsToNodeIdsRequest()
-        for _, root, names in paths:
+        for root, names in paths:
             path = ua.BrowsePath(StartingNode=root.foreign)
             path.RelativePath.Elements = [
                 ua.RelativePathElement(
@@ -257,26 +307,30 @@ class Server:
             request.Parameters.BrowsePaths.append(path)
         try:
             results = (await self.call(request)).Results
-        except (PointError, ServiceFaultError) as error:
-            why = error if isinstance(error, PointError) else codes.error(self.link, error.status)
-            found |= {point.slot: why for point, _, _ in paths}
-            return
-        for (point, _, _), result in zip(paths, results, strict=False):
-            found[point.slot] = self._target(point, result)
-        missing = PointError(f"{self.link} sent too few results", reason="Undecodable")
-        for point, _, _ in paths[len(results) :]:
-            found[point.slot] = missing
+        except ServiceFaultError as fault:
+            raise codes.error(self.link, fault.status) from fault
+        if len(results) != len(paths):
+            raise PointError(f"{self.link} sent too few results", reason="Undecodable")
+        found: list[Node | int] = []
+        for result in results:
+            whole = [one.TargetId for one in result.Targets or () if one.RemainingPathIndex == 0xFFFFFFFF]
+            status = result.StatusCode.value or 0x806F0000
+            found.append(Node(whole[0].NamespaceIndex, whole[0].Identifier) if whole else status)
+        return found
 
-    def _target(self, point: OpcUaPoint, result: Any) -> Node | PointError:
-        whole = [one.TargetId for one in result.Targets or () if one.RemainingPathIndex == 0xFFFFFFFF]
-        if whole:
-            return Node(whole[0].NamespaceIndex, whole[0].Identifier)
-        status = result.StatusCode.value or 0x806F0000
-        where = f"`{point.address.browse_path}` below {point.endpoint.root}"
+    def _target(self, wanted: Wanted, target: Node | int) -> Node | PointError:
+        if isinstance(target, Node):
+            return target
+        path = "/".join(name.name for name in wanted.place) if isinstance(wanted.place, tuple) else ""
+        root = wanted.base.text if wanted.base is not None else wanted.endpoint.root
         return PointError(
-            f"{self.link} has no {where} ({codes.text(status)})",
-            reason=codes.quality(status).word.rpartition(".")[2],
+            f"{self.link} has no `{path}` below {root} ({codes.text(target)})",
+            reason=codes.quality(target).word.rpartition(".")[2],
         )
+
+    def root(self, endpoint: OpcUaEndpoint) -> Node:
+        """The device's own object. Raises PointError."""
+        return self.node(parse_node(endpoint.root), endpoint.namespaces)
 
     async def register(self, nodes: Sequence[Node]) -> list[Node]:
         """Names that the server finds sooner (Part 4, 5.8.5); the same ones where it gives none."""
@@ -320,14 +374,15 @@ class Server:
                 return current.identifier
             if current == Node(0, 29):  # Enumeration
                 return 6
-            current = await self._supertype(current)
+            current = await self.inverse(current, HAS_SUBTYPE)
         raise PointError(f"{self.link} does not say what {name.text} is", reason="UnknownDataType")
 
-    async def _supertype(self, node: Node) -> Node:
+    async def inverse(self, node: Node, reference: int) -> Node:
+        """Where a reference to this node comes from. Raises PointError."""
         browse = ua.BrowseDescription(
             NodeId=node.foreign,
             BrowseDirection=ua.BrowseDirection.Inverse,
-            ReferenceTypeId=ua.NodeId(ua.ObjectIds.HasSubtype),
+            ReferenceTypeId=ua.NodeId(reference),
             IncludeSubtypes=False,
             ResultMask=0,
         )

@@ -22,10 +22,11 @@ from devicemesh_opcua.binary import (
 
 READ_REQUEST, READ_RESPONSE = 631, 634
 PUBLISH_REQUEST, PUBLISH_RESPONSE = 826, 829
+REPUBLISH_REQUEST, REPUBLISH_RESPONSE = 832, 835
 WRITE_REQUEST, WRITE_RESPONSE = 673, 676
 SERVICE_FAULT = 397
-DATA_CHANGE, STATUS_CHANGE = "i=811", "i=820"
-"""Encodings of DataChangeNotification and StatusChangeNotification."""
+DATA_CHANGE, EVENTS, STATUS_CHANGE = "i=811", "i=916", "i=820"
+"""Encodings of DataChangeNotification, EventNotificationList and StatusChangeNotification."""
 NO_TIMESTAMPS, SOURCE_TIMESTAMPS, SERVER_TIMESTAMPS = 3, 0, 1
 """TimestampsToReturn (Part 4, 7.40)."""
 
@@ -46,12 +47,13 @@ class Published:
     sequence: int
     more: bool
     changes: Sequence[bytes]  # DataChangeNotifications
+    events: Sequence[bytes]  # EventNotificationLists
     status: int | None  # of a StatusChangeNotification: the subscription is over, or was moved
 
     @property
     def is_keep_alive(self) -> bool:
         """Whether it says nothing but that the subscription lives; its sequence number is the next one's."""
-        return not self.changes and self.status is None
+        return not self.changes and not self.events and self.status is None
 
 
 def item(node: bytes, attribute: int, index_range: str | None) -> bytes:
@@ -96,6 +98,16 @@ def read_response(body: bytes, expected: int) -> int:
     return at
 
 
+def republish_request(subscription: int, sequence: int) -> bytes:
+    """The parameters of a Republish."""
+    return struct.pack("<II", subscription, sequence)
+
+
+def republish_response(body: bytes, subscription: int) -> Published:
+    """Take a RepublishResponse apart. Raises as `header`."""
+    return _message(body, header(body, REPUBLISH_RESPONSE), subscription, False)
+
+
 def publish_response(body: bytes) -> Published:
     """Take a PublishResponse apart. Raises as `header`."""
     at = header(body, PUBLISH_RESPONSE)
@@ -103,11 +115,21 @@ def publish_response(body: bytes) -> Published:
         (subscription,) = struct.unpack_from("<I", body, at)
         count, at = length(body, at + 4, 4)
         at += 4 * max(count, 0)
-        more, sequence = struct.unpack_from("<BI", body, at)
-        count, at = length(body, at + 13, 3)
+        (more,) = struct.unpack_from("<B", body, at)
+    except struct.error as error:
+        raise DecodeError("the message ends inside a notification") from error
+    return _message(body, at + 1, subscription, bool(more))
+
+
+def _message(body: bytes, at: int, subscription: int, more: bool) -> Published:
+    """A NotificationMessage (Part 4, 7.26)."""
+    try:
+        (sequence,) = struct.unpack_from("<I", body, at)
+        count, at = length(body, at + 12, 3)
     except struct.error as error:
         raise DecodeError("the message ends inside a notification") from error
     changes: list[bytes] = []
+    events: list[bytes] = []
     status = None
     for _ in range(count):
         notification, at = extension_object(body, at)
@@ -115,9 +137,11 @@ def publish_response(body: bytes) -> Published:
             continue
         if notification.type_id == DATA_CHANGE:
             changes.append(notification.body)
+        elif notification.type_id == EVENTS:
+            events.append(notification.body)
         elif notification.type_id == STATUS_CHANGE and len(notification.body) >= 4:
             (status,) = struct.unpack_from("<I", notification.body)
-    return Published(subscription, sequence, bool(more), changes, status)
+    return Published(subscription, sequence, more, changes, events, status)
 
 
 def results(body: bytes, at: int) -> Iterator[int]:

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from devicemesh.mapper import (
     Batch,
+    Historical,
+    Invocable,
+    Notification,
+    Notifying,
     Outcome,
     PointError,
     Readable,
     Reader,
     Secrets,
-    Subscribable,
     Trace,
     Traceable,
     Writable,
     no_secrets,
 )
-from devicemesh_opcua import binary, rows, services
+from devicemesh_opcua import binary, convert, rows, services
 from devicemesh_opcua import status as codes
 from devicemesh_opcua.connect import connected
-from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint
+from devicemesh_opcua.learn import Learner
+from devicemesh_opcua.listen import OpcUaNotifier
+from devicemesh_opcua.methods import Call, Caller
+from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint, OpcUaPoint
+from devicemesh_opcua.past import Historian, OpcUaGap
 from devicemesh_opcua.poll import Poller
 from devicemesh_opcua.publish import Publisher
-from devicemesh_opcua.server import ATTRIBUTES, OpcUaPoint, Server
+from devicemesh_opcua.server import ATTRIBUTES, Server
 from devicemesh_opcua.services import ServiceFaultError
 from devicemesh_opcua.subscribe import Subscriber
 from devicemesh_opcua.trace import steps
@@ -34,8 +42,10 @@ from devicemesh_opcua.write import OpcUaWrite, Writer
 
 class OpcUaSession(
     Readable[OpcUaEndpoint, OpcUaAddress],
-    Subscribable[OpcUaEndpoint, OpcUaAddress],
+    Notifying[OpcUaEndpoint, OpcUaAddress],
+    Historical[OpcUaEndpoint, OpcUaAddress],
     Writable[OpcUaEndpoint, OpcUaAddress],
+    Invocable[OpcUaEndpoint, OpcUaAddress],
     Traceable[OpcUaEndpoint, OpcUaAddress],
 ):
     """An activated session. A point is subscribed unless its endpoint says `mode: poll`."""
@@ -43,18 +53,33 @@ class OpcUaSession(
     def __init__(self, server: Server) -> None:
         self.server = server
         self._publisher = Publisher(server)
-        self._writer = Writer(server)
+        self._learner = Learner(server)
+        self._writer = Writer(server, self._learner)
+        self._caller = Caller(server)
+
+    def lost(self) -> Mapping[str, int]:
+        """See `Session`: server_queue, event_queue (overflows), history (cut off), unknown_item."""
+        return self.server.lost
 
     def reader(self, points: Sequence[OpcUaPoint]) -> Reader:
         """See `Readable`. The nodes are looked up at the first call, with I/O of the reader's own."""
-        return Poller(points, self.server)
+        return Poller(points, self.server, self._learner)
 
     def pushes(self, point: OpcUaPoint) -> bool:
         return point.endpoint.mode == "subscribe"
 
-    def subscribe(self, points: Sequence[OpcUaPoint]) -> AsyncGenerator[Batch]:
-        """See `Subscribable`. A point that the server refuses is offered to it again every minute."""
-        return Subscriber(self.server, self._publisher, points).batches()
+    def subscribe(
+        self, points: Sequence[OpcUaPoint], notifiers: Sequence[OpcUaNotifier] = ()
+    ) -> AsyncGenerator[Batch | Notification]:
+        """See `Notifying`. What the server refuses is offered to it again every minute."""
+        return Subscriber(self.server, self._publisher, self._learner, points, notifiers).batches()
+
+    def history(self, gaps: Sequence[OpcUaGap]) -> AsyncIterator[Batch]:
+        """See `Historical`. Nodes whose AccessLevel has no HistoryRead yield nothing."""
+        return Historian(self.server).read(gaps)
+
+    async def invoke(self, invocation: Call) -> Mapping[str, Any]:
+        return await self._caller.invoke(invocation)
 
     async def write(self, writes: Sequence[OpcUaWrite]) -> Sequence[Outcome]:
         return [await self._writer.write(write) for write in writes]
@@ -74,7 +99,12 @@ class OpcUaSession(
             raise codes.error(self.server.link, fault.status) from fault
         except binary.DecodeError as error:
             raise self.server.senseless(error) from error
-        value, quality = rows.single(self.server.link, held, status, (point.type, point.address.single))
+        words = (await self._learner.words([(point, found)])).get(point.slot)
+        want = convert.Want(point.type, point.address.single, words)
+        value, quality = rows.single(self.server.link, held, status, want, self.server.types)
+        if self.server.types.missing:
+            await self._learner.structures()
+            value, quality = rows.single(self.server.link, held, status, want, self.server.types)
         told = list(steps(found, point.address, held, status, ticks))
         return Trace(request, body, body[at:end], told, value, quality)
 

@@ -6,29 +6,32 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncGenerator, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from devicemesh.mapper import Batch, LinkError, PointError, Quality
-from devicemesh.spec.values import duration_ns
-from devicemesh_opcua import rows
+from devicemesh.mapper import Batch, LinkError, Notification, PointError, Quality
+from devicemesh_opcua import rows, services
 from devicemesh_opcua import status as codes
 from devicemesh_opcua.binary import DecodeError
 from devicemesh_opcua.channel import ua
+from devicemesh_opcua.learn import Learner
+from devicemesh_opcua.listen import PUBLISHING_MS, Listener, OpcUaNotifier
+from devicemesh_opcua.model import OpcUaPoint
 from devicemesh_opcua.publish import Publisher
-from devicemesh_opcua.server import ATTRIBUTES, TIMESTAMPS, Node, OpcUaPoint, Server
+from devicemesh_opcua.sampling import Group, data_filter, groups, queue_size, sampling_ms
+from devicemesh_opcua.server import ATTRIBUTES, TIMESTAMPS, Node, Server
 from devicemesh_opcua.services import Published, ServiceFaultError
 
 RETRY_S = 60.0
 """After which a point that the server refused is offered again."""
 KEEP_ALIVE_S = 5.0
 """How often a subscription without changes says that it lives."""
-LEAST_PUBLISHING_MS = 100.0
-MAX_QUEUE = 1000
-"""Samples of an item that wait at the server between two messages."""
+MAX_SILENCE_S = 600.0
 MAX_MISSING = 100
 """Messages that are asked for again after a gap; after a longer one everything is."""
+EVENTS = "events"
+"""In place of timestamps: the subscription of notifiers, which takes no points."""
 _LAST_SEQUENCE = 0xFFFFFFFF
 _NO_FILTER = {0x80430000, 0x80440000, 0x80450000, 0x808E0000}
 """BadMonitoredItemFilterInvalid, ...Unsupported, BadFilterNotAllowed, BadDeadbandFilterInvalid."""
@@ -47,92 +50,66 @@ class Subscription:
     items: int = 0
 
 
-@dataclass(slots=True)
-class Group:
-    """Points that are published alike."""
-
-    interval_ms: float
-    timestamps: str
-    points: list[OpcUaPoint] = field(default_factory=list)
-
-
-def sampling_ms(point: OpcUaPoint) -> float:
-    """How often the server is to look at the value."""
-    return duration_ns(point.telemetry.sampling_interval) / 1e6
-
-
-def groups(points: Iterable[OpcUaPoint]) -> list[Group]:
-    """Points by publishing interval and timestamps. Pure."""
-    found: dict[tuple[str | None, str], list[OpcUaPoint]] = {}
-    for point in points:
-        endpoint = point.endpoint
-        found.setdefault((endpoint.publishing_interval, endpoint.timestamps), []).append(point)
-    made = []
-    for (interval, timestamps), members in found.items():
-        shortest = max(min(map(sampling_ms, members)), LEAST_PUBLISHING_MS)
-        made.append(Group(duration_ns(interval) / 1e6 if interval else shortest, timestamps, members))
-    return made
-
-
-def queue_size(point: OpcUaPoint, publishing_ms: float) -> int:
-    """Room for every sample between two messages, and for one late message. Pure."""
-    return min(MAX_QUEUE, 2 * math.ceil(publishing_ms / sampling_ms(point)) + 1)
-
-
-def data_filter(point: OpcUaPoint) -> Any:
-    """What need not be sent (Part 4, 7.22.2).
-
-    Every sample is wanted where each is reported or goes into a window: then a new timestamp is a change
-    too. A deadband is applied by the server only if nothing but changes beyond it is wanted.
-    """
-    if point.address.attribute != "Value":
-        return None
-    wish = point.telemetry
-    if point.address.deadband_percent:
-        return ua.DataChangeFilter(
-            Trigger=ua.DataChangeTrigger.StatusValue,
-            DeadbandType=int(ua.DeadbandType.Percent),
-            DeadbandValue=point.address.deadband_percent,
-        )
-    if wish.report == "change" and wish.deadband and point.type.is_number:
-        return ua.DataChangeFilter(
-            Trigger=ua.DataChangeTrigger.StatusValue,
-            DeadbandType=int(ua.DeadbandType.Absolute),
-            DeadbandValue=wish.deadband,
-        )
-    if wish.report in ("every", "window"):
-        return ua.DataChangeFilter(Trigger=ua.DataChangeTrigger.StatusValueTimestamp)
-    return None
+def _silence(revised_ms: float, keep_alive: int, wanted_ms: float) -> float:
+    """Seconds between two messages at most, as the server says it; no server makes us wait for ever."""
+    interval_ms = revised_ms if wanted_ms <= revised_ms < math.inf else wanted_ms
+    return min(interval_ms * max(keep_alive, 1) / 1000, MAX_SILENCE_S)
 
 
 class Subscriber:
     """The subscriptions of one set of points."""
 
-    def __init__(self, server: Server, publisher: Publisher, points: Sequence[OpcUaPoint]) -> None:
+    def __init__(
+        self,
+        server: Server,
+        publisher: Publisher,
+        learner: Learner,
+        points: Sequence[OpcUaPoint],
+        notifiers: Sequence[OpcUaNotifier] = (),
+    ) -> None:
         self._server = server
         self._publisher = publisher
+        self._learner = learner
         self._points = points
         self._live: dict[int, Subscription] = {}
         self._refused: list[OpcUaPoint] = []
         self._retry_at = 0.0
-        expected = rows.Expected((p.slot, p.type, p.address.single) for p in points)
-        self.decoder = rows.Decoder(server.link, expected)
+        self.decoder = rows.Decoder(server.link, rows.expected(points), server.types, server.lost)
+        self._listener = Listener(server, notifiers, server.lost) if notifiers else None
 
-    async def batches(self) -> AsyncGenerator[Batch]:
+    async def batches(self) -> AsyncGenerator[Batch | Notification]:
         """Subscribe, then yield what comes. Raises LinkError."""
         self._publisher.begin()
         try:
             async for batch in self._subscribe(self._points):
                 yield batch
+            for notification in await self._listen():
+                yield notification
             while True:
-                async for batch in self._received():
-                    yield batch
-                if self._refused and asyncio.get_running_loop().time() >= self._retry_at:
+                async for push in self._received():
+                    yield push
+                if self._incomplete and asyncio.get_running_loop().time() >= self._retry_at:
                     again, self._refused = self._refused, []
                     async for batch in self._subscribe(again):
                         yield batch
+                    for notification in await self._listen():
+                        yield notification
         finally:
             await self._delete()
+
+    @property
+    def _incomplete(self) -> bool:
+        """Whether the server has refused something that it is to be offered again."""
+        return bool(self._refused) or (self._listener is not None and self._listener.refused)
+
+    async def _listen(self) -> list[Notification]:
+        """Listen to the notifiers that are not heard yet."""
+        if self._listener is None or not self._listener.refused:
+            return []
+        number = self._listener.subscription
+        if number not in self._live:
+            number = (await self._make(PUBLISHING_MS, EVENTS)).number
+        return await self._listener.listen(number)
 
     async def _subscribe(self, points: Sequence[OpcUaPoint]) -> AsyncGenerator[Batch]:
         """Monitor points; yields those that the server does not take, as bad rows."""
@@ -146,6 +123,7 @@ class Subscriber:
                     yield self._refuse(point, Quality.BAD_ADDRESS, node)
                 else:
                     located.append((point, node))
+            self.decoder.expected.read(await self._learner.words(located))
             step = self._server.limits.monitor
             for start in range(0, len(located), step):
                 for batch in await self._monitor(group, located[start : start + step]):
@@ -183,10 +161,14 @@ class Subscriber:
         for one in self._live.values():
             if one.items >= 0 and (one.interval_ms, one.timestamps) == (group.interval_ms, group.timestamps):
                 return one
-        keep_alive = max(1, math.ceil(KEEP_ALIVE_S * 1000 / group.interval_ms))
+        return await self._make(group.interval_ms, group.timestamps)
+
+    async def _make(self, interval_ms: float, timestamps: str) -> Subscription:
+        """CreateSubscription (Part 4, 5.13.2). Raises LinkError."""
+        keep_alive = max(1, math.ceil(KEEP_ALIVE_S * 1000 / interval_ms))
         request = ua.CreateSubscriptionRequest()
         request.Parameters = ua.CreateSubscriptionParameters(
-            RequestedPublishingInterval=group.interval_ms,
+            RequestedPublishingInterval=interval_ms,
             RequestedLifetimeCount=keep_alive * 12,
             RequestedMaxKeepAliveCount=keep_alive,
             MaxNotificationsPerPublish=0,
@@ -199,9 +181,9 @@ class Subscriber:
             raise LinkError(
                 f"{self._server.link} makes no subscription ({said}); try `mode: poll`"
             ) from error
-        silence_s = made.RevisedPublishingInterval * max(made.RevisedMaxKeepAliveCount, 1) / 1000
+        silence_s = _silence(made.RevisedPublishingInterval, made.RevisedMaxKeepAliveCount, interval_ms)
         silence_s += 2 * self._server.endpoint.timeout_s
-        one = Subscription(made.SubscriptionId, group.interval_ms, group.timestamps, silence_s)
+        one = Subscription(made.SubscriptionId, interval_ms, timestamps, silence_s)
         one.due = asyncio.get_running_loop().time() + silence_s
         self._live[one.number] = one
         self._publisher.fill()
@@ -212,11 +194,8 @@ class Subscriber:
         subscription: Subscription,
         wanted: Sequence[tuple[OpcUaPoint, Node, Any]],
     ) -> list[int]:
-        """CreateMonitoredItems (Part 4, 5.12.2); the status of each. The client handle is the slot."""
-        request = ua.CreateMonitoredItemsRequest()
-        request.Parameters.SubscriptionId = subscription.number
-        request.Parameters.TimestampsToReturn = ua.TimestampsToReturn(TIMESTAMPS[subscription.timestamps])
-        request.Parameters.ItemsToCreate = [
+        """Monitor these; the status of each. The client handle is the slot."""
+        items = [
             ua.MonitoredItemCreateRequest(
                 ItemToMonitor=ua.ReadValueId(
                     NodeId=node.foreign,
@@ -234,25 +213,21 @@ class Subscriber:
             )
             for point, node, wish in wanted
         ]
-        try:
-            results = (await self._server.call(request)).Results
-        except ServiceFaultError as fault:
-            return [fault.status] * len(wanted)
-        except PointError as error:
-            raise LinkError(f"{error}, asked to monitor {len(wanted)} items") from error
-        if len(results) != len(wanted):
-            raise LinkError(f"{self._server.link} answered {len(wanted)} items with {len(results)} results")
-        return [result.StatusCode.value for result in results]
+        return await self._server.monitor(subscription.number, TIMESTAMPS[subscription.timestamps], items)
 
-    async def _received(self) -> AsyncGenerator[Batch]:
-        """The batches of the next message, or nothing where it is time to do something else."""
+    async def _received(self) -> AsyncGenerator[Batch | Notification]:
+        """What the next message holds, or nothing where it is time to do something else."""
         due = min((one.due for one in self._live.values()), default=math.inf)
-        until = min(due, self._retry_at if self._refused else math.inf)
+        refreshed = self._listener.due if self._listener is not None else math.inf
+        until = min(due, refreshed, self._retry_at if self._incomplete else math.inf)
         try:
             async with asyncio.timeout_at(until if until < math.inf else None):
                 message = await self._publisher.next()
         except TimeoutError:
             self._check_silence()
+            if self._listener is not None and self._listener.due <= asyncio.get_running_loop().time():
+                for notification in self._listener.expire():
+                    yield notification
             return
         if message is None:
             self._publisher.fill()
@@ -269,12 +244,12 @@ class Subscriber:
         if missing is None:
             return
         for number in missing:
-            for batch in self._decoded(await self._again(subscription, number)):
-                yield batch
+            async for push in self._decoded(await self._again(subscription, number)):
+                yield push
         if message.status is not None and message.status >> 31:
             raise LinkError(f"{self._server.link} has ended the subscription ({codes.text(message.status)})")
-        for batch in self._decoded(message.changes):
-            yield batch
+        async for push in self._decoded(message):
+            yield push
 
     def _check_silence(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -299,27 +274,37 @@ class Subscriber:
         subscription.sequence = message.sequence - message.is_keep_alive
         return range(expected, expected + gap)
 
-    async def _again(self, subscription: Subscription, number: int) -> list[bytes]:
+    async def _again(self, subscription: Subscription, number: int) -> Published:
         """A message that did not come (Republish, Part 4, 5.13.6). Raises LinkError where it is gone."""
-        request = ua.RepublishRequest()
-        request.Parameters.SubscriptionId = subscription.number
-        request.Parameters.RetransmitSequenceNumber = (number - 1) % _LAST_SEQUENCE + 1
+        wanted = (number - 1) % _LAST_SEQUENCE + 1
         try:
-            message = (await self._server.call(request)).NotificationMessage
-        except (ServiceFaultError, PointError) as error:
+            body = await self._server.ask(
+                services.REPUBLISH_REQUEST, services.republish_request(subscription.number, wanted)
+            )
+            told = services.republish_response(body, subscription.number)
+            if told.sequence != wanted:  # some servers answer with an empty message
+                raise DecodeError(f"message {told.sequence}")
+            return told
+        except (ServiceFaultError, PointError, DecodeError) as error:
             raise LinkError(
                 f"{self._server.link} has lost message {number} of the subscription: all is read anew"
             ) from error
-        return [
-            ua.ua_binary.struct_to_binary(one)
-            for one in message.NotificationData
-            if isinstance(one, ua.DataChangeNotification)
-        ]
 
-    def _decoded(self, changes: Sequence[bytes]) -> list[Batch]:
-        now_ns = time.time_ns()
+    async def _decoded(self, message: Published) -> AsyncGenerator[Batch | Notification]:
+        """What a message holds; of structures that are new here the fields are asked for first."""
+        now_ns, before = time.time_ns(), self.decoder.lost.copy()
         try:
-            return [batch for change in changes for batch in self.decoder.changes(change, now_ns)]
+            batches = [b for change in message.changes for b in self.decoder.changes(change, now_ns)]
+            if self._server.types.missing:
+                await self._learner.structures()
+                self.decoder.lost.clear()
+                self.decoder.lost.update(before)
+                batches = [b for change in message.changes for b in self.decoder.changes(change, now_ns)]
+            for batch in batches:
+                yield batch
+            if self._listener is not None and message.events:
+                for notification in await self._listener.take(message.events):
+                    yield notification
         except DecodeError as error:
             raise LinkError(f"{self._server.link} sent a notification that can't be read: {error}") from error
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TypeAlias
 
 from devicemesh.mapper import Outcome, PointError, Write
 from devicemesh.spec.values import Scalar
 from devicemesh_opcua import binary, convert, rows, services
 from devicemesh_opcua import status as codes
-from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint
-from devicemesh_opcua.server import ATTRIBUTES, Node, OpcUaPoint, Server
+from devicemesh_opcua.datatypes import Words
+from devicemesh_opcua.learn import Learner, number
+from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint, OpcUaPoint
+from devicemesh_opcua.server import ATTRIBUTES, Node, Server
 from devicemesh_opcua.services import ServiceFaultError
 
 OpcUaWrite: TypeAlias = Write[OpcUaEndpoint, OpcUaAddress]
@@ -20,9 +23,11 @@ _UNREADABLE = {0x803A0000, 0x801F0000}
 class Writer:
     """What it has learnt of nodes holds for the session."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, learner: Learner) -> None:
         self._server = server
+        self._learner = learner
         self._kinds: dict[Node, tuple[int, bool]] = {}
+        self._words: dict[Node, Words | None] = {}
 
     async def write(self, write: OpcUaWrite) -> Outcome:
         """One value. Raises LinkError."""
@@ -43,9 +48,12 @@ class Writer:
         if node not in self._kinds:
             self._kinds[node] = await self._server.kind(node, ATTRIBUTES[point.address.attribute])
         kind, is_array = self._kinds[node]
+        words = await self._enumeration(point, node)
         if is_array and point.address.single and not isinstance(value, list):
             value = [value]
         try:
+            if words is not None and isinstance(value, str):
+                value = number(words, value)
             if isinstance(value, list) != is_array:
                 held = "an array" if is_array else "one value"
                 raise ValueError(
@@ -54,6 +62,12 @@ class Writer:
             return binary.encode_variant(kind, convert.raw(value, kind), is_array)
         except ValueError as error:
             raise PointError(str(error), reason="WrongType") from error
+
+    async def _enumeration(self, point: OpcUaPoint, node: Node) -> Words | None:
+        """The words of a node whose property is a text."""
+        if node not in self._words:
+            self._words[node] = (await self._learner.words([(point, node)])).get(point.slot)
+        return self._words[node]
 
     async def _written(self, point: OpcUaPoint, node: Node, variant: bytes) -> Outcome:
         server, address = self._server, point.address
@@ -74,7 +88,19 @@ class Writer:
             ((held, status, _),) = await server.read([item])
             if status & 0xFFFF0000 in _UNREADABLE and lost is None:
                 return Outcome()
-            value, _ = rows.single(server.link, held, status, (point.type, address.single))
+            want = convert.Want(point.type, address.single, self._words.get(node))
+            value, _ = rows.single(server.link, held, status, want, server.types)
         except PointError as error:
             return Outcome(error=lost or error)
+        if lost is not None and not _holds(held, variant):
+            message = f"{lost}, and it reads back as {value!r:.60}"
+            return Outcome(value, PointError(message, reason=lost.reason))
         return Outcome(value, None)
+
+
+def _holds(held: binary.Typed, variant: bytes) -> bool:
+    """Whether what a node holds is what was written, bit for bit."""
+    try:
+        return binary.encode_variant(held.kind, held.value, held.is_array) == variant
+    except (struct.error, AttributeError, TypeError):
+        return False  # a kind that can't be written

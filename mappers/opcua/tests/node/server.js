@@ -18,7 +18,11 @@ async function main() {
   await server.initialize();
   const namespace = server.engine.addressSpace.registerNamespace("urn:plant");
   const objects = server.engine.addressSpace.rootFolder.objects;
-  const pump = namespace.addObject({ organizedBy: objects, browseName: "Pump", nodeId: "s=Pump" });
+  const space = server.engine.addressSpace;
+  space.installAlarmsAndConditionsService();
+  const pump = namespace.addObject({
+    organizedBy: objects, browseName: "Pump", nodeId: "s=Pump", eventSourceOf: objects.server, eventNotifier: 1,
+  });
   const add = (name, dataType, value, more = {}) => namespace.addVariable({
     componentOf: pump, browseName: name, nodeId: `s=Pump.${name}`, dataType, minimumSamplingInterval: 10,
     value: { dataType, value, ...more },
@@ -30,10 +34,29 @@ async function main() {
   add("List", DataType.Int32, new Int32Array([10, 20, 30]), { arrayType: VariantArrayType.Array });
   add("Broken", DataType.Double, 1).setValueFromSource(
     { dataType: DataType.Double, value: 1 }, StatusCodes.BadSensorFailure);
-  namespace.addAnalogDataItem({
+  const level = namespace.addAnalogDataItem({
     componentOf: pump, browseName: "Level", nodeId: "s=Pump.Level", dataType: "Double",
     engineeringUnitsRange: { low: 0, high: 200 }, instrumentRange: { low: 0, high: 200 },
     value: { dataType: DataType.Double, value: 50 },
+  });
+  namespace.instantiateExclusiveLimitAlarm("ExclusiveLimitAlarmType", {
+    browseName: "TooFull", conditionName: "TooFull", conditionSource: pump, inputNode: level,
+    highHighLimit: 190, highLimit: 150, lowLimit: -10, lowLowLimit: -20,
+  });
+  space.installHistoricalDataNode(count, { maxOnlineValues: 1000 });
+  const arithmetic = namespace.addMethod(pump, {
+    browseName: "Add", nodeId: "s=Pump.Add",
+    inputArguments: [{ name: "a", dataType: DataType.Double }, { name: "b", dataType: DataType.UInt32 }],
+    outputArguments: [{ name: "sum", dataType: DataType.Double }],
+  });
+  arithmetic.bindMethod(([a, b], context, done) => done(null, {
+    statusCode: b.value > 100 ? StatusCodes.BadOutOfRange : StatusCodes.Good,
+    outputArguments: [{ dataType: DataType.Double, value: a.value + b.value }],
+  }));
+  const mode = namespace.addEnumerationType({ browseName: "Mode", enumeration: ["Off", "Manual", "Auto"] });
+  namespace.addVariable({
+    componentOf: pump, browseName: "Mode", nodeId: "s=Pump.Mode", dataType: mode,
+    value: { dataType: DataType.Int32, value: 2 },
   });
   let turns = 0;
   setInterval(() => {

@@ -1,0 +1,138 @@
+"""What a server says of its data types: fields of structures, words of enumerations (Part 3, 5.8.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from devicemesh.mapper import PointError
+from devicemesh.spec.values import ValueType
+from devicemesh_opcua import binary, datatypes, services
+from devicemesh_opcua.binary import DecodeError, Structure, Typed
+from devicemesh_opcua.datatypes import Definition, Words
+from devicemesh_opcua.model import OpcUaPoint
+from devicemesh_opcua.nodeid import NodeName, parse_node
+from devicemesh_opcua.server import VALUE, Node, Server
+from devicemesh_opcua.services import ServiceFaultError
+
+DATA_TYPE, DEFINITION = 14, 23
+"""Attributes: of a variable its DataType, of that one its DataTypeDefinition."""
+HAS_ENCODING = 38
+_STRUCTURE = Node(0, 22)
+_INT32 = 6
+MAX_FIELDS = 2000
+_NUMBERS = set(binary.NUMBERS) - {binary.BOOLEAN, binary.FLOAT, binary.DOUBLE}
+
+
+class Learner:
+    """Asks each thing once a session; what the server does not tell stays unknown."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._words: dict[Node, Words | None] = {}  # by data type
+        self._definitions: dict[Node, Definition | None] = {}
+        self._fields = 0
+
+    async def structures(self) -> None:
+        """Look up what decoding has missed. Raises LinkError."""
+        types = self._server.types
+        for text in sorted(types.missing):
+            try:
+                name = parse_node(text)
+                node = await self._server.inverse(_node(name), HAS_ENCODING)
+                types.known[text] = await self._definition(node, 0)
+            except (PointError, ServiceFaultError, DecodeError, ValueError):
+                types.known[text] = None
+        types.missing.clear()
+
+    async def _definition(self, node: Node, depth: int) -> Definition | None:
+        """The fields of a DataType, those of its structures too. Raises as what it asks."""
+        if node in self._definitions:
+            return self._definitions[node]
+        if depth > datatypes.MAX_DEPTH or self._fields > MAX_FIELDS:
+            return None
+        ((held, _, _),) = await self._server.read([services.item(node.encoded, DEFINITION, None)])
+        body = held.value
+        self._definitions[node] = None
+        if not isinstance(body, Structure) or body.type_id != datatypes.STRUCTURE_DEFINITION:
+            return None
+        found = datatypes.structure_definition(body.body)
+        self._fields += len(found.fields)
+        for one in found.fields:
+            inner = _node(one.data_type)
+            one.kind = await self._server.built_in(one.data_type)
+            if one.kind == binary.EXTENSION_OBJECT and inner != _STRUCTURE and found.form <= datatypes.UNION:
+                one.inner = await self._definition(inner, depth + 1)
+                if one.inner is None:
+                    return None
+        self._definitions[node] = found
+        return found
+
+    async def words(self, points: Sequence[tuple[OpcUaPoint, Node]]) -> dict[int, Words]:
+        """The words of those points that are texts here and numbers there, by slot. Raises LinkError."""
+        texts = [(p, n) for p, n in points if p.type == ValueType.STRING and p.address.attribute == "Value"]
+        if not texts:
+            return {}
+        try:
+            items = [services.item(node.encoded, DATA_TYPE, None) for _, node in texts]
+            held = [value for value, _, _ in await self._server.read(items)]
+        except (PointError, ServiceFaultError):
+            return {}
+        found: dict[int, Words] = {}
+        for (point, node), one in zip(texts, held, strict=True):
+            if isinstance(one.value, NodeName) and (words := await self._of(node, one.value)):
+                found[point.slot] = words
+        return found
+
+    async def _of(self, variable: Node, name: NodeName) -> Words | None:
+        """An enumeration's words: of the variable's type, or, of a discrete item, its own (Part 8, 5.3.3)."""
+        data_type = _node(name)
+        try:
+            if await self._server.built_in(name) not in _NUMBERS:
+                return None
+            if data_type not in self._words:
+                self._words[data_type] = await self._enumeration(data_type)
+            return self._words[data_type] or await self._listed(variable)
+        except (PointError, ServiceFaultError, DecodeError):
+            return None
+
+    async def _enumeration(self, data_type: Node) -> Words | None:
+        ((held, _, _),) = await self._server.read([services.item(data_type.encoded, DEFINITION, None)])
+        body = held.value
+        if isinstance(body, Structure) and body.type_id == datatypes.ENUM_DEFINITION:
+            return datatypes.enum_definition(body.body)
+        return await self._listed(data_type)
+
+    async def _listed(self, node: Node) -> Words | None:
+        """The words of its property EnumStrings or EnumValues."""
+        for child in await self._server.children(node, ("EnumStrings", "EnumValues")):
+            if child is None:
+                continue
+            ((held, _, _),) = await self._server.read([services.item(child.encoded, VALUE, None)])
+            if words := _words(held):
+                return words
+        return None
+
+
+def _words(held: Typed) -> Words | None:
+    if not held.is_array or not isinstance(held.value, list):
+        return None
+    if held.kind == binary.LOCALIZED_TEXT:
+        return {number: str(word or "") for number, word in enumerate(held.value)}
+    return datatypes.enum_values(held.value) if held.kind == binary.EXTENSION_OBJECT else None
+
+
+def _node(name: NodeName) -> Node:
+    return Node(name.space if isinstance(name.space, int) else 0, name.identifier)
+
+
+def number(words: Mapping[int, str], word: str) -> int:
+    """The number of a word. Raises ValueError with the words that there are."""
+    for code, known in words.items():
+        if known == word:
+            return code
+    raise ValueError(f"{word!r} is none of its words: {', '.join(_some(words.values()))}")
+
+
+def _some(words: Iterable[str]) -> list[str]:
+    all_ = list(words)
+    return [*all_[:20], "..."] if len(all_) > 20 else all_
