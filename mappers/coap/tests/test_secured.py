@@ -115,6 +115,28 @@ def test_oscore_mistakes_say_what_to_do(
     run(work())
 
 
+def test_damaged_sequence_numbers_are_not_guessed(
+    serve_plant: Any, run: Callable[[Any], None], home: Path
+) -> None:
+    async def work() -> None:
+        async with serve_plant() as plant:
+            endpoint = await secured(plant, home)
+            async with open_session(endpoint, secrets):
+                pass
+            file = folder(endpoint.oscore, bytes.fromhex(SECRET)) / "sequence.json"
+            kept = file.read_text()
+            for damage in ("", "[]", "{}", '{"next-to-send": "x"}'):
+                file.write_text(damage)
+                with pytest.raises(ConfigError, match="is damaged: agree on new keys"):
+                    async with open_session(endpoint, secrets):
+                        pytest.fail("opened")
+            file.write_text(kept)
+            async with open_session(endpoint, secrets):
+                pass
+
+    run(work())
+
+
 def test_what_is_not_protected_is_not_believed(
     serve_plant: Any, run: Callable[[Any], None], home: Path
 ) -> None:

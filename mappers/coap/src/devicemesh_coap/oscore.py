@@ -44,7 +44,14 @@ class _Context(oscore.FilesystemSecurityContext):  # type: ignore[misc]
 
     def __init__(self, context: Oscore, place: Path, secret: bytes, salt: bytes) -> None:
         self._declared, self._secret, self._salt = context, secret, salt
-        super().__init__(str(place))
+        try:
+            super().__init__(str(place))
+        except BaseException:
+            held: Any = self.__dict__.pop("lockfile", None)
+            self.lockfile = None  # else it would be "destroyed", half made, later
+            if held is not None:
+                held.release()
+            raise
 
     def _load(self) -> None:
         declared = self._declared
