@@ -101,7 +101,7 @@ class ShardSettings(Section):
     """With the Kubernetes store: which devices this runtime serves, and whether others share them."""
 
     mode: Literal["alone", "node", "shared"] = "alone"
-    """alone: all that its labels may serve; node: what names its node; shared: its share, while it has a Lease.
+    """alone: all that its labels may serve; node: what names its node; shared: its share, by its Lease.
     alone and node go on while the API server is away, and nothing keeps two of them apart; shared stops."""
     node: str | None = None
     """The machine's name: what nodeSelector calls kubernetes.io/hostname."""
