@@ -101,9 +101,8 @@ class ShardSettings(Section):
     """With the Kubernetes store: which devices this runtime serves, and whether others share them."""
 
     mode: Literal["alone", "node", "shared"] = "alone"
-    """alone: all devices that its labels may serve, also while the API server is away; never start two such.
-    node: those whose nodeSelector names its node (kubernetes.io/hostname), also while the API server is away.
-    shared: its share of those that name no node; without its Lease it stops, and another goes on."""
+    """alone: all that its labels may serve; node: what names its node; shared: its share, by its Lease.
+    alone and node go on while the API server is away, and nothing keeps two of them apart; shared stops."""
     node: str | None = None
     """The machine's name: what nodeSelector calls kubernetes.io/hostname."""
     labels: dict[str, str] = {}

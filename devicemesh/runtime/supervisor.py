@@ -20,6 +20,7 @@ from devicemesh.runtime.pipeline import Pipeline
 from devicemesh.runtime.reporter import Reporter
 from devicemesh.runtime.secrets import Keeper, LinkSecrets, named
 from devicemesh.runtime.shards import Claim, Claims, Placement, Verdict, Want
+from devicemesh.runtime.streams import Streams
 from devicemesh.store.base import NOTHING, Event, Key, Object, Store, StoreUnavailableError
 from devicemesh.twin import Attempt
 
@@ -58,7 +59,7 @@ class Supervisor:
         self._streams: dict[int, RunningDevice] = {}
         self._owners: list[RunningDevice | None] = []  # by slot
         self._free_slots: list[int] = []
-        self._next_stream = 0
+        self._numbers = Streams(aggregator)
         self._claims = Claims()
         self._placement: Placement | None = None  # None: everything is served here
         self._verdicts: dict[Key, Verdict] = {}
@@ -137,7 +138,7 @@ class Supervisor:
         """Serve what the placement says; returns when the links are closed that are given up."""
         self._placement = placement
         if placement.epoch is not None:
-            self._aggregator.begin(placement.epoch)
+            self._numbers.begin(placement.epoch)
         if self._serving is not None:
             moved = {key for key in self._claims if self._judge(key) != self._verdicts.get(key)}
             self._reconcile(moved, *self._serving)
@@ -169,7 +170,7 @@ class Supervisor:
             verdict = self._verdicts[key] = self._judge(key)
             if verdict == "others":
                 found[key] = None
-            elif key not in found and verdict != before:
+            elif key not in found and (verdict != before or verdict == "stranded"):
                 found[key] = self._binder.bind(self._objects[key], self._objects)
             if verdict == "stranded" and (bound := found.get(key)) is not None:
                 found[key] = _stranded(bound, self._claims.want(key))
@@ -219,10 +220,9 @@ class Supervisor:
             return {bound.link}
         touched = {bound.link}
         if running is None:
-            running = RunningDevice(bound, self._next_stream)
+            running = RunningDevice(bound, self._numbers.take(bound.key))
             running.on_settled = self.on_settled
             self._streams[running.stream] = running
-            self._next_stream += 1
             self.devices[bound.key] = running
         else:
             touched.add(running.bound.link)
@@ -242,7 +242,7 @@ class Supervisor:
         if running is None:
             return set()
         self._free(running.column, pipeline)
-        self._aggregator.forget(running.stream)
+        self._numbers.leave(key, running.stream)
         del self._streams[running.stream]
         if self.on_gone is not None:
             self.on_gone(running.name)

@@ -427,3 +427,27 @@ def test_a_secret_of_the_cluster_is_asked_for_by_name_and_a_rotated_one_reconnec
 
     play(scene)
     assert "open sesame" not in caplog.text and "open barley" not in caplog.text
+
+
+@pytest.mark.parametrize("properties", [[], [{"name": "speed", "telemetry": {"report": "every"}}]])
+def test_a_device_that_comes_back_goes_on_counting(play: Play, properties: list[Any]) -> None:
+    """(epoch, seq) names one message: who drops what it has seen must not drop the new one's."""
+
+    async def scene(world: Any) -> None:
+        await world.model(SPEED, LEVEL)
+        key = await world.device("pump-1")
+        async with world.running():
+            await world.ready(key)
+            await world.store.delete(key)
+            await asyncio.sleep(1)
+            await world.model(LEVEL, {"name": "flow", "telemetry": {"report": "every"}}, SPEED)
+            await world.device("pump-1", properties=properties)
+            await world.ready(key)
+            await asyncio.sleep(1)
+        told = [json.loads(body) for device, body in world.sink.published if device == "default/pump-1"]
+        assert [message["seq"] for message in told] == list(range(len(told)))
+        assert len({message["epoch"] for message in told}) == 1
+        names = {name for message in told for row in message.get("rows", ()) for name in row["values"]}
+        assert names == {"speed", "level", "flow"}
+
+    play(scene)
