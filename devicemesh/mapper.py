@@ -18,6 +18,7 @@ from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar
 import pluggy
 from pydantic import ValidationError
 
+from devicemesh.home import default_home as default_home  # noqa: PLC0414 - for mappers, which keep state there
 from devicemesh.spec.base import Strict, first_mistake
 from devicemesh.spec.device import Telemetry
 from devicemesh.spec.values import Scalar, ValueType
@@ -422,6 +423,8 @@ class Mapper(ABC, Generic[E, A]):
     """A protocol. Stateless; one instance serves every link."""
 
     protocol: str
+    schemes: Sequence[str] = ()
+    """Schemes of its URIs beside the protocol's name, as in coaps; a `+tcp` behind one need not be named."""
     endpoint_type: type[E]
     address_type: type[A]
     command_type: type[Strict] | None = None

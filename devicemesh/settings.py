@@ -8,14 +8,9 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from devicemesh.home import default_home
+
 PREFIX = "DEVICEMESH_"
-
-
-def default_home() -> Path:
-    """Where state lives: `$DEVICEMESH_HOME`, else `$XDG_DATA_HOME/devicemesh`."""
-    if home := os.environ.get("DEVICEMESH_HOME"):
-        return Path(home)
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "devicemesh"
 
 
 class Section(BaseModel):

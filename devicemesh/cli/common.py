@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from devicemesh.home import default_home
 from devicemesh.store.base import StoreUnavailableError
 from devicemesh.store.database import Database
 
@@ -29,10 +30,7 @@ def fail(message: str, code: int, try_: str | None = None) -> NoReturn:
 
 def home_of(ctx: click.Context) -> Path:
     """The home that was asked for, or the default one."""
-    if ctx.obj is not None:
-        return Path(ctx.obj)
-    base = os.environ.get("XDG_DATA_HOME")
-    return (Path(base) if base else Path.home() / ".local/share") / "devicemesh"
+    return Path(ctx.obj) if ctx.obj is not None else default_home()
 
 
 def database(ctx: click.Context) -> Database:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
+
+from devicemesh.home import VARIABLE
 
 # name -> (module, what `--help` says). The order is the order of use.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -67,7 +70,7 @@ class LazyGroup(click.Group):
 @click.option(
     "--home",
     type=click.Path(path_type=Path),
-    envvar="DEVICEMESH_HOME",
+    envvar=VARIABLE,
     help="Where state lives (store, outbox, secrets).  [default: ~/.local/share/devicemesh]",
 )
 @click.pass_context
@@ -80,6 +83,8 @@ def app(ctx: click.Context, home: Path | None) -> None:
     Try: devicemesh demo
     """
     ctx.obj = home
+    if home is not None:
+        os.environ[VARIABLE] = str(home)  # mappers keep state there, too
 
 
 def main() -> None:

@@ -46,6 +46,9 @@ def mapper_for(uri: str) -> Mapper[Any, Any]:
 
     protocol = uri.partition("://")[0].partition("+")[0]
     mappers = plugins.load().mappers
+    for mapper in mappers.values():
+        if protocol in mapper.schemes:
+            return mapper
     if protocol not in mappers:
         hint = suggest(protocol, mappers) or f"installed: {', '.join(mappers) or 'none'}"
         fail(f"no installed mapper speaks `{protocol}`: {hint}", WRONG_USE, "devicemesh mappers")

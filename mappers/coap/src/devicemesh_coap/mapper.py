@@ -14,6 +14,7 @@ class CoapMapper(Mapper[CoapEndpoint, CoapAddress]):
     """CoAP over UDP, TCP and DTLS. aiocoap is loaded when a session needs it."""
 
     protocol = "coap"
+    schemes = ("coaps",)
     endpoint_type = CoapEndpoint
     address_type = CoapAddress
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import filelock
 from aiocoap import error as errors
 from aiocoap import oscore
 
-from devicemesh.mapper import AuthError, ConfigError, PointError, SecretRef, Secrets
+from devicemesh.mapper import AuthError, ConfigError, PointError, SecretRef, Secrets, default_home
 from devicemesh_coap.channel import Channel, Notify
 from devicemesh_coap.foreign import from_aiocoap, received, to_aiocoap
 from devicemesh_coap.message import GET, UNAUTHORIZED, Message, MessageError, Option, succeeded, words
@@ -28,15 +27,9 @@ from devicemesh_coap.udp import WELL_KNOWN
 
 def folder(context: Oscore, secret: bytes) -> Path:
     """Where a context's sequence numbers are kept: one place for each key and sender."""
-    home = os.environ.get("DEVICEMESH_HOME")
-    base = Path(home) if home else _data_home() / "devicemesh"
     parts = (context.sender_id, context.recipient_id, context.id_context or "", context.algorithm)
     mark = hashlib.sha256(b"devicemesh oscore\0" + secret + "\0".join(parts).lower().encode()).hexdigest()
-    return base / "coap" / "oscore" / mark[:32]
-
-
-def _data_home() -> Path:
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share")
+    return default_home() / "coap" / "oscore" / mark[:32]
 
 
 class _Context(oscore.FilesystemSecurityContext):  # type: ignore[misc]
