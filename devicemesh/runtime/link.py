@@ -27,7 +27,7 @@ from devicemesh.mapper import (
     Reader,
     Session,
 )
-from devicemesh.runtime.backfill import Backfill, Open
+from devicemesh.runtime.backfill import Backfill, Gaps
 from devicemesh.runtime.binding import point
 from devicemesh.runtime.device import RunningDevice
 from devicemesh.runtime.histogram import Histogram
@@ -85,7 +85,7 @@ class Link:
         self._devices: dict[str, RunningDevice] = {}
         self._sick: set[str] = set()
         self._asked: dict[int, Point[Any, Any]] = {}  # what the plan reads, by slot
-        self._gaps: Open = {}  # since when nothing good has come, by slot
+        self._gaps = Gaps()
         self._backfill: Backfill | None = None
         self._session: Session[Any, Any] | None = None
         self._lost: Counter[str] = Counter()  # of the sessions before
@@ -199,7 +199,7 @@ class Link:
             if last.quality != Quality.NO_LINK:
                 slots.append(slot)
             if last.quality < Quality.BAD and slot in self._asked:
-                self._gaps.setdefault(slot, (self._asked[slot], last.time_ns))
+                self._gaps.open.setdefault(slot, (self._asked[slot], last.time_ns))
         cause = error if isinstance(error, MapperError) else LinkError(str(error), reason=reason)
         self._pipeline.bad(slots, Quality.NO_LINK, cause)
 
@@ -220,7 +220,7 @@ class Link:
         self._session = session
         try:
             async with (
-                Backfill(session, self._gaps, self._old, self.wake) as self._backfill,
+                Backfill(session, self._gaps, lambda: self._asked, self._old, self.wake) as self._backfill,
                 Push(session, self._pushed, self.wake) as push,
             ):
                 await self._poll(session, push, self._backfill)
@@ -316,7 +316,7 @@ class Link:
         self._pipeline.push(batch)
         if batch.error is None:
             if self._backfill is not None:
-                self._backfill.seen(batch, self._asked)
+                self._backfill.seen(batch)
             self.stats.answers += 1
             if self._sick:
                 self._recovered(batch)

@@ -213,6 +213,12 @@ def test_an_outage_is_filled_from_what_the_peer_has_kept(play: Play) -> None:
             await world.ready(key, "NoLink", 5)
             assert not world.mapper.asked
             for name in ("speed", "other"):
+                queue.put_nowait((name, 1.5))
+            await world.ready(key, "Subscribed", 5)
+            first = world.runtime.pipeline.aggregator.latest(0).time_ns
+            kept.append((first, 1.5))  # it came live, as from a queue of the peer: not to come twice
+            await asyncio.sleep(0.5)
+            for name in ("speed", "other"):
                 queue.put_nowait((name, 2.0))
 
             async def filled() -> bool:

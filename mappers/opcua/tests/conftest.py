@@ -28,7 +28,7 @@ from devicemesh.testing import contract
 
 sys.path.append(str(Path(__file__).parent))  # the fork server imports the plant by its name
 PLANT = "urn:plant"
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 
 
 class Plant:
@@ -83,8 +83,14 @@ async def plant(**options: Any) -> AsyncIterator[Plant]:
         running.kill()
 
 
+@pytest.fixture(scope="session")
+def forkserver() -> None:
+    """Load the standard's nodes, which takes seconds, before a test begins to count its own."""
+    Plant().kill()
+
+
 @pytest.fixture
-def serve_plant() -> Callable[..., Any]:
+def serve_plant(forkserver: None) -> Callable[..., Any]:
     """A server for the time of an `async with`; options as `opcua_plant.PlantServer` has them."""
     return plant
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import shutil
 import subprocess
@@ -12,11 +13,23 @@ from typing import Any
 
 import pytest
 from devicemesh_opcua.discover import discover
+from devicemesh_opcua.left import Leavings
 from devicemesh_opcua.model import OpcUaEndpoint, OpcUaEvents, OpcUaMethod
 from devicemesh_opcua.session import open_session
 
-from devicemesh.mapper import AuthError, Gap, Invocation, LinkError, Notifier, PointError, Quality, Write
+from devicemesh.mapper import (
+    AuthError,
+    Batch,
+    Gap,
+    Invocation,
+    LinkError,
+    Notifier,
+    PointError,
+    Quality,
+    Write,
+)
 from devicemesh.testing.contract import heard, poll, rows
+from devicemesh.testing.proxy import Proxy
 
 FOLDER = Path(__file__).parent / "node"
 
@@ -186,6 +199,34 @@ def test_its_alarms_and_its_past(url: str, point: Any, run: Any) -> None:
             values = [row.value for row in told_rows]
             assert len(values) >= 4 and values == [values[0] + i for i in range(len(values))]
             assert {(row.slot, row.quality) for row in told_rows} == {(1, Quality.FROM_HISTORY)}
+
+    run(work())
+
+
+def test_its_subscriptions_outlive_a_lost_connection(url: str, point: Any, run: Any) -> None:
+    async def work() -> None:
+        leavings = Leavings()
+        async with Proxy(int(url.rpartition(":")[2])) as proxy:
+            endpoint = OpcUaEndpoint(url=f"opc.tcp://127.0.0.1:{proxy.port}", publishing_interval="100ms")
+            one = point(0, endpoint, "float64", "Pump.Count", sampling_interval="10ms", report="every")
+            counts: list[Any] = []
+            for turn in range(3):
+                async with contextlib.AsyncExitStack() as stack:
+                    stack.enter_context(contextlib.suppress(LinkError))
+                    session = await stack.enter_async_context(open_session(endpoint, leavings=leavings))
+                    batches = await stack.enter_async_context(contextlib.aclosing(session.subscribe([one])))
+                    before = len(counts)
+                    async for batch in batches:
+                        assert isinstance(batch, Batch)
+                        counts += [row.value for row in rows(batch)]
+                        if len(counts) > before + 5 and turn < 2:
+                            proxy.cut()
+                        elif len(counts) > before + 5:
+                            break
+                await asyncio.sleep(0.5)  # an outage
+            fresh = list(dict.fromkeys(counts))
+            assert fresh == [fresh[0] + i for i in range(len(fresh))], "a change of the outage is lost"
+            assert len(fresh) >= 15
 
     run(work())
 

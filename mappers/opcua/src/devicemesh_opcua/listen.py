@@ -73,22 +73,28 @@ class Listener:
         self._server = server
         self._lost = lost
         self._by_handle = {FIRST_HANDLE + i: one for i, one in enumerate(notifiers)}
-        self._heard: set[int] = set()  # handles that the server has taken
+        self.heard: set[int] = set()  # handles that the server has taken
         self._standing: dict[int, list[Occurrence]] = {}  # what a refresh has told so far, while it lasts
         self._begun: set[int] = set()  # those that had a beginning of their own
         self._types: dict[NodeName, str] = {}
         self.subscription = 0
         self.due = math.inf  # loop time at which a refresh has failed
 
+    async def resume(self, subscription: int, heard: frozenset[int]) -> list[Notification]:
+        """Go on with the items of a session that was lost, and ask what stands. Raises LinkError."""
+        self.subscription = subscription
+        self.heard = set(heard)
+        return await self._refresh() if heard else []
+
     @property
     def refused(self) -> bool:
         """Whether some notifier is not heard."""
-        return len(self._heard) < len(self._by_handle)
+        return len(self.heard) < len(self._by_handle)
 
     async def listen(self, subscription: int) -> list[Notification]:
         """Monitor those that are not heard yet, and ask what stands. Raises LinkError."""
         self.subscription = subscription
-        todo = {handle: one for handle, one in self._by_handle.items() if handle not in self._heard}
+        todo = {handle: one for handle, one in self._by_handle.items() if handle not in self.heard}
         found = await self._server.find({h: Wanted(n.address.place(), n.endpoint) for h, n in todo.items()})
         said: list[Notification] = []
         located: dict[int, Node] = {}
@@ -98,7 +104,7 @@ class Listener:
             else:
                 located[handle] = node
         said += await self._monitor(located)
-        if located.keys() & self._heard:
+        if located.keys() & self.heard:
             said += await self._refresh()
         return said
 
@@ -115,7 +121,7 @@ class Listener:
                 error = codes.error(self._server.link, status)
                 said.append(Notification(self._by_handle[handle], error=error))
             else:
-                self._heard.add(handle)
+                self.heard.add(handle)
         return said
 
     async def _create(self, items: Sequence[Any]) -> dict[int, int]:
@@ -131,7 +137,7 @@ class Listener:
     async def _refresh(self) -> list[Notification]:
         """Have everything told that stands; where the server can't, that nothing is known of it."""
         server = self._server
-        self._standing = {handle: [] for handle in self._heard}
+        self._standing = {handle: [] for handle in self.heard}
         self._begun.clear()
         self.due = asyncio.get_running_loop().time() + REFRESH_S
         number = binary.encode_variant(_UINT32, self.subscription)

@@ -7,11 +7,15 @@ from contextlib import AbstractAsyncContextManager
 
 from devicemesh.mapper import Found, Mapper, Secrets, Session, no_secrets
 from devicemesh_opcua import uri
+from devicemesh_opcua.left import Leavings
 from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint, OpcUaEvents, OpcUaMethod
 
 
 class OpcUaMapper(Mapper[OpcUaEndpoint, OpcUaAddress]):
-    """OPC UA over opc.tcp. asyncua is loaded when the first session is opened."""
+    """OPC UA over opc.tcp. asyncua is loaded when the first session is opened.
+
+    All that it remembers is what sessions that were lost have left at their servers.
+    """
 
     protocol = "opcua"
     endpoint_type = OpcUaEndpoint
@@ -19,12 +23,15 @@ class OpcUaMapper(Mapper[OpcUaEndpoint, OpcUaAddress]):
     command_type = OpcUaMethod
     event_type = OpcUaEvents
 
+    def __init__(self) -> None:
+        self._leavings = Leavings()
+
     def open(
         self, endpoint: OpcUaEndpoint, secrets: Secrets = no_secrets
     ) -> AbstractAsyncContextManager[Session[OpcUaEndpoint, OpcUaAddress]]:
         from devicemesh_opcua.session import open_session
 
-        return open_session(endpoint, secrets)
+        return open_session(endpoint, secrets, self._leavings)
 
     def parse_endpoint(self, uri_: str) -> OpcUaEndpoint:
         return uri.parse_endpoint(uri_)

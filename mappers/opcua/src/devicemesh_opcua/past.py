@@ -125,7 +125,11 @@ class Historian:
         items = [services.item(one.node.encoded, 17, None) for one in readings]
         try:
             levels = await self._server.read(items)
-        except (PointError, ServiceFaultError):
+        except ServiceFaultError as fault:
+            self._server.check(fault)
+            return []
+        except PointError:
+            self._server.lost["history"] += len(readings)
             return []
         bits = [held.value if isinstance(held.value, int) else 0 for held, _, _ in levels]
         return [one for one, level in zip(readings, bits, strict=True) if level & _HISTORY_READ]

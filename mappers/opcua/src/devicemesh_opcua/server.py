@@ -6,6 +6,7 @@ Services that carry values go through `services`; the others are asyncua's, from
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -205,6 +206,13 @@ class Server:
         if len(results) != len(items):
             raise LinkError(f"{self.link} answered {len(items)} items with {len(results)} results")
         return [result.StatusCode.value for result in results]
+
+    async def unsubscribe(self, numbers: Sequence[int]) -> None:
+        """End subscriptions, so that the server need not wait for them to time out. Raises LinkError."""
+        request = ua.DeleteSubscriptionsRequest()
+        request.Parameters.SubscriptionIds = list(numbers)
+        with contextlib.suppress(PointError, ServiceFaultError, ConnectionError):
+            await self.call(request)
 
     async def watch(self) -> None:
         """Ask for a sign of life whenever the server is silent: the session must not die, nor hang."""

@@ -27,6 +27,7 @@ from devicemesh_opcua import binary, convert, rows, services
 from devicemesh_opcua import status as codes
 from devicemesh_opcua.connect import connected
 from devicemesh_opcua.learn import Learner
+from devicemesh_opcua.left import Leavings
 from devicemesh_opcua.listen import OpcUaNotifier
 from devicemesh_opcua.methods import Call, Caller
 from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint, OpcUaPoint
@@ -50,8 +51,9 @@ class OpcUaSession(
 ):
     """An activated session. A point is subscribed unless its endpoint says `mode: poll`."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, leavings: Leavings | None = None) -> None:
         self.server = server
+        self._leavings = leavings
         self._publisher = Publisher(server)
         self._learner = Learner(server)
         self._writer = Writer(server, self._learner)
@@ -72,7 +74,9 @@ class OpcUaSession(
         self, points: Sequence[OpcUaPoint], notifiers: Sequence[OpcUaNotifier] = ()
     ) -> AsyncGenerator[Batch | Notification]:
         """See `Notifying`. What the server refuses is offered to it again every minute."""
-        return Subscriber(self.server, self._publisher, self._learner, points, notifiers).batches()
+        return Subscriber(
+            self.server, self._publisher, self._learner, points, notifiers, self._leavings
+        ).batches()
 
     def history(self, gaps: Sequence[OpcUaGap]) -> AsyncIterator[Batch]:
         """See `Historical`. Nodes whose AccessLevel has no HistoryRead yield nothing."""
@@ -110,14 +114,19 @@ class OpcUaSession(
 
 
 @asynccontextmanager
-async def open_session(endpoint: OpcUaEndpoint, secrets: Secrets = no_secrets) -> AsyncIterator[OpcUaSession]:
-    """Connect. Raises `LinkError`, `AuthError`, `ConfigError`."""
+async def open_session(
+    endpoint: OpcUaEndpoint, secrets: Secrets = no_secrets, leavings: Leavings | None = None
+) -> AsyncIterator[OpcUaSession]:
+    """Connect. `leavings` is where a session that gets lost leaves its subscriptions to the next one.
+
+    Raises `LinkError`, `AuthError`, `ConfigError`.
+    """
     async with connected(endpoint, secrets) as connection:
         server = Server(connection, endpoint)
         await server.learn()
         watch = asyncio.create_task(server.watch(), name=f"watch {endpoint.link()}")
         try:
-            yield OpcUaSession(server)
+            yield OpcUaSession(server, leavings)
         finally:
             watch.cancel()
             await asyncio.wait({watch})

@@ -7,7 +7,6 @@ import contextlib
 import math
 import time
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from devicemesh.mapper import Batch, LinkError, Notification, PointError, Quality
@@ -16,9 +15,11 @@ from devicemesh_opcua import status as codes
 from devicemesh_opcua.binary import DecodeError
 from devicemesh_opcua.channel import ua
 from devicemesh_opcua.learn import Learner
+from devicemesh_opcua.left import LIFETIME_S, Leavings, Left, Subscription
 from devicemesh_opcua.listen import PUBLISHING_MS, Listener, OpcUaNotifier
 from devicemesh_opcua.model import OpcUaPoint
 from devicemesh_opcua.publish import Publisher
+from devicemesh_opcua.resume import transfer
 from devicemesh_opcua.sampling import Group, data_filter, groups, queue_size, sampling_ms
 from devicemesh_opcua.server import ATTRIBUTES, TIMESTAMPS, Node, Server
 from devicemesh_opcua.services import Published, ServiceFaultError
@@ -37,23 +38,16 @@ _NO_FILTER = {0x80430000, 0x80440000, 0x80450000, 0x808E0000}
 """BadMonitoredItemFilterInvalid, ...Unsupported, BadFilterNotAllowed, BadDeadbandFilterInvalid."""
 
 
-@dataclass(slots=True)
-class Subscription:
-    """One at the server."""
-
-    number: int
-    interval_ms: float
-    timestamps: str
-    silence_s: float  # the longest between two messages
-    due: float = 0.0  # loop time of the next one at the latest
-    sequence: int = 0  # of the last message
-    items: int = 0
-
-
 def _silence(revised_ms: float, keep_alive: int, wanted_ms: float) -> float:
     """Seconds between two messages at most, as the server says it; no server makes us wait for ever."""
     interval_ms = revised_ms if wanted_ms <= revised_ms < math.inf else wanted_ms
     return min(interval_ms * max(keep_alive, 1) / 1000, MAX_SILENCE_S)
+
+
+def _after(last: int, numbers: Sequence[int]) -> list[int]:
+    """The sequence numbers that come after the last one, in their order. Pure."""
+    ahead = {(number - last) % _LAST_SEQUENCE: number for number in numbers}
+    return [ahead[distance] for distance in sorted(ahead) if 0 < distance <= MAX_MISSING]
 
 
 class Subscriber:
@@ -66,11 +60,17 @@ class Subscriber:
         learner: Learner,
         points: Sequence[OpcUaPoint],
         notifiers: Sequence[OpcUaNotifier] = (),
+        leavings: Leavings | None = None,
     ) -> None:
+        """`leavings` has what lost sessions of this mapper have left at their servers."""
         self._server = server
         self._publisher = publisher
         self._learner = learner
         self._points = points
+        self._notifiers = notifiers
+        self._leavings = Leavings() if leavings is None else leavings
+        self._silent: set[int] = set()  # slots of which a subscription that was taken over has said nothing
+        self._prove_at = math.inf  # loop time by which it must have
         self._live: dict[int, Subscription] = {}
         self._refused: list[OpcUaPoint] = []
         self._retry_at = 0.0
@@ -81,21 +81,97 @@ class Subscriber:
         """Subscribe, then yield what comes. Raises LinkError."""
         self._publisher.begin()
         try:
-            async for batch in self._subscribe(self._points):
+            async for push in self._resume():
+                yield push
+            if not self._live:
+                async for push in self._begin():
+                    yield push
+            while True:
+                async for push in self._received():
+                    if self._silent and isinstance(push, Batch):
+                        self._silent.difference_update(push.slot)
+                    yield push
+                async for push in self._mended():
+                    yield push
+        finally:
+            if self._server.connection.channel.lost is not None and self._live:
+                self._leave()
+            await self._delete()
+
+    async def _mended(self) -> AsyncGenerator[Batch | Notification]:
+        """What the server has refused, where it is time to try again.
+
+        Raises LinkError where subscriptions were taken over and do not tell every value: what they have kept
+        back since is a gap like that of an outage.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._silent and now >= self._prove_at:
+            await self._delete()
+            self._leavings.unable.add(self._server.link)
+            raise LinkError(
+                f"{self._server.link} does not go on with the subscriptions of the session before",
+                reason="SubscriptionEnded",
+            )
+        if self._incomplete and now >= self._retry_at:
+            again, self._refused = self._refused, []
+            async for batch in self._subscribe(again):
                 yield batch
             for notification in await self._listen():
                 yield notification
-            while True:
-                async for push in self._received():
+
+    async def _begin(self) -> AsyncGenerator[Batch | Notification]:
+        """Subscribe everything."""
+        async for batch in self._subscribe(self._points):
+            yield batch
+        for notification in await self._listen():
+            yield notification
+
+    def _leave(self) -> None:
+        """The session is lost, its subscriptions are not: the next session may take them over."""
+        server, listener = self._server, self._listener
+        if server.link in self._leavings.unable:
+            return
+        words = {slot: want.words for slot, want in self.decoder.expected.wants.items() if want.words}
+        heard = (listener.subscription, frozenset(listener.heard)) if listener else (0, frozenset[int]())
+        until = asyncio.get_running_loop().time() + LIFETIME_S
+        self._leavings.left[server.link] = Left(
+            list(self._live.values()), self._points, self._notifiers, list(self._refused), heard,
+            server.namespaces, words, server.types, until,
+        )  # fmt: skip
+
+    async def _resume(self) -> AsyncGenerator[Batch | Notification]:
+        """Take over what a lost session has left, and have sent again what it has missed.
+
+        Where the server does not let us, all is subscribed anew.
+        """
+        server = self._server
+        left = self._leavings.left.pop(server.link, None)
+        now = asyncio.get_running_loop().time()
+        if left is None or not left.fits(now, server.namespaces, self._points, self._notifiers):
+            return
+        kept = await transfer(server, left)
+        if kept is None:
+            return
+        server.types.known.update(left.types.known)
+        self.decoder.expected.read(left.words)
+        self._refused = list(left.refused)
+        self._retry_at = now + RETRY_S
+        refused = {point.slot for point in left.refused}
+        self._silent = {point.slot for point in self._points} - refused
+        slowest_s = max(one.interval_ms for one in left.subscriptions) / 1000
+        self._prove_at = now + 2 * slowest_s + server.endpoint.timeout_s
+        for subscription, numbers in zip(left.subscriptions, kept, strict=True):
+            subscription.due = now + subscription.silence_s
+            self._live[subscription.number] = subscription
+            for number in _after(subscription.sequence, numbers):
+                subscription.sequence = number
+                async for push in self._decoded(await self._again(subscription, number)):
                     yield push
-                if self._incomplete and asyncio.get_running_loop().time() >= self._retry_at:
-                    again, self._refused = self._refused, []
-                    async for batch in self._subscribe(again):
-                        yield batch
-                    for notification in await self._listen():
-                        yield notification
-        finally:
-            await self._delete()
+                self._publisher.acknowledge(subscription.number, number)
+        self._publisher.fill()
+        if self._listener is not None:
+            for notification in await self._listener.resume(*left.listening):
+                yield notification
 
     @property
     def _incomplete(self) -> bool:
@@ -220,6 +296,7 @@ class Subscriber:
         due = min((one.due for one in self._live.values()), default=math.inf)
         refreshed = self._listener.due if self._listener is not None else math.inf
         until = min(due, refreshed, self._retry_at if self._incomplete else math.inf)
+        until = min(until, self._prove_at if self._silent else math.inf)
         try:
             async with asyncio.timeout_at(until if until < math.inf else None):
                 message = await self._publisher.next()
@@ -314,7 +391,5 @@ class Subscriber:
         self._live.clear()
         if not numbers or self._server.connection.channel.lost is not None:
             return
-        request = ua.DeleteSubscriptionsRequest()
-        request.Parameters.SubscriptionIds = numbers
-        with contextlib.suppress(LinkError, PointError, ServiceFaultError, ConnectionError):
-            await self._server.call(request)
+        with contextlib.suppress(LinkError):
+            await self._server.unsubscribe(numbers)
