@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from asyncua.crypto import security_policies, uacrypto
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from devicemesh.mapper import AuthError, ConfigError, SecretRef, Secrets
+from devicemesh.mapper import AuthError, ConfigError, SecretRef, Secrets, default_home
 from devicemesh.spec.values import duration_ns
 from devicemesh_opcua import certificates
 from devicemesh_opcua.channel import Connection, explained, ua
@@ -24,14 +23,7 @@ CLOSE_S = 1.0
 
 def pki(endpoint: OpcUaEndpoint) -> Path:
     """The folder of certificates."""
-    return Path(endpoint.pki).expanduser() if endpoint.pki else _home() / "pki" / "opcua"
-
-
-def _home() -> Path:
-    """Where state lives: `$DEVICEMESH_HOME`, else `$XDG_DATA_HOME/devicemesh`."""
-    if stated := os.environ.get("DEVICEMESH_HOME"):
-        return Path(stated)
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "devicemesh"
+    return Path(endpoint.pki).expanduser() if endpoint.pki else default_home() / "pki" / "opcua"
 
 
 def _opener(ref: SecretRef | None, secrets: Secrets) -> str | None:

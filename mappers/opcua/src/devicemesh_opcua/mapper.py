@@ -18,6 +18,7 @@ class OpcUaMapper(Mapper[OpcUaEndpoint, OpcUaAddress]):
     """
 
     protocol = "opcua"
+    schemes = ("opc.tcp",)
     endpoint_type = OpcUaEndpoint
     address_type = OpcUaAddress
     command_type = OpcUaMethod
