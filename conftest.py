@@ -1,0 +1,9 @@
+"""For all tests: no Hypothesis example fails because a machine is busy, and CI runs the same ones each time."""
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("here", deadline=None)
+settings.register_profile("everywhere", deadline=None, derandomize=True, database=None, print_blob=True)
+settings.load_profile("everywhere" if os.environ.get("CI") else "here")
