@@ -1,4 +1,4 @@
-"""For all tests: no Hypothesis example fails because a machine is busy, and CI runs the same ones each time."""
+"""For all tests: none fails because a machine is busy, and CI runs the same Hypothesis examples each time."""
 
 import os
 

@@ -1,9 +1,10 @@
-"""Commands on their way in: checked, bounded, handled one after the other off the network's path."""
+"""Commands on their way in: checked, bounded, off the network's path; those of one device in order."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,13 +18,18 @@ WAITING = 256
 
 
 class Inbox:
-    """Takes messages from the connection; `run` hands them to the handler in order."""
+    """Takes messages from the connection; `run` hands them to the handler.
+
+    Each device has a line of its own: one that does not answer holds up nobody else's commands.
+    """
 
     def __init__(self, topics: Topics, max_payload_bytes: int) -> None:
         self.refused = 0  # messages not handed over: overflow, no topic of ours, a retained command
         self.handler: Callable[[Command], Awaitable[None]] | None = None
         self._topics, self._max_payload_bytes = topics, max_payload_bytes
-        self._queue: asyncio.Queue[Command] = asyncio.Queue(WAITING)
+        self._queue: asyncio.Queue[Command] = asyncio.Queue()
+        self._lines: dict[str, deque[Command]] = {}  # by device
+        self._waiting = 0  # all that was taken and is not done
 
     def offer(self, topic: str, payload: bytes, retained: bool, correlation: bytes | None) -> None:
         """Take a message as it came; never waits.
@@ -36,14 +42,15 @@ class Inbox:
             return
         identity = None if correlation is None else correlation[:256].decode("utf-8", "replace")
         body = self._body(topic, payload)
-        try:
-            self._queue.put_nowait(Command(incoming.kind, incoming.device, incoming.name, body, identity))
-        except asyncio.QueueFull:
+        if self._waiting >= WAITING:
             self.refused += 1
             if (
                 self.refused & (self.refused - 1) == 0
             ):  # the 1st, 2nd, 4th, ...: a flood must not fill the log
                 log.warning("more than %d commands wait: %s refused", WAITING, topic)
+            return
+        self._waiting += 1
+        self._queue.put_nowait(Command(incoming.kind, incoming.device, incoming.name, body, identity))
 
     def _body(self, topic: str, payload: bytes) -> Any:
         if len(payload) > self._max_payload_bytes:
@@ -57,12 +64,26 @@ class Inbox:
 
     async def run(self) -> None:
         """Hand over commands until cancelled; what a handler raises is its own."""
-        while True:
-            command = await self._queue.get()
-            if self.handler is None:
-                self.refused += 1
-                continue
-            try:
-                await self.handler(command)
-            except Exception:
-                log.exception("the handler of %s for %s failed", command.kind, command.device)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                command = await self._queue.get()
+                if command.device in self._lines:
+                    self._lines[command.device].append(command)
+                else:
+                    line = self._lines[command.device] = deque([command])
+                    group.create_task(self._serve(command.device, line))
+
+    async def _serve(self, device: str, line: deque[Command]) -> None:
+        while line:
+            await self._handle(line.popleft())
+            self._waiting -= 1
+        del self._lines[device]
+
+    async def _handle(self, command: Command) -> None:
+        if self.handler is None:
+            self.refused += 1
+            return
+        try:
+            await self.handler(command)
+        except Exception:
+            log.exception("the handler of %s for %s failed", command.kind, command.device)
