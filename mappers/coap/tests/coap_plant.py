@@ -37,6 +37,7 @@ class Thing(resource.ObservableResource):
         self.log: list[tuple[int, int | None, bytes]] = []  # method, format, body
         self.delay_s = 0.0
         self.conflicts = 0
+        self.answer: tuple[bytes, int | None] | None = None  # to what is written
 
     def get_link_description(self) -> dict[str, str]:
         about = {} if self.form is None else {"ct": str(self.form)}
@@ -74,6 +75,10 @@ class Thing(resource.ObservableResource):
             self.conflicts -= 1
             return aiocoap.Message(code=aiocoap.PRECONDITION_FAILED)
         self.set(request.payload)
+        if self.answer is not None:
+            return aiocoap.Message(
+                code=aiocoap.CHANGED, payload=self.answer[0], content_format=self.answer[1]
+            )
         return aiocoap.Message(code=aiocoap.CHANGED)
 
     render_post = render_ipatch = render_patch = render_put

@@ -8,9 +8,10 @@ from typing import Any
 
 import cbor2
 import pytest
+from devicemesh_coap.call import CoapCall
 from devicemesh_coap.mapper import CoapMapper
 
-from devicemesh.mapper import Write
+from devicemesh.mapper import Invocation, Write
 from devicemesh.testing.contract import MapperContract, Peer, Serve
 
 PACK = b'[{"bn":"urn:dev:ow:10e2073a01080063;","n":"temp","u":"Cel","v":23.5},{"n":"door","vb":true}]'
@@ -50,6 +51,8 @@ async def furnish(plant: Any) -> None:
     await plant.add("/3303/0/5700", b"19.25")
     await plant.add("/locked", b"1")
     await plant.change("/locked", refusal=0x83)
+    await plant.add("/actions/move", b"", None)
+    await plant.change("/actions/move", answer=(b'{"position": 3}', 50))
 
 
 class TestContract(MapperContract):
@@ -67,6 +70,13 @@ class TestContract(MapperContract):
                 good = [(point(i, endpoint, t, a), v) for i, (a, t, v) in enumerate(VALUES)]
                 bad = point(90, endpoint, "uint16", "/gone")
                 refused = Write(point(91, endpoint, "int32", "/locked"), 2)
-                yield Peer(good, bad, (good[2][0], 2.3), refused, plant.stop)
+                calls = [
+                    Invocation("default/pump-1", "move", endpoint, CoapCall(path=path), {"to": 3})
+                    for path in ("/actions/move", "/locked", "/gone")
+                ]
+                done = (calls[0], {"position": 3})
+                yield Peer(
+                    good, bad, (good[2][0], 2.3), refused, plant.stop, call=done, refused_calls=calls[1:]
+                )
 
         return serve_aiocoap

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 
 from devicemesh.mapper import Found, Mapper, Secrets, Session, no_secrets
 from devicemesh_coap import uri
+from devicemesh_coap.call import CoapCall
 from devicemesh_coap.model import CoapAddress, CoapEndpoint
 
 
@@ -17,6 +18,7 @@ class CoapMapper(Mapper[CoapEndpoint, CoapAddress]):
     schemes = ("coaps",)
     endpoint_type = CoapEndpoint
     address_type = CoapAddress
+    command_type = CoapCall
 
     def open(
         self, endpoint: CoapEndpoint, secrets: Secrets = no_secrets

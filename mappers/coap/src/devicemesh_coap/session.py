@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from devicemesh.mapper import (
     Batch,
+    Invocable,
+    Invocation,
     Outcome,
     PointError,
     Quality,
@@ -20,6 +23,7 @@ from devicemesh.mapper import (
     no_secrets,
 )
 from devicemesh_coap import status, trace
+from devicemesh_coap.call import invoked
 from devicemesh_coap.channel import Channel
 from devicemesh_coap.message import encode, encode_options, succeeded
 from devicemesh_coap.model import CoapAddress, CoapEndpoint
@@ -34,6 +38,7 @@ class CoapSession(
     Readable[CoapEndpoint, CoapAddress],
     Subscribable[CoapEndpoint, CoapAddress],
     Writable[CoapEndpoint, CoapAddress],
+    Invocable[CoapEndpoint, CoapAddress],
     Traceable[CoapEndpoint, CoapAddress],
 ):
     """A point is observed unless its address or its endpoint says `mode: poll`."""
@@ -55,6 +60,9 @@ class CoapSession(
 
     async def write(self, writes: Sequence[CoapWrite]) -> Sequence[Outcome]:
         return [await self._writer.write(write) for write in writes]
+
+    async def invoke(self, invocation: Invocation[CoapEndpoint]) -> Mapping[str, Any]:
+        return await invoked(self.channel, invocation)
 
     async def trace(self, point: CoapPoint) -> Trace:
         (resource,) = resources([point])
