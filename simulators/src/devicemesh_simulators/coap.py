@@ -17,6 +17,7 @@ from devicemesh.spec.values import duration_ns
 from devicemesh.testing.datagrams import DatagramProxy
 from devicemesh.testing.proxy import Proxy
 from devicemesh.testing.simulator import SimulatedDevice, Simulation, Simulator
+from devicemesh_simulators.links import by_link
 from devicemesh_simulators.things import Faults, Twin, bodies, given_value, share
 
 
@@ -82,13 +83,10 @@ class CoapSimulator(Simulator):
         from devicemesh_simulators import coap_peers  # and with it aiocoap
 
         simulation = CoapSimulation()
-        links: dict[str, list[SimulatedDevice]] = {}
-        for device in sorted(devices, key=lambda d: d.name):
-            links.setdefault(device.endpoint.link(), []).append(device)
         loop = asyncio.get_running_loop()
         start = loop.time()
         async with contextlib.AsyncExitStack() as stack:
-            for link, sharing in links.items():
+            for link, sharing in by_link(devices).items():
                 endpoint = _endpoint(sharing[0])
                 _check(endpoint, sharing)
                 twins = [_twin(device, f"{seed}") for device in sharing]

@@ -21,7 +21,7 @@ from devicemesh_coap.model import CoapEndpoint
 
 from devicemesh.testing.datagrams import DatagramProxy
 from devicemesh.testing.proxy import Proxy
-from devicemesh_simulators.modbus import is_loopback
+from devicemesh_simulators.links import place
 from devicemesh_simulators.things import Body, RefusedError, Twin
 
 for _name in ("coap", "coap-server"):
@@ -82,16 +82,6 @@ class _Thing(resource.ObservableResource):  # type: ignore[misc]
             return aiocoap.Message(code=aiocoap.Code(refused.code))
 
 
-def _place(endpoint: CoapEndpoint, host: str) -> tuple[str, int]:
-    """Where: a device that is declared on this machine keeps its port, the others get free ones."""
-    declared, port = endpoint.address
-    if declared.lower() == host:
-        return host, port
-    if not is_loopback(declared.lower()):
-        return host, 0
-    return ("127.0.0.1" if declared.lower() == "localhost" else declared) if is_loopback(host) else host, port
-
-
 def _free_port(kind: socket.SocketKind) -> int:
     with socket.socket(socket.AF_INET, kind) as probe:
         probe.bind(("127.0.0.1", 0))
@@ -118,7 +108,7 @@ async def serving(
     context = await aiocoap.Context.create_server_context(
         site, bind=("127.0.0.1", inside), transports=["tcpserver" if over_tcp else "udp6"]
     )
-    at, port = _place(endpoint, host)
+    at, port = place(endpoint.address, host)
     line: DatagramProxy | Proxy
     if over_tcp:
         line = Proxy(inside, host=at, port=port)
@@ -165,7 +155,7 @@ async def pushing(
     endpoint: CoapEndpoint, twins: Sequence[Twin], host: str, rng: random.Random, clock: Callable[[], float]
 ) -> AsyncIterator[tuple[str, int, DatagramProxy | Proxy]]:
     """Clients of the one address that the runtime listens on; yields that address."""
-    at, port = _place(endpoint, host)
+    at, port = place(endpoint.address, host)
     port = port or _free_port(socket.SOCK_DGRAM)
     async with DatagramProxy((at, port), rng) as line:
         tasks = [asyncio.create_task(_push(twin, line, clock)) for twin in twins]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import ipaddress
 import os
 import random
 import tty
@@ -22,6 +21,7 @@ from pymodbus.pdu import DecodePDU
 
 from devicemesh.testing.simulator import SimulatedDevice, Simulation, Simulator
 from devicemesh_simulators.bank import WRITES, Bank
+from devicemesh_simulators.links import by_link, place
 
 NO_ANSWER_FROM_TARGET = 0x0B
 MAX_BUFFER = 4096
@@ -207,13 +207,10 @@ class ModbusSimulator(Simulator):
     ) -> AsyncIterator[Simulation]:
         """See `Simulator`. Raises ValueError for what can't be simulated, OSError where it can't listen."""
         simulation = ModbusSimulation()
-        links: dict[str, list[SimulatedDevice]] = {}
-        for device in sorted(devices, key=lambda d: d.name):
-            links.setdefault(device.endpoint.link(), []).append(device)
         loop = asyncio.get_running_loop()
         start = loop.time()
         async with contextlib.AsyncExitStack() as stack:
-            for link, sharing in links.items():
+            for link, sharing in by_link(devices).items():
                 endpoint = _agreed(link, sharing)
                 line = Line(endpoint.kind in ("serial", "rtuovertcp"), random.Random(f"{seed} {link}"))
                 for device in sharing:
@@ -252,30 +249,9 @@ async def _served(endpoint: ModbusEndpoint, line: Line, host: str) -> AsyncItera
         with _pty(line) as path:
             yield path
         return
-    place = _place(endpoint, host)
     serve = _udp if endpoint.kind == "udp" else _tcp
-    async with serve(line, *place) as (name, port):
+    async with serve(line, *place((endpoint.host or "", endpoint.tcp_port), host)) as (name, port):
         yield f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
-
-
-def _place(endpoint: ModbusEndpoint, host: str) -> tuple[str, int]:
-    """Where to bind: a device that is declared on this machine keeps its port, the others get free ones."""
-    declared = (endpoint.host or "").lower()
-    if declared == host:
-        return host, endpoint.tcp_port
-    if not is_loopback(declared):
-        return host, 0
-    if not is_loopback(host):
-        return host, endpoint.tcp_port
-    return "127.0.0.1" if declared == "localhost" else declared, endpoint.tcp_port
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address or `localhost` stays on this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _bind_error(host: str, port: int, error: OSError) -> OSError:

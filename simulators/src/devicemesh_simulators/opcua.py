@@ -11,12 +11,10 @@ import random
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from typing import Any
 
-from devicemesh_opcua.model import OpcUaEndpoint
-
 from devicemesh.spec.values import duration_ns
 from devicemesh.testing.proxy import Proxy
 from devicemesh.testing.simulator import SimulatedDevice, Simulation, Simulator
-from devicemesh_simulators.modbus import is_loopback
+from devicemesh_simulators.links import by_link, place
 from devicemesh_simulators.nodes import FAULTS, STATUSES, Faults, switched
 from devicemesh_simulators.offers import switch_alarm
 from devicemesh_simulators.plant import Plant, endpoint_of
@@ -124,15 +122,12 @@ class OpcUaSimulator(Simulator):
     ) -> AsyncIterator[Simulation]:
         """See `Simulator`. Raises ValueError for what can't be simulated, OSError where it can't listen."""
         simulation = OpcUaSimulation()
-        links: dict[str, list[SimulatedDevice]] = {}
-        for device in sorted(devices, key=lambda d: d.name):
-            links.setdefault(device.endpoint.link(), []).append(device)
         loop = asyncio.get_running_loop()
         start = loop.time()
         async with contextlib.AsyncExitStack() as stack:
-            for link, sharing in links.items():
+            for link, sharing in by_link(devices).items():
                 endpoint = endpoint_of(sharing[0])
-                at, port = _place(endpoint, host)
+                at, port = place(endpoint.address, host)
                 relay = Proxy(host=at, port=port)
                 rng = random.Random(f"{seed} {link}")
                 plant = Plant(endpoint, relay, lambda: loop.time() - start, rng)
@@ -148,13 +143,3 @@ class OpcUaSimulator(Simulator):
                 simulation.served(link, plant)
             stack.push_async_callback(simulation.settled)
             yield simulation
-
-
-def _place(endpoint: OpcUaEndpoint, host: str) -> tuple[str, int]:
-    """Where to listen: a server that is declared on this machine keeps its port, the others get free ones."""
-    declared, port = endpoint.address
-    if declared.lower() == host:
-        return host, port
-    if not is_loopback(declared.lower()):
-        return host, 0
-    return ("127.0.0.1" if declared.lower() == "localhost" else declared) if is_loopback(host) else host, port
