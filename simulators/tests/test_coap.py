@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from devicemesh_coap.call import CoapCall
 from devicemesh_coap.gateway import open_gateway
 from devicemesh_coap.model import CoapAddress, CoapEndpoint
 from devicemesh_coap.session import open_session
 from devicemesh_simulators.coap import CoapSimulation, CoapSimulator
 
-from devicemesh.mapper import LinkError, Point, Quality, Write
-from devicemesh.spec.device import Property
+from devicemesh.mapper import Invocation, LinkError, Point, PointError, Quality, Write
+from devicemesh.spec.device import Command, Property
 from devicemesh.testing.contract import poll
 from devicemesh.testing.simulator import SimulatedDevice
 
@@ -204,3 +205,21 @@ def test_resources_of_two_kinds_and_unknown_faults_are_refused() -> None:
     asyncio.run(work())
     with pytest.raises(ValueError, match="no simulated device"):
         CoapSimulation().fault("default/none", "heal", {})
+
+
+def test_a_command_that_is_a_call_says_what_it_was_told() -> None:
+    async def work() -> None:
+        told = declare()
+        command = Command.model_validate({"name": "move", "address": {"coap": {"path": "/actions/move"}}})
+        calls = {"move": (command, CoapCall(path="/actions/move"))}
+        device = dataclasses.replace(told, calls=calls)
+        async with CoapSimulator().serve([device], seed=0, host="127.0.0.1") as simulation:
+            endpoint = redirected(device, simulation)[0].endpoint
+            async with open_session(endpoint) as session:
+                call = Invocation(device.name, "move", endpoint, calls["move"][1], {"to": 3.5})
+                assert await session.invoke(call) == {"to": 3.5}
+                simulation.fault(device.name, "unavailable", {})
+                with pytest.raises(PointError, match=r"5\.03"):
+                    await session.invoke(call)
+
+    asyncio.run(work())

@@ -11,7 +11,7 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from devicemesh_coap.model import CoapEndpoint, bracketed
+from devicemesh_coap.model import CoapEndpoint, bracketed, segments
 
 from devicemesh.spec.values import duration_ns
 from devicemesh.testing.datagrams import DatagramProxy
@@ -114,5 +114,9 @@ def _check(endpoint: CoapEndpoint, sharing: Sequence[SimulatedDevice]) -> None:
 
 
 def _twin(device: SimulatedDevice, seed: str) -> Twin:
-    made = bodies(device, _endpoint(device), seed)
-    return Twin(device.name, _endpoint(device).name or "", made, random.Random(f"{seed} {device.name} noise"))
+    endpoint = _endpoint(device)
+    made = bodies(device, endpoint, seed)
+    paths = (call.path.partition("?")[0] for _, call in device.calls.values())
+    actions = frozenset((*endpoint.prefix, *segments(path)) for path in paths)
+    rng = random.Random(f"{seed} {device.name} noise")
+    return Twin(device.name, endpoint.name or "", made, rng, actions)

@@ -82,6 +82,22 @@ class _Thing(resource.ObservableResource):  # type: ignore[misc]
             return aiocoap.Message(code=aiocoap.Code(refused.code))
 
 
+class _Action(resource.Resource):  # type: ignore[misc]
+    """A command: it does nothing, and says what it was told."""
+
+    def __init__(self, twin: Twin) -> None:
+        super().__init__()
+        self._twin = twin
+
+    async def render_post(self, request: Any) -> Any:
+        if self._twin.faults.unavailable_s:
+            return aiocoap.Message(code=aiocoap.SERVICE_UNAVAILABLE, max_age=self._twin.faults.unavailable_s)
+        told = {"payload": request.payload, "content_format": request.opt.content_format}
+        return aiocoap.Message(code=aiocoap.CHANGED, **(told if request.payload else {}))
+
+    render_put = render_fetch = render_post
+
+
 def _free_port(kind: socket.SocketKind) -> int:
     with socket.socket(socket.AF_INET, kind) as probe:
         probe.bind(("127.0.0.1", 0))
@@ -104,6 +120,8 @@ async def serving(
             thing = _Thing(twin, body, clock)
             site.add_resource(list(body.path), thing)
             things.append((body.period_s, thing))
+        for path in twin.actions - {tuple(body.path) for body in twin.bodies}:
+            site.add_resource(list(path), _Action(twin))
     inside = _free_port(socket.SOCK_STREAM if over_tcp else socket.SOCK_DGRAM)
     context = await aiocoap.Context.create_server_context(
         site, bind=("127.0.0.1", inside), transports=["tcpserver" if over_tcp else "udp6"]

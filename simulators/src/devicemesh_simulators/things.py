@@ -255,6 +255,7 @@ class Twin:
     endpoint_name: str  # by which it pushes
     bodies: list[Body]
     rng: random.Random
+    actions: frozenset[tuple[str, ...]] = frozenset()  # paths of the commands that are calls
     faults: Faults = field(default_factory=Faults)
 
 
