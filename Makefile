@@ -6,7 +6,7 @@ BENCH_CORE := benchmarks/core/.venv
 PACKAGES := -e .[test,broker] -e mappers/modbus -e mappers/opcua -e mappers/coap -e simulators
 C_SOURCES := $(wildcard devicemesh/_core/*.c devicemesh/_core/*.h devicemesh/_core/windows/*.c devicemesh/_core/windows/*.h)
 
-.PHONY: demo test kube-assets lint sanitize fuzz test-free-threaded wheels bench bench-core bench-kubernetes clean dev
+.PHONY: demo test dtls kube-assets lint sanitize fuzz test-free-threaded wheels bench bench-core bench-kubernetes clean dev
 
 demo: $(VENV)/.demo  ## live table; FOR=20 stops by itself
 	@$(BIN)/devicemesh demo $(if $(FOR),--for $(FOR))
@@ -16,6 +16,9 @@ test: $(VENV)/.demo  ## everything that needs no network
 
 kube-assets:  ## kube-apiserver and etcd, for the tests of the store on an API server
 	@sh tests/e2e/kubernetes/assets.sh .kube-assets
+
+dtls: $(VENV)/.demo  ## coaps:// as well; needs autoconf
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e 'mappers/coap[dtls]'
 
 dev: $(VENV)/.dev
 
