@@ -6,6 +6,7 @@ The time of a window is the gateway's `tmst` of the uplink and a delay: never ou
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from devicemesh_lora.node import Downlink, Node
 from devicemesh_lora.regions import Region
@@ -13,29 +14,29 @@ from devicemesh_lora.semtech import Packet, transmit
 
 RX1_US, RX2_US, JOIN_US = 1_000_000, 2_000_000, 4_000_000
 """Delays after an uplink (RP002, 3.2); a join accept comes JOIN_US later still: at 5 and 6 s."""
+Attempt: TypeAlias = tuple[str, int, int, str]
+"""Gateway, its tmst, frequency in Hz, data rate."""
 ACK_WITHIN_S = 3.0
 """A gateway that has said nothing of a downlink by then will not."""
 
 
 @dataclass(eq=False)
 class Flight:
-    """A frame on its way down. `attempts` are (gateway, datagram's arguments) still to be tried."""
+    """A frame on its way down. `attempts` are those still to be tried."""
 
     node: Node
     phy: bytes
     queued: Downlink | None
     counter: int
-    attempts: list[tuple[str, int, int, str]]  # gateway, tmst, frequency, data rate
+    attempts: list[Attempt]
     until: float = 0.0
     gateway: str = ""
     confirmed: bool = False
 
 
-def attempts(
-    region: Region, copies: list[Packet], reachable: set[str], *, join: bool
-) -> list[tuple[str, int, int, str]]:
+def attempts(region: Region, copies: list[Packet], reachable: set[str], *, join: bool) -> list[Attempt]:
     """RX1 then RX2 of the gateway that heard best and can be reached, then RX2 of the next one."""
-    found: list[tuple[str, int, int, str]] = []
+    found: list[Attempt] = []
     late = JOIN_US if join else 0
     for packet in [one for one in copies if one.gateway in reachable][:2]:
         first = region.rx1(packet.frequency, packet.data_rate)

@@ -95,15 +95,11 @@ class Network:
             return self._stranger(request)
         key = node.keys.app_key
         if key is None:
-            return self.refuse(
-                node, "NotOtaa", f"{eui} asks to join, but is declared with `abp`", harms=True
-            ), None
+            return self.refuse(node, "NotOtaa", f"{eui} asks to join, but is declared with `abp`", harms=True)
         if not request.is_signed(key):
             turned = "the AppKey is declared with its bytes reversed" if request.is_signed(key[::-1]) else ""
             why = turned or "the AppKey is not the device's"
-            return self.refuse(
-                node, "WrongKey", f"join request of {eui}: {why}", harms=node.kept.up < 0
-            ), None
+            return self.refuse(node, "WrongKey", f"join request of {eui}: {why}", harms=node.kept.up < 0)
         wanted = node.endpoint.otaa.join_eui if node.endpoint.otaa is not None else None
         given = request.join_eui.hex()
         if wanted is not None and wanted.lower() != given:

@@ -25,11 +25,7 @@ def parse_endpoint(uri: str) -> LoraEndpoint:
     given: dict[str, Any] = dict(parse_qsl(parts.query, keep_blank_values=True))
     if eui := parts.path.strip("/"):
         data["devEui"] = eui
-        name, address, join = (
-            given.pop("secret", None),
-            given.pop("devAddr", None),
-            given.pop("joinEui", None),
-        )
+        name, address, join = (given.pop(key, None) for key in ("secret", "devAddr", "joinEui"))
         if address is not None:
             keys = {key: {"name": name, "key": key} for key in ("nwkSKey", "appSKey")}
             data["abp"] = {"devAddr": address, **keys}
