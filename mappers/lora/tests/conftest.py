@@ -177,6 +177,7 @@ class Kit:
 
     session = staticmethod(running_session)
     forwarder = staticmethod(running_forwarder)
+    radio = Forwarder
     node = staticmethod(node_endpoint)
     gateway = staticmethod(gateway_endpoint)
     point = staticmethod(make_point)

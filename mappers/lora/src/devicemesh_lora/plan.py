@@ -21,6 +21,24 @@ def bad(slots: Sequence[int], time_ns: int, quality: Quality, error: MapperError
     return Batch(array("I", slots), time_ns, array("d", [math.nan]) * len(slots), int(quality), error)
 
 
+def parted(batch: Batch) -> list[Batch]:
+    """A batch, its good rows without the error of the bad ones."""
+    quality = batch.quality
+    if batch.error is None or isinstance(quality, int):
+        return [batch]
+    made: list[Batch] = []
+    for is_bad in (False, True):
+        rows = [i for i, one in enumerate(quality) if (one >= Quality.BAD) == is_bad]
+        if not rows:
+            continue
+        picked: Any = [batch.value[i] for i in rows]
+        if isinstance(batch.value, array):
+            picked = array(batch.value.typecode, picked)
+        slots, held = array("I", [batch.slot[i] for i in rows]), array("B", [quality[i] for i in rows])
+        made.append(Batch(slots, batch.time_ns, picked, held, batch.error if is_bad else None))
+    return made
+
+
 class Plan:
     """The points of one device or gateway."""
 
@@ -42,7 +60,8 @@ class Plan:
             self._layouts[port] = layout.Layout(fields, [p.slot for p in held]) if held else None
         made: list[Batch] = []
         if (found := self._layouts[port]) is not None:
-            made += found.decode(data, time_ns)
+            for batch in found.decode(data, time_ns):
+                made += parted(batch)
         if lpp := [point for point in self._lpp if point.address.port in (None, port)]:
             made += self._cayenne(lpp, data, time_ns)
         return made

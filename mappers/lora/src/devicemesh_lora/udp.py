@@ -53,7 +53,7 @@ async def listening(
         )
     except OSError as error:
         why = error.strerror or str(error)
-        raise LinkError(f"can't listen {bracketed(host)}:{port}: {why}") from error
+        raise LinkError(f"can't open listen {bracketed(host)}:{port}: {why}") from error
     try:
         yield protocol
     finally:
