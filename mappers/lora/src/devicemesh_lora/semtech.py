@@ -6,6 +6,7 @@ A header of 4 bytes (version, a token of 2, the kind), mostly the gateway's EUI,
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import math
 from collections.abc import Mapping
@@ -165,9 +166,8 @@ def _report(stat: Mapping[str, Any]) -> dict[str, float | str]:
     """The numbers of a gateway's report, by our names; what is no number is left out."""
     found: dict[str, float | str] = {}
     for theirs, ours in _NUMBERS.items():
-        value = stat.get(theirs)
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            found[ours] = float(value)
+        with contextlib.suppress(ValueError, OverflowError):
+            found[ours] = _finite(stat.get(theirs))
     return found
 
 
