@@ -1,9 +1,9 @@
 """What an uplink costs over LoRaWAN: `python benchmarks/lora.py`.
 
 A gateway in a process of its own sends the uplinks of many devices by the packet forwarder's protocol; a
-session verifies, decrypts and decodes them to columns. Printed are uplinks a second until the last one is there,
-the CPU of the session's process for each, and how many were lost. With `--fuzz N` as many random, cut and changed
-frames are given to the network server instead. The last line is one of JSON.
+session verifies, decrypts and decodes them to columns. Printed are uplinks a second until the last one is
+there, the CPU of the session's process for each, and how many were lost. With `--fuzz N` as many random, cut
+and changed frames are given to the network server instead. The last line is one of JSON.
 """
 
 from __future__ import annotations

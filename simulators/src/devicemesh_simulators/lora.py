@@ -22,8 +22,8 @@ from devicemesh_lora.model import LoraEndpoint, bracketed
 from devicemesh_lora.regions import REGIONS
 
 from devicemesh.testing.simulator import SimulatedDevice, Simulation, Simulator
+from devicemesh_simulators.links import by_link, is_loopback
 from devicemesh_simulators.lora_nodes import Faults, Node, node
-from devicemesh_simulators.modbus import is_loopback
 
 KEEP_ALIVE_S = 0.5
 """Between two PULL_DATA of a gateway; with each goes its report."""
@@ -188,11 +188,8 @@ class LoraSimulator(Simulator):
     ) -> AsyncIterator[Simulation]:
         """See `Simulator`. Raises ValueError for what can't be simulated."""
         simulation = LoraSimulation()
-        links: dict[str, list[SimulatedDevice]] = {}
-        for device in sorted(devices, key=lambda d: d.name):
-            links.setdefault(device.endpoint.link(), []).append(device)
         async with contextlib.AsyncExitStack() as stack:
-            for link, sharing in links.items():
+            for link, sharing in by_link(devices).items():
                 air = Air(_endpoint(sharing[0]), random.Random(f"{seed} {link}"))
                 at, port = await stack.enter_async_context(_sending(air, sharing, seed, host))
                 simulation.served(link, at, port)

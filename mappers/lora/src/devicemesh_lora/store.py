@@ -7,14 +7,13 @@ EUI and its key together: a new key begins anew.
 from __future__ import annotations
 
 import hashlib
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from devicemesh.mapper import LinkError
+from devicemesh.mapper import LinkError, default_home
 
 DOWN_BLOCK = 16
 """Downlink counters are reserved by so many: a crash skips some, which a device does not mind."""
@@ -72,10 +71,8 @@ class Store:
 
 
 def folder() -> Path:
-    """`lora` in $DEVICEMESH_HOME, else in ~/.local/share/devicemesh."""
-    if home := os.environ.get("DEVICEMESH_HOME"):
-        return Path(home) / "lora"
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "devicemesh" / "lora"
+    """`lora` in the home."""
+    return default_home() / "lora"
 
 
 @contextmanager
