@@ -23,4 +23,8 @@ def devicemesh_simulators() -> Sequence[Any]:
         from devicemesh_simulators.coap import CoapSimulator
 
         found.append(CoapSimulator())
+    if find_spec("devicemesh_lora"):
+        from devicemesh_simulators.lora import LoraSimulator
+
+        found.append(LoraSimulator())
     return found

@@ -1,0 +1,317 @@
+"""What a person writes about LoRaWAN: where gateways send to, who a device is, where a property lives."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, PrivateAttr, field_validator, model_validator
+
+from devicemesh import layout
+from devicemesh.mapper import Address, Endpoint, SecretRef
+from devicemesh.spec.base import Strict
+from devicemesh.spec.values import Interval, Scalar, ValueType, duration_ns
+
+EUI = r"^[0-9a-fA-F]{16}$"
+RegionName = Literal["EU868", "US915", "AU915", "AS923", "CN470", "IN865"]
+EXAMPLE = "lora://0.0.0.0:1700/70b3d57ed0000001?secret=NAME"
+NODE_TEXTS = ("dataRate", "gateway", "refusedReason")
+GATEWAY_STATS = (
+    "lastSeen", "latitude", "longitude", "altitude", "rxnb", "rxok", "rxfw", "ackr", "dwnb", "txnb",
+    "badCrc", "refused",
+)  # fmt: skip
+NODE_STATS = (
+    "lastSeen", "rssi", "snr", "dataRate", "frequency", "gateway", "gateways", "counter", "lost",
+    "port", "battery", "margin", "refused", "refusedReason",
+)  # fmt: skip
+Stat = Literal[
+    "lastSeen", "rssi", "snr", "dataRate", "frequency", "gateway", "gateways", "counter", "lost", "port",
+    "battery", "margin", "refused", "refusedReason", "latitude", "longitude", "altitude",
+    "rxnb", "rxok", "rxfw", "ackr", "dwnb", "txnb", "badCrc",
+]  # fmt: skip
+Quantity = Literal[
+    "digitalIn", "digitalOut", "analogIn", "analogOut", "illuminance", "presence", "temperature",
+    "humidity", "accelerationX", "accelerationY", "accelerationZ", "pressure", "gyroX", "gyroY", "gyroZ",
+    "latitude", "longitude", "altitude",
+]  # fmt: skip
+_TEXTS = (ValueType.STRING, ValueType.BYTES, ValueType.JSON)
+
+
+class Otaa(Strict):
+    """Activation over the air: the device joins, and its session keys are made then."""
+
+    app_key: SecretRef
+    """The AppKey, 32 hexadecimal digits, most significant byte first, by reference."""
+    join_eui: str | None = Field(default=None, pattern=EUI)
+    """The JoinEUI (AppEUI); a join request with another one is refused. By default any."""
+
+
+class Abp(Strict):
+    """Activation by personalisation: the session is written into the device."""
+
+    dev_addr: str = Field(pattern=r"^[0-9a-fA-F]{8}$")
+    """The device address, 8 hexadecimal digits, most significant byte first."""
+    nwk_s_key: SecretRef
+    """The NwkSKey, 32 hexadecimal digits, by reference."""
+    app_s_key: SecretRef
+    """The AppSKey, 32 hexadecimal digits, by reference."""
+
+
+class LoraEndpoint(Endpoint):
+    """Where gateways send to, and who the device is. Devices and gateways of one `listen` share a link."""
+
+    listen: str
+    """Where the gateways' packet forwarders send to, as in 0.0.0.0:1700."""
+    region: RegionName = "EU868"
+    """The channel plan."""
+    dev_eui: str | None = Field(default=None, pattern=EUI)
+    """Of a device: its DevEUI, 16 hexadecimal digits, most significant byte first, as on its label."""
+    gateway: str | None = Field(default=None, pattern=EUI)
+    """Of a gateway, instead of `devEui`: its EUI. Gateways that are not declared are not listened to."""
+    sender: str | None = None
+    """With `gateway`: the address or network that it sends from, as in 10.0.0.7 or 10.0.0.0/24."""
+    otaa: Otaa | None = None
+    """How the device is activated: over the air."""
+    abp: Abp | None = None
+    """How the device is activated: by personalisation."""
+    lifetime: Interval = "24h"
+    """After this silence the values of the device, or gateway, turn bad."""
+    skip_counter_check: bool = False
+    """Take a counter that goes back, as of a device by ABP that forgets it. Replays are then not noticed."""
+    confirmed: bool = False
+    """Whether downlinks ask the device for an acknowledgement, without which a write is not done."""
+    write_timeout: Interval = "10s"
+    """How long a write waits for the device to be heard; it stays queued, and is asked for again later."""
+    deduplication: Interval = "200ms"
+    """How long copies of an uplink from other gateways are waited for."""
+    _simulated: bool = PrivateAttr(default=False)
+
+    @field_validator("listen")
+    @classmethod
+    def _is_place(cls, listen: str) -> str:
+        place(listen)
+        return listen
+
+    @field_validator("sender")
+    @classmethod
+    def _is_network(cls, sender: str | None) -> str | None:
+        if sender is not None:
+            ipaddress.ip_network(sender, strict=False)
+        return sender
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.dev_eui is None) == (self.gateway is None):
+            raise ValueError("give either `devEui`, of a device, or `gateway`, the EUI of a gateway")
+        if self.gateway is not None and (self.otaa is not None or self.abp is not None):
+            raise ValueError("`otaa` and `abp` go with `devEui`: a gateway has no keys here")
+        if self.dev_eui is not None and (self.otaa is None) == (self.abp is None):
+            raise ValueError("give either `otaa` or `abp`: how the device is activated")
+        if self.dev_eui is not None and self.sender is not None:
+            raise ValueError("`sender` goes with `gateway`")
+        if not 0 < duration_ns(self.deduplication) <= 700_000_000:
+            raise ValueError("`deduplication` is 1ms to 700ms: a device listens 1 s after its uplink")
+        return self
+
+    @property
+    def eui(self) -> str:
+        """The device's or the gateway's EUI, in lower case."""
+        return (self.dev_eui or self.gateway or "").lower()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where to listen."""
+        return place(self.listen)
+
+    @property
+    def lifetime_s(self) -> float:
+        return duration_ns(self.lifetime) / 1e9
+
+    @property
+    def simulated(self) -> bool:
+        """Whether a simulator stands in for this device or gateway: only `redirect` makes it so."""
+        return self._simulated
+
+    def link(self) -> str:
+        host, port = self.address
+        return f"listen {bracketed(host)}:{port}"
+
+    def text(self) -> str:
+        return f"{self.link()} {self.eui}"
+
+    def redirect(self, address: str) -> Self:
+        """`host:port`. A stand-in joins with a key that everybody can work out (`stand_in_key`)."""
+        place(address)
+        made = self.model_copy(update={"listen": address, "otaa": None, "abp": None, "sender": None})
+        made._simulated = True
+        return made
+
+    def conflict(self, other: LoraEndpoint) -> str | None:
+        for name in ("region", "deduplication"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                return f"{name} {mine} and {theirs}"
+        if self.eui == other.eui and self != other:
+            return f"what they say of {self.eui}"
+        return None
+
+
+def stand_in_key(eui: str) -> bytes:
+    """The AppKey of a simulated device: no secret, and so none of a real one."""
+    return hashlib.sha256(f"devicemesh simulated {eui}".encode()).digest()[:16]
+
+
+def place(listen: str) -> tuple[str, int]:
+    """Address and port to listen on. Raises ValueError."""
+    parts = urlsplit(f"//{listen}")
+    try:
+        host, port = parts.hostname or "", parts.port
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        port = None
+    if port is None or parts.path or parts.query:
+        raise ValueError(f"{listen!r} is no address to listen on: write it like 0.0.0.0:1700 or [::]:1700")
+    return host, port
+
+
+def bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+class Bytes(Strict):
+    """Where a value lies in a payload, as bytes."""
+
+    offset: int | None = Field(default=None, ge=0, le=254)
+    """Where the value begins in the payload, in bytes."""
+    type: ValueType | None = None
+    """How it lies there, if otherwise than the property's type: a float64 may be an int16 there."""
+    length: int | None = Field(default=None, ge=1, le=255)
+    """With `offset`: bytes that a string or bytes takes; by default all that remain."""
+    bit: int | None = Field(default=None, ge=0, le=63)
+    """With `offset`: the lowest bit, where only a part of the integer is meant."""
+    bits: int | None = Field(default=None, ge=1, le=64)
+    """How many bits; 1 by default."""
+    byte_order: layout.Order = "big"
+    """The order of bytes."""
+    scale: float = 1.0
+    """value = raw x scale + add"""
+    add: float = 0.0
+    """value = raw x scale + add"""
+    enum: dict[int, str] | None = None
+    """Words for an integer's codes; the property is a string."""
+
+
+class LoraAddress(Bytes, Address):
+    """Where a property lives: in a payload, by bytes or Cayenne LPP, or among what the radio tells."""
+
+    port: int | None = Field(default=None, ge=1, le=223)
+    """FPort of the uplinks that hold it, and of the downlinks that set it. By default any, and 1."""
+    channel: int | None = Field(default=None, ge=0, le=255)
+    """Of Cayenne LPP: the data channel."""
+    quantity: Quantity | None = None
+    """Of Cayenne LPP: what is measured, where a channel has several; by default its first value."""
+    stat: Stat | None = None
+    """What is known of the device's last uplink, or of the gateway: rssi, snr, lastSeen, counter..."""
+    prefix: str = Field(default="", pattern=r"^([0-9a-fA-F]{2})*$")
+    """Of a downlink: hexadecimal bytes in front of the value, as a command's code."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        ways = [way for way in ("offset", "channel", "stat") if getattr(self, way) is not None]
+        if len(ways) != 1:
+            raise ValueError("give one of `offset` (bytes), `channel` (Cayenne LPP) and `stat` (the radio)")
+        layouts = {"type", "length", "bit", "bits", "byte_order", "scale", "add", "enum", "prefix"}
+        extra = self.model_fields_set & layouts
+        if extra and self.offset is None:
+            raise ValueError(f"`{min(extra)}` goes with `offset`")
+        if self.quantity is not None and self.channel is None:
+            raise ValueError("`quantity` goes with `channel`")
+        if self.port is not None and self.stat is not None:
+            raise ValueError("`port` does not go with `stat`: it is of any uplink")
+        return self
+
+    @property
+    def text(self) -> str:
+        """The address in its short form."""
+        if self.stat is not None:
+            return f"stat:{self.stat}"
+        if self.channel is not None:
+            return f"lpp:{self.channel}" + (f"/{self.quantity}" if self.quantity else "")
+        return f"{self.port or ''}@{self.offset}"
+
+    def field(self, type_: ValueType) -> layout.Field:
+        """The layout of a value in a payload."""
+        wire = self.type or type_
+        if self.type is None and type_ == ValueType.STRING and self.enum is not None:
+            wire = ValueType.UINT8
+        length = self.length if wire in (*_TEXTS, ValueType.BOOL) else None
+        return layout.Field(
+            self.offset or 0, wire, self.byte_order, self.byte_order, self.bit, self.bits,
+            length, "utf-8", self.scale, self.add, self.enum,
+        )  # fmt: skip
+
+    def refusal(self, type_: ValueType, access: str) -> str | None:
+        if self.offset is None:
+            return self._plain_refusal(type_, access)
+        if type_ == ValueType.JSON:
+            return "json has no place in a payload"
+        field = self.field(type_)
+        if wrong := layout.problem(field):
+            return wrong
+        if access != "ReadOnly" and self.bit is not None:
+            return "a bit of a payload can only be read"
+        if (self.scale != 1.0 or self.add != 0.0) and not type_.is_float:
+            return f"scale and add make a float of it, not a {type_}"
+        words = field.enum is not None
+        texts = (ValueType.STRING, ValueType.BYTES)
+        if type_ in texts and field.type != type_ and not (words and type_ == ValueType.STRING):
+            return f"a {field.type} is not a {type_}"
+        if type_ not in texts and (words or field.type in texts):
+            return f"what lies there is not a {type_}"
+        if type_.is_integer and field.type.is_float:
+            return f"a {field.type} does not fit a {type_}"
+        if type_ == ValueType.BOOL and field.type != ValueType.BOOL:
+            return f"a {field.type} is not a bool: leave `type` away"
+        return None
+
+    def _plain_refusal(self, type_: ValueType, access: str) -> str | None:
+        if access != "ReadOnly":
+            return f"{self.text} can only be read: a property that is written needs `offset`"
+        if self.stat in NODE_TEXTS:
+            return None if type_ == ValueType.STRING else f"{self.stat} is a string, not a {type_}"
+        if self.stat is not None or not (type_.is_number or type_ == ValueType.BOOL):
+            return None if type_.is_number else f"{self.text} is a number, not a {type_}"
+        return None
+
+    def nearest(self, type_: ValueType, value: Scalar) -> Scalar:
+        if self.offset is None:
+            return value
+        held: Scalar = layout.nearest(self.field(type_), value)
+        return held
+
+    def payload(self, type_: ValueType, value: Scalar) -> bytes:
+        """The payload of a downlink: the prefix, and the value. Raises ValueError where it does not fit."""
+        return bytes.fromhex(self.prefix) + layout.encode(self.field(type_), value)
+
+
+class LoraCommand(Strict):
+    """A command that is a downlink: the payload, and the arguments behind it in their order."""
+
+    port: int = Field(ge=1, le=223)
+    """FPort of the downlink."""
+    payload: str = Field(default="", pattern=r"^([0-9a-fA-F]{2})*$")
+    """Hexadecimal bytes that the downlink begins with."""
+    types: dict[str, ValueType] = Field(default_factory=dict)
+    """How arguments lie in the payload, if otherwise than declared: {seconds: uint16}."""
+    byte_order: layout.Order = "big"
+    """The order of bytes of the arguments."""
+
+    def encoded(self, arguments: dict[str, Any], types: dict[str, ValueType]) -> bytes:
+        """The payload. Raises ValueError where an argument does not fit."""
+        made = bytes.fromhex(self.payload)
+        for name, value in arguments.items():
+            wire = self.types.get(name) or types[name]
+            made += layout.encode(layout.Field(0, wire, self.byte_order, self.byte_order), value)
+        return made

@@ -1,0 +1,206 @@
+"""A gateway and devices without a radio, and points on them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from devicemesh_lora import mac
+from devicemesh_lora.model import LoraAddress, LoraEndpoint
+from devicemesh_lora.session import LoraSession, open_session
+
+from devicemesh.mapper import Point, SecretRef
+from devicemesh.spec.values import ValueType
+from devicemesh.testing import contract
+from devicemesh.testing.contract import rows
+
+GATEWAY = "0102030405060708"
+EUI = "70b3d57ed0000001"
+KEYS = bytes(range(16)), bytes(range(16, 32))
+APP_KEY = bytes(range(32, 48))
+ADDRESS = 0x01ABCDEF
+SECRETS = {"nwkSKey": KEYS[0].hex(), "appSKey": KEYS[1].hex(), "appKey": APP_KEY.hex()}
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def read_secret(ref: SecretRef) -> str:
+    return SECRETS[ref.key]
+
+
+class Forwarder(asyncio.DatagramProtocol):
+    """A gateway's packet forwarder: sends what a test hands it, keeps what comes."""
+
+    def __init__(self, eui: str = GATEWAY) -> None:
+        self.eui = bytes.fromhex(eui)
+        self.heard: list[bytes] = []
+        self.sent: list[dict[str, Any]] = []  # txpk of each PULL_RESP
+        self.refuse: list[str] = []  # errors of the next TX_ACKs
+        self.tmst = 1_000_000
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.heard.append(data)
+        if data[3] == 3:
+            self.sent.append(json.loads(data[4:])["txpk"])
+            error = self.refuse.pop(0) if self.refuse else "NONE"
+            body = json.dumps({"txpk_ack": {"error": error}}).encode()
+            self.send(b"\x02" + data[1:3] + b"\x05" + self.eui + body)
+
+    def send(self, data: bytes) -> None:
+        self.transport.sendto(data)
+
+    def pull(self) -> None:
+        self.send(b"\x02ab\x02" + self.eui)
+
+    def push(self, body: Any, token: bytes = b"xy") -> None:
+        self.send(
+            b"\x02"
+            + token
+            + b"\x00"
+            + self.eui
+            + (body if isinstance(body, bytes) else json.dumps(body).encode())
+        )
+
+    def uplink(self, phy: bytes, **more: Any) -> None:
+        packet = {
+            "tmst": self.tmst, "freq": 868.1, "datr": "SF7BW125", "modu": "LORA", "stat": 1, "rssi": -60,
+            "lsnr": 5.5, "size": len(phy), "data": base64.b64encode(phy).decode(), **more,
+        }  # fmt: skip
+        self.push({"rxpk": [packet]})
+
+
+@asynccontextmanager
+async def running_forwarder(port: int, eui: str = GATEWAY) -> AsyncIterator[Forwarder]:
+    loop = asyncio.get_running_loop()
+    transport, made = await loop.create_datagram_endpoint(
+        lambda: Forwarder(eui), remote_addr=("127.0.0.1", port)
+    )
+    try:
+        made.pull()
+        await until(lambda: made.heard)
+        yield made
+    finally:
+        transport.close()
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def forwarder() -> Callable[..., Any]:
+    return running_forwarder
+
+
+def node_endpoint(port: int, **more: Any) -> LoraEndpoint:
+    keys = {key: {"name": "node", "key": key} for key in ("nwkSKey", "appSKey")}
+    how = {} if "otaa" in more else {"abp": {"devAddr": f"{ADDRESS:08x}", **keys}}
+    fields = {"listen": f"127.0.0.1:{port}", "devEui": EUI, "deduplication": "20ms", **how, **more}
+    return LoraEndpoint.model_validate(fields)
+
+
+def gateway_endpoint(port: int, eui: str = GATEWAY, **more: Any) -> LoraEndpoint:
+    return LoraEndpoint.model_validate(
+        {"listen": f"127.0.0.1:{port}", "gateway": eui, "deduplication": "20ms", **more}
+    )
+
+
+def make_point(slot: int, endpoint: LoraEndpoint, type_: str, **address: Any) -> Any:
+    where = LoraAddress.model_validate(address)
+    return Point(slot, f"default/{endpoint.eui}", f"p{slot}", ValueType(type_), endpoint, where)
+
+
+def frame(counter: int, payload: bytes = b"\x00\xd7", port: int | None = 2, **more: Any) -> bytes:
+    kind = more.pop("kind", mac.MType.UNCONFIRMED_UP)
+    keys = more.pop("keys", KEYS)
+    address = more.pop("address", ADDRESS)
+    return mac.data_frame(kind, keys, address, counter, port, payload, **more)
+
+
+class Heard:
+    """What a session delivers, collected."""
+
+    def __init__(self) -> None:
+        self.values: list[tuple[int, Any]] = []
+        self.errors: list[Any] = []
+
+    def of(self, slot: int) -> list[Any]:
+        return [value for one, value in self.values if one == slot]
+
+    async def collect(self, session: LoraSession, points: list[Any]) -> None:
+        async with contextlib.aclosing(session.subscribe(points)) as batches:
+            async for batch in batches:
+                for row in rows(batch):
+                    if row.error is None:
+                        self.values.append((row.slot, row.value))
+                    else:
+                        self.errors.append(row.error)
+
+
+@asynccontextmanager
+async def running_session(points: list[Any], secrets: Any = read_secret) -> AsyncIterator[Any]:
+    heard = Heard()
+    async with open_session(points[0].endpoint, secrets) as session:
+        task = asyncio.create_task(heard.collect(session, points))
+        await asyncio.sleep(0)
+        try:
+            yield session, heard
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+            if not task.cancelled():
+                task.result()
+
+
+async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+    """Wait for a condition."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+class Kit:
+    """What tests are made of."""
+
+    session = staticmethod(running_session)
+    forwarder = staticmethod(running_forwarder)
+    radio = Forwarder
+    node = staticmethod(node_endpoint)
+    gateway = staticmethod(gateway_endpoint)
+    point = staticmethod(make_point)
+    frame = staticmethod(frame)
+    until = staticmethod(until)
+    free_port = staticmethod(free_port)
+    read_secret = staticmethod(read_secret)
+    app_key, keys, eui, address, gateway_eui = APP_KEY, KEYS, EUI, ADDRESS, GATEWAY
+
+
+@pytest.fixture
+def kit() -> type[Kit]:
+    return Kit
+
+
+@pytest.fixture
+def run() -> Callable[[Any], None]:
+    """Run a test's coroutine; it must end in time and leave no task behind."""
+    return contract.run
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Counters of one test are not those of another."""
+    monkeypatch.setenv("DEVICEMESH_HOME", str(tmp_path))
+    return tmp_path

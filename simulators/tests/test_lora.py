@@ -1,0 +1,168 @@
+"""The LoRa simulator, heard by the mapper: values, writes, and every fault."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from devicemesh_lora.model import LoraAddress, LoraEndpoint
+from devicemesh_lora.session import LoraSession, open_session
+from devicemesh_simulators.lora import LoraSimulator
+
+from devicemesh.mapper import Point, Write
+from devicemesh.spec.device import Property
+from devicemesh.testing.contract import rows
+from devicemesh.testing.simulator import SimulatedDevice
+
+FAST = {"samplingInterval": "100ms"}
+NODE: list[dict[str, Any]] = [
+    {"name": "temperature", "type": "float64", "address": {"port": 2, "offset": 0, "type": "int16", "scale": 0.1},
+     "simulation": {"value": 21.5}, "telemetry": FAST},
+    {"name": "door", "type": "bool", "address": {"port": 2, "offset": 2, "bit": 3}, "simulation": {"value": True}},
+    {"name": "limit", "type": "uint16", "access": "ReadWrite", "simulation": {"value": 7},
+     "address": {"port": 3, "offset": 0, "prefix": "0a"}},
+    {"name": "north", "type": "float64", "address": {"port": 4, "channel": 1, "quantity": "latitude"},
+     "simulation": {"value": 52.5}},
+    {"name": "reason", "type": "string", "address": {"stat": "refusedReason"}},
+    {"name": "lost", "type": "uint32", "address": {"stat": "lost"}},
+    {"name": "battery", "type": "float64", "address": {"stat": "battery"}},
+]  # fmt: skip
+GATEWAY: list[dict[str, Any]] = [
+    {"name": "badCrc", "type": "uint32", "address": {"stat": "badCrc"}},
+]  # fmt: skip
+KEY = {"appKey": {"name": "n", "key": "appKey"}}
+
+
+def declare(name: str, properties: list[dict[str, Any]], first: int, **endpoint: Any) -> SimulatedDevice:
+    reached = LoraEndpoint.model_validate({"listen": "0.0.0.0:1700", "deduplication": "20ms", **endpoint})
+    found = {p["name"]: Property.model_validate(p) for p in properties}
+    points = [
+        Point(
+            first + i,
+            f"default/{name}",
+            p.name,
+            p.type,
+            reached,
+            LoraAddress.model_validate(p.address),
+            p.telemetry,
+        )
+        for i, p in enumerate(found.values())
+    ]
+    return SimulatedDevice(f"default/{name}", reached, points, found, Path())
+
+
+DEVICES = [
+    declare("probe", NODE, 0, devEui="70b3d57ed0000001", otaa=KEY),
+    declare("roof", GATEWAY, 10, gateway="0102030405060708"),
+]
+
+
+class Seen:
+    """The last value of each point, and all errors."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.errors: list[str] = []
+
+    async def collect(self, session: LoraSession, points: list[Any]) -> None:
+        names = {point.slot: point.name for point in points}
+        async with contextlib.aclosing(session.subscribe(points)) as batches:
+            async for batch in batches:
+                for row in rows(batch):
+                    if row.error is None:
+                        self.values[names[row.slot]] = row.value
+                    else:
+                        self.errors.append(str(row.error))
+
+
+@asynccontextmanager
+async def heard(devices: list[SimulatedDevice]) -> AsyncIterator[tuple[Any, LoraSession, Seen, list[Any]]]:
+    async with LoraSimulator().serve(devices, seed=1, host="127.0.0.1") as simulation:
+        points = [
+            dataclasses.replace(
+                point, endpoint=point.endpoint.redirect(simulation.addresses[point.endpoint.link()])
+            )
+            for device in devices
+            for point in device.points
+        ]
+        seen = Seen()
+        async with open_session(points[0].endpoint) as session:
+            task = asyncio.create_task(seen.collect(session, points))
+            try:
+                yield simulation, session, seen, points
+            finally:
+                task.cancel()
+                await asyncio.wait({task})
+
+
+async def until(condition: Callable[[], Any], seconds: float = 15.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def test_values_writes_and_faults() -> None:
+    async def work() -> None:
+        async with heard(DEVICES) as (simulation, session, seen, points):
+            await until(lambda: {"temperature", "door", "limit", "north", "battery"} <= set(seen.values))
+            assert (seen.values["temperature"], seen.values["door"]) == (21.5, 1)
+            assert (seen.values["limit"], seen.values["north"]) == (7, 52.5) and not seen.errors
+            (done,) = await session.write([Write(points[2], 900)])
+            assert done.error is None
+            await until(lambda: seen.values["limit"] == 900)
+
+            def fault(name: str, device: str = "default/probe", **arguments: str) -> str:
+                said: str = simulation.fault(device, name, arguments)
+                return said
+
+            assert fault("loss", value="60") == "60 % lost"
+            await until(lambda: seen.values["lost"] > 0)
+            assert fault("heal") == "healthy"
+            assert "old frame" in fault("replay")
+            await until(lambda: seen.values["reason"] == "CounterWentBack")
+            fault("badMic", value="100")
+            await until(lambda: seen.values["reason"] == "WrongMic")
+            fault("heal")
+            fault("crc", value="100")
+            await until(lambda: seen.values.get("badCrc", 0) > 2)
+            fault("heal")
+            fault("tooLate", value="100")
+            writing = asyncio.create_task(session.write([Write(points[2], 901)]))
+            await until(lambda: session.flights.refused.get("TOO_LATE", 0) >= 2)
+            fault("heal")
+            assert (await writing)[0].error is None
+            assert "wrap now" in fault("wrap")
+            (done,) = await session.write([Write(points[2], 902)])
+            assert done.error is None
+            fault("duplicate", value="100")
+            refused = session.network.by_eui["70b3d57ed0000001"].refused
+            fault("late", value="100")
+            uplinks = session.network.by_eui["70b3d57ed0000001"].uplinks
+            await until(lambda: session.network.by_eui["70b3d57ed0000001"].uplinks > uplinks + 3)
+            assert session.network.by_eui["70b3d57ed0000001"].refused == refused
+            fault("heal")
+            fault("reboot")
+            await until(lambda: any("forgot its counter" in error for error in seen.errors))
+            for wrong in ("loss=200", "melt", "heal=1"):
+                name, _, value = wrong.partition("=")
+                with pytest.raises(ValueError, match=r"percentage|no fault|takes no value"):
+                    fault(name, **({"value": value} if value else {}))
+            with pytest.raises(ValueError, match="not of gateways"):
+                fault("reboot", "default/roof")
+
+    asyncio.run(work())
+
+
+def test_without_a_gateway_nobody_hears() -> None:
+    async def work() -> None:
+        with pytest.raises(ValueError, match="has no gateway"):
+            async with heard(DEVICES[:1]):
+                pytest.fail("simulated")
+
+    asyncio.run(work())
