@@ -23,4 +23,8 @@ def devicemesh_simulators() -> Sequence[Any]:
         from devicemesh_simulators.coap import CoapSimulator
 
         found.append(CoapSimulator())
+    if find_spec("devicemesh_ble") and find_spec("bumble"):
+        from devicemesh_simulators.ble import BleSimulator
+
+        found.append(BleSimulator())
     return found

@@ -81,10 +81,14 @@ def encode_ibeacon(values: dict[str, Scalar | None]) -> bytes:
     """Raises ValueError for what does not fit."""
     try:
         whole = uuid.UUID(str(values.get("uuid") or uuid.UUID(int=0))).bytes
-        numbers = [int(values.get(n) or d) for n, d in (("major", 0), ("minor", 0), ("tx_power", -59))]  # type: ignore[call-overload]
+        numbers = [_whole(values.get(n), d) for n, d in (("major", 0), ("minor", 0), ("tx_power", -59))]
         return b"\x02\x15" + whole + struct.pack(">HHb", *numbers)
     except struct.error as error:
         raise ValueError(f"it does not fit an iBeacon: {error}") from error
+
+
+def _whole(value: Scalar | None, missing: int) -> int:
+    return round(value) if isinstance(value, int | float) else missing
 
 
 def eddystone(record: bytes) -> dict[str, Scalar | None]:

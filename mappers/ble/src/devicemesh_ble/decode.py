@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -36,13 +37,33 @@ def fitted(value: Any, type_: ValueType) -> Any:
     """A value as the declared type. Raises ValueError where it is none."""
     if type_.is_float and isinstance(value, bool | int):
         value = float(value)
-    elif type_.is_integer and isinstance(value, float) and value.is_integer():
-        value = int(value)
-    elif type_.is_integer and isinstance(value, bool):
+    elif (type_.is_integer and isinstance(value, float) and value.is_integer()) or (type_.is_integer and isinstance(value, bool)):
         value = int(value)
     if wrong := mismatch(value, type_):
         raise ValueError(wrong)
     return value
+
+
+def quality(problem: MapperError) -> Quality:
+    """The quality of rows that bear this error."""
+    known = {
+        "NoAnswer": Quality.NO_ANSWER,
+        "BadAddress": Quality.BAD_ADDRESS,
+        "Undecodable": Quality.UNDECODABLE,
+    }
+    return known.get(problem.reason, Quality.REFUSED)
+
+
+def unread(points: Sequence[BlePoint], error: PointError) -> Batch:
+    """Rows of points that could not be read."""
+    return bad([point.slot for point in points], time.time_ns(), quality(error), error)
+
+
+def unheard(point: BlePoint, span: str) -> PointError:
+    """A device that does not advertise, or not this."""
+    return PointError(
+        f"{point.endpoint.text()} has advertised no {point.address.text} for {span}", reason="NoAnswer"
+    )
 
 
 class Record:
@@ -103,8 +124,10 @@ class Listener:
             if value is not None:
                 self._add(made, point, value, advert.time_ns)
         for place, record in self._records:
-            source = advert.manufacturer if isinstance(place, int) else advert.service_data
-            data = source.get(place)  # type: ignore[call-overload]
+            if isinstance(place, int):
+                data = advert.manufacturer.get(place)
+            else:
+                data = advert.service_data.get(place)
             if data is not None:
                 made += record.batches(data, advert.time_ns)
         for format_, named in self._beacons.items():
@@ -120,9 +143,7 @@ class Listener:
         except (AdvertError, MapperError) as error:
             reason = error.reason if isinstance(error, MapperError) else "Undecodable"
             wrong = PointError(f"{self.endpoint.text()} {format_}: {error}", reason=reason)
-            made.append(
-                bad([p.slot for p, _ in named], advert.time_ns, Quality.UNDECODABLE, wrong)
-            )
+            made.append(bad([p.slot for p, _ in named], advert.time_ns, Quality.UNDECODABLE, wrong))
             return
         for point, name in named:
             if name not in said:

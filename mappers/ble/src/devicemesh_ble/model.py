@@ -130,8 +130,8 @@ class BleAddress(Address):
     """A characteristic by UUID (2a6e, or all of it) or the SIG's short name, as in battery_level."""
     service: str | None = None
     """With `characteristic`: the UUID of its service, where it is in several."""
-    mode: Literal["read", "notify", "indicate"] = "read"
-    """With `characteristic`: read at each interval, or sent by the device (with an acknowledgement: indicate)."""
+    mode: Literal["read", "notify"] = "read"
+    """With `characteristic`: read at each interval; or sent by the device, as a notification or an indication."""
     write: Literal["response", "command"] = "response"
     """With `characteristic`: whether the device acknowledges a write. A command is not acknowledged."""
     offset: int | None = Field(default=None, ge=0, le=511)

@@ -1,7 +1,7 @@
 """Bluetooth SIG's numbers: UUIDs by short name, and the number formats that `devicemesh.layout` does not have.
 
-Sources: Assigned Numbers (GATT characteristics), GATT Specification Supplement 6 (their fields), IEEE 11073-20601
-(SFLOAT and FLOAT, here `sfloat` and `medfloat`).
+Sources: Assigned Numbers (GATT characteristics), GATT Specification Supplement (their fields), IEEE
+11073-20601 (SFLOAT and FLOAT, here `sfloat` and `medfloat`).
 """
 
 from __future__ import annotations
@@ -72,7 +72,10 @@ def known(text: str) -> Characteristic | None:
 
 
 def uuid(text: str) -> str:
-    """The full UUID, in lower case, of a short name, 16 or 32 bits in hexadecimal, or a UUID. Raises ValueError."""
+    """The full UUID, in lower case, of a short name, 16 or 32 bits in hexadecimal, or a UUID.
+
+    Raises ValueError.
+    """
     if text in CHARACTERISTICS:
         return BASE.format(CHARACTERISTICS[text].number)
     lower = text.lower()
@@ -80,7 +83,9 @@ def uuid(text: str) -> str:
         return lower
     if short := _SHORT.fullmatch(lower):
         return f"{short[1]:0>8}-0000-1000-8000-00805f9b34fb"
-    raise ValueError(f"{text!r} is no UUID, and no short name: write it like 2a6e, temperature or a whole UUID")
+    raise ValueError(
+        f"{text!r} is no UUID, and no short name: write it like 2a6e, temperature or a whole UUID"
+    )
 
 
 def short(text: str) -> str:
