@@ -55,7 +55,36 @@ def _numbers() -> dict[int, Object]:
     return found
 
 
-_TRUTHS = ["generic", "power_on", "opening", "battery_low", "battery_charging", "carbon_monoxide", "cold", "connectivity", "door", "garage_door", "gas_detected", "heat", "light", "lock", "moisture_detected", "motion", "moving", "occupancy", "plug", "presence", "problem", "running", "safety", "smoke", "sound", "tamper", "vibration", "window"]
+_TRUTHS = [
+    "generic",
+    "power_on",
+    "opening",
+    "battery_low",
+    "battery_charging",
+    "carbon_monoxide",
+    "cold",
+    "connectivity",
+    "door",
+    "garage_door",
+    "gas_detected",
+    "heat",
+    "light",
+    "lock",
+    "moisture_detected",
+    "motion",
+    "moving",
+    "occupancy",
+    "plug",
+    "presence",
+    "problem",
+    "running",
+    "safety",
+    "smoke",
+    "sound",
+    "tamper",
+    "vibration",
+    "window",
+]
 OBJECTS: dict[int, Object] = _numbers() | {
     number: Object(name, 1, truth=True)
     for number, name in zip([0x0F, 0x10, 0x11, *range(0x15, 0x2E)], _TRUTHS, strict=True)

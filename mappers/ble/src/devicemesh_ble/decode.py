@@ -37,7 +37,9 @@ def fitted(value: Any, type_: ValueType) -> Any:
     """A value as the declared type. Raises ValueError where it is none."""
     if type_.is_float and isinstance(value, bool | int):
         value = float(value)
-    elif (type_.is_integer and isinstance(value, float) and value.is_integer()) or (type_.is_integer and isinstance(value, bool)):
+    elif (type_.is_integer and isinstance(value, float) and value.is_integer()) or (
+        type_.is_integer and isinstance(value, bool)
+    ):
         value = int(value)
     if wrong := mismatch(value, type_):
         raise ValueError(wrong)
