@@ -111,6 +111,8 @@ class Peripheral:
 
         def write(_: Any, value: bytes) -> None:
             self._refuse()
+            if not block.writable:  # bumble leaves permissions to us
+                raise att.ATT_Error(att.ErrorCode.WRITE_NOT_PERMITTED)
             if not block.write(bytes(value)):
                 raise att.ATT_Error(att.ErrorCode.INVALID_ATTRIBUTE_LENGTH)
 

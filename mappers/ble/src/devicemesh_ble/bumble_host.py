@@ -96,6 +96,7 @@ class BumbleScanner(BaseBleakScanner):
         super().__init__(detection_callback, service_uuids)
         self._active = scanning_mode == "active"
         self._device = host.device
+        self._terminated = host.terminated
         self._names: dict[str, str] = {}
 
     async def start(self) -> None:
@@ -109,6 +110,8 @@ class BumbleScanner(BaseBleakScanner):
 
     async def stop(self) -> None:
         self._device.remove_listener("advertisement", self._heard)
+        if self._terminated.done():
+            return  # nobody answers any more
         with contextlib.suppress(core.BaseBumbleError, hci.HCI_Error, AssertionError):
             await self._device.stop_scanning()
 
@@ -211,21 +214,30 @@ class BumbleClient(BaseBleakClient):
     async def _connected(self) -> Connection:
         """Connect. When that is cancelled, the controller ends its attempt too, or it would be stuck in it."""
         device = self._host.device
+        terminated = self._host.terminated
         attempt = asyncio.ensure_future(device.connect(self._at, timeout=None))
         try:
-            return await asyncio.shield(attempt)
-        except asyncio.CancelledError:
-            with contextlib.suppress(core.BaseBumbleError, hci.HCI_Error):
-                await device.cancel_connection(self._at)  # type: ignore[no-untyped-call]
-            done, _ = await asyncio.wait({attempt}, timeout=1.0)
-            if not done:
-                attempt.cancel()
-                await asyncio.wait({attempt})
-            elif not attempt.cancelled() and attempt.exception() is None:
-                await attempt.result().disconnect()
-            raise
+            await asyncio.wait({attempt, terminated}, return_when=asyncio.FIRST_COMPLETED)
+            if not attempt.done():
+                raise BleakError("the transport was closed")
+            return attempt.result()
         except (core.BaseBumbleError, hci.HCI_Error) as error:
             raise BleakError(f"connecting failed: {error}") from error
+        finally:
+            if not attempt.done():
+                await asyncio.shield(self._taken_back(attempt))
+
+    async def _taken_back(self, attempt: asyncio.Future[Connection]) -> None:
+        device = self._host.device
+        if not self._host.terminated.done():
+            with contextlib.suppress(core.BaseBumbleError, hci.HCI_Error):
+                await device.cancel_connection(self._at)  # type: ignore[no-untyped-call]
+            await asyncio.wait({attempt}, timeout=1.0)
+        attempt.cancel()
+        await asyncio.wait({attempt})
+        if not attempt.cancelled() and attempt.exception() is None:  # it came through in the last moment
+            with contextlib.suppress(core.BaseBumbleError, hci.HCI_Error):
+                await attempt.result().disconnect()
 
     async def _discover(self) -> None:
         assert self._connection is not None
@@ -256,7 +268,9 @@ class BumbleClient(BaseBleakClient):
             self._disconnected_callback()
 
     async def disconnect(self) -> None:
-        if self._connection is not None:
+        if self._host.terminated.done() and self._connection is not None:
+            self._on_disconnection(0)
+        elif self._connection is not None:
             with contextlib.suppress(core.BaseBumbleError, hci.HCI_Error, TimeoutError):
                 async with asyncio.timeout(2):
                     await self._connection.disconnect()
@@ -287,7 +301,7 @@ class BumbleClient(BaseBleakClient):
 
         connection.on("disconnection", over)
         try:
-            waited: set[asyncio.Future[Any]] = {task, gone}
+            waited: set[asyncio.Future[Any]] = {task, gone, self._host.terminated}
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
                 raise BleakError("disconnected")
