@@ -1,7 +1,7 @@
 """The virtual air: bumble's controllers on one link, a peripheral for every device, and a door for hosts.
 
-Whoever connects to the door (HCI over TCP, H4 packets) gets a controller of its own on the link, for as long as
-the connection stands.
+Whoever connects to the door (HCI over TCP, H4 packets) gets a controller of its own on the link, for
+as long as the connection stands.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ async def on_air(
     twins: Sequence[Twin], host: str, port: int, clock: Callable[[], float]
 ) -> AsyncIterator[tuple[int, list[Peripheral]]]:
     """A link with these devices, and its door; yields the door's port. Raises OSError."""
-    link = LocalLink()
+    link = LocalLink()  # type: ignore[no-untyped-call]
     peripherals = [Peripheral(twin, link, clock) for twin in twins]
     tasks = [asyncio.create_task(one.live(), name=f"simulated {one.twin.name}") for one in peripherals]
 

@@ -1,4 +1,4 @@
-"""Simulated BLE devices, without I/O: what they advertise, what a characteristic holds, what a write puts there."""
+"""Simulated BLE devices, without I/O: what they advertise, what characteristics hold, what writes change."""
 
 from __future__ import annotations
 
@@ -115,8 +115,8 @@ def room(address: BleAddress, type_: ValueType) -> Room:
     if type_ == ValueType.BOOL:
         return Room(0, 1, whole=True)
     if address.beacon is not None:
-        limits = INTEGER_RANGES.get(type_, (-sys.float_info.max, sys.float_info.max))
-        return Room(*map(float, limits), whole=type_.is_integer)
+        low, high = INTEGER_RANGES.get(type_, (-sys.float_info.max, sys.float_info.max))
+        return Room(float(low), float(high), whole=type_.is_integer)
     wire = address.field(type_)
     if wire.enum is not None:
         return Room(words=tuple(wire.enum.values()))
@@ -242,7 +242,7 @@ class Twin:
 
     @property
     def address(self) -> str:
-        """Its address now: as declared, or a static random one made out of its name; another after `rotate`."""
+        """Its address now: as declared, or a static random one out of its name; another after `rotate`."""
         if self.endpoint.address is not None and not self.turns:
             return self.endpoint.address
         digest = bytearray(hashlib.blake2s(f"{self.name} {self.turns}".encode(), digest_size=6).digest())

@@ -115,6 +115,13 @@ class Adapter:
         for heard in self._every:
             heard(advert)
 
+    async def _silence(self) -> None:
+        """Return once nothing was heard for too long."""
+        left = self._silence_s
+        while left > 0:
+            await asyncio.sleep(left)
+            left = self._heard + self._silence_s - asyncio.get_running_loop().time()
+
     async def scan(self, started: asyncio.Event) -> None:
         """Scan until cancelled; begin anew after silence. Ends by `fail` where that does not help."""
         silent = 0
@@ -127,8 +134,7 @@ class Adapter:
             try:
                 async with scanner:
                     started.set()
-                    while (left := self._heard + self._silence_s - loop.time()) > 0:
-                        await asyncio.sleep(left)
+                    await self._silence()
             except (BleakError, OSError, EOFError) as error:
                 self.fail(f"scanning failed: {error}")
                 return

@@ -62,7 +62,7 @@ class Guard:
         self._last = b""
 
     def opened(self, address: str, record: bytes) -> bytes:
-        """The objects of a BTHome record, in plain. Raises AdvertError, AuthError where the key is missing."""
+        """The objects of a BTHome record, in plain. Raises AdvertError; AuthError without the key."""
         if not bthome.is_encrypted(record):
             if self._key is not None:
                 raise AdvertError("it is not encrypted, a key is declared")

@@ -62,7 +62,8 @@ def encode_ruuvi(values: dict[str, Scalar | None], mac: bytes) -> bytes:
     axes = [raw(f"acceleration_{axis}", -0x8000, 1000) for axis in "xyz"]
     try:
         return _RAWV2.pack(
-            5, raw("temperature", -0x8000, 200), raw("humidity", 0xFFFF, 400), raw("pressure", 0xFFFF, 100, -500),
+            5, raw("temperature", -0x8000, 200), raw("humidity", 0xFFFF, 400),
+            raw("pressure", 0xFFFF, 100, -500),
             *axes, power, raw("movement", 0xFF, 1), raw("sequence", 0xFFFF, 1), mac,
         )  # fmt: skip
     except struct.error as error:

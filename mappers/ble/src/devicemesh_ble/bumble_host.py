@@ -1,7 +1,7 @@
-"""bleak's scanner and client on a controller that we drive ourselves, by bumble. An adapter `bumble:TRANSPORT`.
+"""bleak's scanner and client on a controller that bumble drives: an adapter `bumble:TRANSPORT`.
 
-Semantics are bleak's: GATT errors are `BleakGATTProtocolError`, a connect that takes too long is a TimeoutError,
-a cancelled one is taken back at the controller, notifications come in order, `services` is emptied by a
+Semantics are bleak's: GATT errors are `BleakGATTProtocolError`, a connect that takes too long is a
+TimeoutError, a cancelled one is taken back at the controller, notifications come in order, `services` is emptied by a
 disconnect.
 """
 
@@ -212,7 +212,7 @@ class BumbleClient(BaseBleakClient):
                 raise
 
     async def _connected(self) -> Connection:
-        """Connect. When that is cancelled, the controller ends its attempt too, or it would be stuck in it."""
+        """Connect. When cancelled, the controller ends its attempt too, or it would be stuck in it."""
         device = self._host.device
         terminated = self._host.terminated
         attempt = asyncio.ensure_future(device.connect(self._at, timeout=None))

@@ -1,4 +1,4 @@
-"""Discovery: listen for a while, and say who is there and what was recognised; as YAML that can be applied."""
+"""Discovery: listen for a while, and say who is there what was recognised; as YAML that can be applied."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from devicemesh_ble.model import BleAddress, BleEndpoint
 
 
 class BleMapper(Mapper[BleEndpoint, BleAddress]):
-    """Advertisements and GATT. bleak, and bumble where it is asked for, are loaded when a session needs them."""
+    """Advertisements and GATT. bleak, and bumble if asked for, are loaded when a session needs them."""
 
     protocol = "ble"
     endpoint_type = BleEndpoint

@@ -36,11 +36,11 @@ class BleEndpoint(Endpoint):
     name: str | None = Field(default=None, min_length=1, max_length=248)
     """Instead of `address`: the name that it advertises, as of one whose address changes."""
     scanning: Literal["active", "passive"] = "active"
-    """active: devices are asked for their names; passive: nothing is sent (BlueZ needs its experimental mode)."""
+    """active: devices are asked for their names; passive: nothing is sent (experimental in BlueZ)."""
     silence: Interval = "60s"
     """After which a device that advertises nothing is gone, and a scanner that hears nothing begins anew."""
     connection: Literal["keep", "release"] = "keep"
-    """keep: the device stays connected; release: it is left after each use, as slots and batteries like it."""
+    """keep: the device stays connected; release: it is left after each use, for slots and batteries."""
     slots: int = Field(default=5, ge=1, le=64)
     """How many devices the adapter connects to at once; the others wait."""
     connect_timeout: Interval = "10s"
@@ -52,7 +52,7 @@ class BleEndpoint(Endpoint):
     key: SecretRef | None = None
     """BTHome's encryption key, 32 hexadecimal digits, by reference. With it nothing unencrypted is taken."""
     counter: Literal["rising", "any"] = "rising"
-    """rising: an encrypted BTHome frame whose counter does not rise is refused, as a replay; any: it is taken."""
+    """rising: an encrypted BTHome frame whose counter does not rise is a replay, and refused; any: taken."""
 
     @field_validator("adapter")
     @classmethod
@@ -131,7 +131,7 @@ class BleAddress(Address):
     service: str | None = None
     """With `characteristic`: the UUID of its service, where it is in several."""
     mode: Literal["read", "notify"] = "read"
-    """With `characteristic`: read at each interval; or sent by the device, as a notification or an indication."""
+    """With `characteristic`: read at each interval; or sent by the device (notification, indication)."""
     write: Literal["response", "command"] = "response"
     """With `characteristic`: whether the device acknowledges a write. A command is not acknowledged."""
     offset: int | None = Field(default=None, ge=0, le=511)

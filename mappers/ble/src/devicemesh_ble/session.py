@@ -57,7 +57,7 @@ class BleSession(
     Writable[BleEndpoint, BleAddress],
     Traceable[BleEndpoint, BleAddress],
 ):
-    """What is advertised, and what is declared as `mode: notify`, is pushed; other characteristics are read."""
+    """What is advertised, and what has `mode: notify`, is pushed; other characteristics are read."""
 
     def __init__(self, adapter: Adapter, secrets: Secrets) -> None:
         self.adapter = adapter

@@ -1,4 +1,4 @@
-"""Bluetooth SIG's numbers: UUIDs by short name, and the number formats that `devicemesh.layout` does not have.
+"""Bluetooth SIG's numbers: UUIDs by short name, and the number formats that `devicemesh.layout` lacks.
 
 Sources: Assigned Numbers (GATT characteristics), GATT Specification Supplement (their fields), IEEE
 11073-20601 (SFLOAT and FLOAT, here `sfloat` and `medfloat`).
