@@ -61,6 +61,29 @@ def _drop(controller: Controller, connection: Any) -> None:
     controller.on_le_disconnected(connection, _GONE)
 
 
+class _Door(Controller):
+    """A controller of a host that has come by the door."""
+
+    def on_hci_le_create_connection_cancel_command(self, _: Any) -> Any:
+        """Take an attempt back (Core Specification, volume 4, part E, 7.8.13); bumble leaves it standing."""
+        pending, self.pending_le_connection = self.pending_le_connection, None
+        if pending is None:
+            return hci.HCI_StatusReturnParameters(hci.HCI_ErrorCode.COMMAND_DISALLOWED_ERROR)
+        event = hci.HCI_LE_Connection_Complete_Event(
+            status=hci.HCI_ErrorCode.UNKNOWN_CONNECTION_IDENTIFIER_ERROR,
+            connection_handle=0,
+            role=hci.Role.CENTRAL,
+            peer_address_type=pending.peer_address_type,
+            peer_address=pending.peer_address,
+            connection_interval=0,
+            peripheral_latency=0,
+            supervision_timeout=0,
+            central_clock_accuracy=0,
+        )
+        asyncio.get_running_loop().call_soon(self.send_hci_packet, event)
+        return hci.HCI_StatusReturnParameters(hci.HCI_ErrorCode.SUCCESS)
+
+
 class _Sink:
     """Packets of a controller, to its host."""
 
@@ -78,6 +101,7 @@ class Peripheral:
     def __init__(self, twin: Twin, link: LocalLink, clock: Callable[[], float]) -> None:
         self.twin = twin
         self._clock = clock
+        self.over = asyncio.Event()  # answers that are held back are given up
         self.radio = _Radio(twin.name, link=link, public_address="00:00:00:00:00:00")
         self.radio.twin = twin
         self.radio.le_acl_data_packet_length = ACL_BYTES
@@ -105,7 +129,9 @@ class Peripheral:
         async def read(_: Any) -> bytes:
             faults = self.twin.faults
             if faults.delay_s:
-                await asyncio.sleep(faults.delay_s)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(faults.delay_s):
+                        await self.over.wait()
             self._refuse()
             return block.data(self._clock(), faults, self.twin.rng)
 
@@ -165,9 +191,7 @@ async def on_air(
     tasks = [asyncio.create_task(one.live(), name=f"simulated {one.twin.name}") for one in peripherals]
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        controller = Controller(
-            "door", host_sink=_Sink(writer), link=link, public_address="00:00:00:00:00:01"
-        )
+        controller = _Door("door", host_sink=_Sink(writer), link=link, public_address="00:00:00:00:00:01")
         controller.le_acl_data_packet_length = ACL_BYTES
         parser = PacketParser(controller)
         try:
@@ -185,6 +209,7 @@ async def on_air(
         async with StreamServer(talk, port, host=host) as server:
             yield server.port, peripherals
     finally:
-        for task in tasks:
+        for one, task in zip(peripherals, tasks, strict=True):
+            one.over.set()
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

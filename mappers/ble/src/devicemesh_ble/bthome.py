@@ -40,7 +40,7 @@ def _numbers() -> dict[int, Object]:
         14 moisture 2 100 | 2e humidity 1 | 2f moisture 1 | 3d count 2 | 3e count 4 | 3f rotation -2 10
         40 distance_mm 2 | 41 distance_m 2 10 | 42 duration 3 1000 | 43 current 2 1000 | 44 speed 2 100
         45 temperature -2 10 | 46 uv_index 1 10 | 47 volume 2 10 | 48 volume_ml 2 | 49 volume_flow_rate 2 1000
-        4a voltage 2 10 | 4b gas 3 1000 | 4c gas 4 1000 | 4d energy 4 1000 | 4e volume 4 1000 
+        4a voltage 2 10 | 4b gas 3 1000 | 4c gas 4 1000 | 4d energy 4 1000 | 4e volume 4 1000
         4f water 4 1000
         50 timestamp 4 | 51 acceleration 2 1000 | 52 gyroscope 2 1000 | 55 volume_storage 4 1000
         56 conductivity 2 | 57 temperature -1 | 59 count -1 | 5a count -2 | 5b count -4 | 5c power -4 100

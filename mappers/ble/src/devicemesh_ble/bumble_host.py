@@ -1,8 +1,8 @@
 """bleak's scanner and client on a controller that bumble drives: an adapter `bumble:TRANSPORT`.
 
 Semantics are bleak's: GATT errors are `BleakGATTProtocolError`, a connect that takes too long is a
-TimeoutError, a cancelled one is taken back at the controller, notifications come in order, `services` is emptied by a
-disconnect.
+TimeoutError, a cancelled one is taken back at the controller, notifications come in order, `services` is
+emptied by a disconnect.
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ class BumbleClient(BaseBleakClient):
         device = self._host.device
         if not self._host.terminated.done():
             with contextlib.suppress(core.BaseBumbleError, hci.HCI_Error):
-                await device.cancel_connection(self._at)  # type: ignore[no-untyped-call]
+                await device.cancel_connection()  # type: ignore[no-untyped-call]
             await asyncio.wait({attempt}, timeout=1.0)
         attempt.cancel()
         await asyncio.wait({attempt})
@@ -303,7 +303,7 @@ class BumbleClient(BaseBleakClient):
         try:
             waited: set[asyncio.Future[Any]] = {task, gone, self._host.terminated}
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
+            if not task.done() or task.cancelled():  # bumble cancels what was asked
                 raise BleakError("disconnected")
             return task.result()
         except att.ATT_Error as error:
