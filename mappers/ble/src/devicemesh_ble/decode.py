@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from devicemesh.layout import Layout
@@ -95,10 +95,10 @@ class Record:
 class Listener:
     """What the advertisements of one device are decoded to. The hot path of passive scanning."""
 
-    def __init__(self, points: Sequence[BlePoint], key: Callable[[], bytes] | None = None) -> None:
+    def __init__(self, points: Sequence[BlePoint], guard: Guard | None = None) -> None:
         self.endpoint = points[0].endpoint
         self.points = points
-        self._guard = Guard(key, any_counter=self.endpoint.counter == "any")
+        self._guard = guard or Guard()
         self._beacons: dict[str, list[tuple[BlePoint, str]]] = {}
         self._signals: list[BlePoint] = []
         laid: dict[int | str, list[BlePoint]] = {}

@@ -24,7 +24,7 @@ from devicemesh.mapper import (
 )
 from devicemesh_ble import trace
 from devicemesh_ble.adapter import Adapter, open_adapter
-from devicemesh_ble.advert import Advert
+from devicemesh_ble.advert import Advert, Guard
 from devicemesh_ble.decode import BlePoint, Listener, Record, unheard
 from devicemesh_ble.model import BleAddress, BleEndpoint
 from devicemesh_ble.peripheral import Peripheral
@@ -64,6 +64,7 @@ class BleSession(
         self.peripherals: dict[str, Peripheral] = {}
         self.overrun = 0  # batches that the runtime did not take in time
         self._secrets = secrets
+        self._guards: dict[BleEndpoint, Guard] = {}
 
     def peripheral(self, endpoint: BleEndpoint) -> Peripheral:
         """The one connection to a device."""
@@ -74,7 +75,12 @@ class BleSession(
 
     def listener(self, points: Sequence[BlePoint]) -> Listener:
         """What takes the advertisements of one device apart."""
-        return Listener(points, key_of(points[0].endpoint, self._secrets))
+        endpoint = points[0].endpoint
+        guard = self._guards.get(endpoint)
+        if guard is None:  # its counter outlives a change of what is declared
+            key = key_of(endpoint, self._secrets)
+            guard = self._guards[endpoint] = Guard(key, any_counter=endpoint.counter == "any")
+        return Listener(points, guard)
 
     def reader(self, points: Sequence[BlePoint]) -> Reader:
         """See `Readable`. Devices are read beside each other, the characteristics of one in turn."""
