@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from devicemesh.testing.simulator import SimulatedDevice, Simulation, Simulator
+from devicemesh_simulators.links import by_link
 
 if TYPE_CHECKING:
     from devicemesh_simulators.ble_air import Peripheral
@@ -58,13 +59,10 @@ class BleSimulator(Simulator):
         from devicemesh_simulators.ble_things import Twin
 
         simulation = BleSimulation()
-        links: dict[str, list[SimulatedDevice]] = {}
-        for device in sorted(devices, key=lambda d: d.name):
-            links.setdefault(device.endpoint.link(), []).append(device)
         loop = asyncio.get_running_loop()
         start = loop.time()
         async with contextlib.AsyncExitStack() as stack:
-            for link, sharing in links.items():
+            for link, sharing in by_link(devices).items():
                 twins = [Twin(device, f"{seed}") for device in sharing]
                 door = on_air(twins, host, _port(link, host), lambda: loop.time() - start)
                 port, peripherals = await stack.enter_async_context(door)
