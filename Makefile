@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BENCH_CORE := benchmarks/core/.venv
-PACKAGES := -e .[test,broker] -e mappers/modbus -e mappers/opcua -e mappers/coap -e mappers/lora -e simulators
+PACKAGES := -e .[test,broker] -e mappers/modbus -e mappers/opcua -e mappers/coap -e mappers/lora -e mappers/ble[bumble] -e simulators
 C_SOURCES := $(wildcard devicemesh/_core/*.c devicemesh/_core/*.h devicemesh/_core/windows/*.c devicemesh/_core/windows/*.h)
 
 .PHONY: demo test dtls kube-assets lint sanitize fuzz test-free-threaded wheels bench bench-core bench-kubernetes clean dev
@@ -27,7 +27,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, this is $$($(PYTHON) -V). Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv is missing. Try: apt install python3-venv"; rm -rf $(VENV); exit 1; }
 
-$(VENV)/.demo: $(VENV)/bin/python setup.py pyproject.toml mappers/modbus/pyproject.toml mappers/opcua/pyproject.toml mappers/coap/pyproject.toml mappers/lora/pyproject.toml simulators/pyproject.toml $(C_SOURCES)
+$(VENV)/.demo: $(VENV)/bin/python setup.py pyproject.toml mappers/modbus/pyproject.toml mappers/opcua/pyproject.toml mappers/coap/pyproject.toml mappers/lora/pyproject.toml mappers/ble/pyproject.toml simulators/pyproject.toml $(C_SOURCES)
 	@echo "Installing into $(VENV) ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check $(PACKAGES) 'rich>=13'
 	@touch $@
@@ -49,6 +49,7 @@ wheels: $(VENV)/.dev
 	$(BIN)/python -m build --wheel --outdir dist mappers/opcua >/dev/null
 	$(BIN)/python -m build --wheel --outdir dist mappers/coap >/dev/null
 	$(BIN)/python -m build --wheel --outdir dist mappers/lora >/dev/null
+	$(BIN)/python -m build --wheel --outdir dist mappers/ble >/dev/null
 	$(BIN)/python -m build --wheel --outdir dist simulators >/dev/null
 	ls -l dist
 

@@ -27,4 +27,8 @@ def devicemesh_simulators() -> Sequence[Any]:
         from devicemesh_simulators.lora import LoraSimulator
 
         found.append(LoraSimulator())
+    if find_spec("devicemesh_ble") and find_spec("bumble"):
+        from devicemesh_simulators.ble import BleSimulator
+
+        found.append(BleSimulator())
     return found

@@ -1,0 +1,37 @@
+"""What went wrong with a device, as words and a quality."""
+
+from __future__ import annotations
+
+from bleak.exc import BleakError, BleakGATTProtocolError
+
+from devicemesh.mapper import PointError
+
+_ADVICE = {
+    0x01: "there is no such attribute any more: the device has changed its table",
+    0x02: "it can't be read",
+    0x03: "it can't be written",
+    0x05: "it wants authentication: set `pair: true`",
+    0x08: "it is not allowed to us",
+    0x0D: "the value has the wrong length for it",
+    0x0F: "it wants encryption: set `pair: true`",
+    0x11: "the device has no room for it",
+    0x13: "the device does not allow this value",
+    0xFC: "the device rejected the write",
+    0xFF: "the value is out of its range",
+}
+
+
+def error(where: str, problem: Exception) -> PointError:
+    """An error of bleak's as one of ours; `where` names device and characteristic."""
+    if isinstance(problem, BleakGATTProtocolError):
+        code = int(problem.args[0])
+        advice = _ADVICE.get(code) or str(problem.args[1]).removeprefix("GATT Protocol Error: ")
+        denied = code in (0x05, 0x08, 0x0C, 0x0F)
+        return PointError(
+            f"{where}: ATT error 0x{code:02x}: {advice}", reason="Unauthorized" if denied else "Refused"
+        )
+    if isinstance(problem, TimeoutError):
+        return PointError(f"{where}: no answer in time", reason="NoAnswer")
+    if isinstance(problem, BleakError):
+        return PointError(f"{where}: {problem}", reason="NoAnswer")
+    return PointError(f"{where}: {problem or type(problem).__name__}", reason="NoAnswer")
