@@ -22,7 +22,7 @@ from devicemesh_lora.model import LoraEndpoint, bracketed
 from devicemesh_lora.regions import REGIONS
 
 from devicemesh.testing.simulator import SimulatedDevice, Simulation, Simulator
-from devicemesh_simulators.links import by_link, is_loopback
+from devicemesh_simulators.links import by_link, place
 from devicemesh_simulators.lora_nodes import Faults, Node, node
 
 KEEP_ALIVE_S = 0.5
@@ -204,13 +204,13 @@ def _endpoint(device: SimulatedDevice) -> LoraEndpoint:
 
 
 def _place(endpoint: LoraEndpoint, host: str) -> tuple[str, int]:
-    """Where the runtime is to listen: what is declared on this machine keeps its port."""
-    declared, port = endpoint.address
-    if is_loopback(declared) and is_loopback(host) and port:
-        return declared, port
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind((host, 0))
-        return host, probe.getsockname()[1]
+    """Where the runtime is to listen."""
+    at, port = place(endpoint.address, host)
+    if port:
+        return at, port
+    with socket.socket(socket.AF_INET6 if ":" in at else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind((at, 0))
+        return at, probe.getsockname()[1]
 
 
 def _itself(gateway: Gateway) -> Gateway:

@@ -29,12 +29,14 @@ class Gateway:
 
     def admits(self, host: str, now: float) -> bool:
         """Whether a datagram in its name may come from this host."""
+        if host == self.host:
+            return True
         source = ipaddress.ip_address(host.partition("%")[0])
         if isinstance(source, ipaddress.IPv6Address) and source.ipv4_mapped is not None:
             source = source.ipv4_mapped
         if self.endpoint.sender is not None:
             return source in ipaddress.ip_network(self.endpoint.sender, strict=False)
-        return self.host in ("", host) or now - self.last_heard > HOLD_S
+        return not self.host or now - self.last_heard > HOLD_S
 
     def known(self) -> dict[str, float | str | None]:
         """Its properties, without `lastSeen`."""

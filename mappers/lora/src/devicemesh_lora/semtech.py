@@ -166,6 +166,8 @@ def _report(stat: Mapping[str, Any]) -> dict[str, float | str]:
     """The numbers of a gateway's report, by our names; what is no number is left out."""
     found: dict[str, float | str] = {}
     for theirs, ours in _NUMBERS.items():
+        if theirs not in stat:
+            continue
         with contextlib.suppress(ValueError, OverflowError):
             found[ours] = _finite(stat.get(theirs))
     return found

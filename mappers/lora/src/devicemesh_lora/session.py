@@ -42,6 +42,8 @@ log = logging.getLogger("devicemesh.lora")
 LoraWrite: TypeAlias = Write[LoraEndpoint, LoraAddress]
 FLUSH_S = 1.0
 """How often uplink counters are kept: after a crash, frames of this last second could be replayed."""
+TICK_S = 0.2
+"""How often it is looked who is silent."""
 AT_ONCE = 100
 """Frames that are worked off before others have their turn."""
 MOST_TOLD = 1000
@@ -200,7 +202,7 @@ class LoraSession(
 
     async def pumping(self) -> None:
         """Work off what comes in, each frame when the copies of other gateways have had their time."""
-        flush = self._loop.time() + FLUSH_S
+        flush = tick = self._loop.time()
         try:
             while True:
                 now = self._loop.time()
@@ -208,7 +210,9 @@ class LoraSession(
                     self._frame(copies, now)
                     if count % AT_ONCE == 0:
                         await asyncio.sleep(0)
-                self._silences(now)
+                if now >= tick:
+                    self._silences(now)
+                    tick = now + TICK_S
                 if now >= flush:
                     self.network.flush()
                     self.flights.expire(now)
@@ -216,7 +220,7 @@ class LoraSession(
                 self._pump_wake.clear()
                 due = self._gathering.next_due
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(flush if due is None else min(due, flush)):
+                    async with asyncio.timeout_at(tick if due is None else min(due, tick)):
                         await (self._pump_wake.wait() if due is None else asyncio.Event().wait())
         finally:
             self._wake.set()
