@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import random
@@ -28,7 +29,7 @@ from devicemesh_lora.model import LoraAddress, LoraEndpoint
 from devicemesh_lora.network import Network
 from devicemesh_lora.node import Keys, Node, Uplink
 from devicemesh_lora.semtech import Packet
-from devicemesh_lora.session import open_session
+from devicemesh_lora.session import LoraSession, open_session
 from devicemesh_lora.store import Kept, opened
 
 from devicemesh.mapper import Point
@@ -38,6 +39,7 @@ GATEWAY = "0102030405060708"
 KEYS = bytes(16), bytes(range(16))
 DEVICES = 100
 BURST = 50
+PATIENCE_S = 30.0
 
 
 def phy(device: int, counter: int) -> bytes:
@@ -81,6 +83,20 @@ def declared(port: int) -> list[Any]:
     return points
 
 
+async def taken(session: LoraSession, points: list[Any], count: int) -> tuple[int, float]:
+    """How many values came, and when the last one did."""
+    seen, last = 0, time.perf_counter()
+    batches = session.subscribe(points)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE_S), contextlib.aclosing(batches):
+            async for batch in batches:
+                if batch.slot[0] > 0:
+                    seen, last = seen + 1, time.perf_counter()
+                if seen == count:
+                    break
+    return seen, last
+
+
 async def uplinks(count: int, rate: float) -> dict[str, float]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
@@ -91,27 +107,15 @@ async def uplinks(count: int, rate: float) -> dict[str, float]:
     sender = started(command)
     assert sender.stdin is not None and sender.stdout is not None
     sender.stdout.readline()
-    seen = 0
     try:
         async with open_session(points[0].endpoint, lambda ref: secrets[ref.key]) as session:
-            batches = session.subscribe(points)
-            waiting = asyncio.ensure_future(anext(batches))
+            taking = asyncio.create_task(taken(session, points, count))
             await asyncio.sleep(0)
             sender.stdin.write("\n")
             sender.stdin.flush()
             start, cpu = time.perf_counter(), time.process_time()
-            last = start
-            while seen < count:
-                done, _ = await asyncio.wait({waiting}, timeout=2.0)
-                if not done:
-                    break
-                seen += sum(1 for slot in waiting.result().slot if slot > 0)
-                last = time.perf_counter()
-                waiting = asyncio.ensure_future(anext(batches))
+            seen, last = await taking
             cpu = time.process_time() - cpu
-            waiting.cancel()
-            await asyncio.wait({waiting})
-            await batches.aclose()
     finally:
         sender.wait()
         sender.stdin.close()

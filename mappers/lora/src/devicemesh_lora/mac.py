@@ -7,6 +7,7 @@ or a device address is little-endian. A device address is an int here.
 from __future__ import annotations
 
 import enum
+import functools
 import struct
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -88,9 +89,14 @@ class DataFrame:
 Frame: TypeAlias = JoinRequest | DataFrame
 
 
+@functools.lru_cache(4096)
+def _cipher(key: bytes) -> Cipher[modes.ECB]:
+    return Cipher(algorithms.AES(key), modes.ECB())
+
+
 def aes(key: bytes, data: bytes) -> bytes:
     """AES-128 in ECB mode, whole blocks."""
-    return Cipher(algorithms.AES(key), modes.ECB()).encryptor().update(data)
+    return _cipher(key).encryptor().update(data)
 
 
 def cmac(key: bytes, message: bytes) -> bytes:

@@ -81,18 +81,21 @@ def decode(data: bytes) -> Datagram:
     return Datagram(data[0], data[1:3], data[3], data[4:12].hex(), data[12:])
 
 
+def _no_constant(word: str) -> Any:
+    raise ValueError(f"{word} is no number")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+
+
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(body, parse_constant=_no_constant)
+        found = _DECODER.decode(body.decode())
     except (ValueError, RecursionError) as error:
         raise DatagramError(f"its body is no JSON: {str(error)[:80]}") from error
     if not isinstance(found, dict):
         raise DatagramError("its body is no JSON object")
     return found
-
-
-def _no_constant(word: str) -> Any:
-    raise ValueError(f"{word} is no number")
 
 
 def pushed(datagram: Datagram, time_ns: int = 0) -> Pushed:
