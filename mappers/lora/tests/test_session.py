@@ -64,7 +64,7 @@ def test_copies_are_one_uplink_and_the_best_one_counts(kit: Any, run: Run) -> No
             kit.point(3, kit.gateway(port, other), "float64", stat="lastSeen"),
         ]  # fmt: skip
         async with (
-            kit.session(points) as (_, heard),
+            kit.session(points) as (session, heard),
             kit.forwarder(port) as near,
             kit.forwarder(port, other) as far,
         ):
@@ -77,6 +77,7 @@ def test_copies_are_one_uplink_and_the_best_one_counts(kit: Any, run: Run) -> No
             far.uplink(kit.frame(2), lsnr=1)
             await kit.until(lambda: len(heard.of(0)) == 2)
             assert heard.of(0) == [7, 1] and heard.of(1) == [2, 1] and not heard.errors
+            assert session.network.by_eui[kit.eui].refused == 0
 
     run(work())
 
