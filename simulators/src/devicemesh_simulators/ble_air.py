@@ -34,6 +34,17 @@ _GONE = hci.HCI_ErrorCode.CONNECTION_TIMEOUT_ERROR
 _REFUSED = hci.HCI_ErrorCode.CONNECTION_FAILED_TO_BE_ESTABLISHED_ERROR
 
 
+class _Link(LocalLink):
+    """Wakes only those who listen; bumble's own wakes every device for each advertisement of another."""
+
+    def send_advertising_pdu(self, sender_controller: Controller, packet: Any) -> None:
+        loop = asyncio.get_running_loop()
+        for one in self.controllers:
+            listens = one.le_scan_enable or one.pending_le_connection is not None
+            if one is not sender_controller and (listens or isinstance(packet, ll.ConnectInd)):
+                loop.call_soon(one.on_ll_advertising_pdu, packet)
+
+
 class _Radio(Controller):
     """A controller of a peripheral that advertises whatever its host is doing, as faults allow."""
 
@@ -186,7 +197,7 @@ async def on_air(
     twins: Sequence[Twin], host: str, port: int, clock: Callable[[], float]
 ) -> AsyncIterator[tuple[int, list[Peripheral]]]:
     """A link with these devices, and its door; yields the door's port. Raises OSError."""
-    link = LocalLink()  # type: ignore[no-untyped-call]
+    link = _Link()  # type: ignore[no-untyped-call]
     peripherals = [Peripheral(twin, link, clock) for twin in twins]
     tasks = [asyncio.create_task(one.live(), name=f"simulated {one.twin.name}") for one in peripherals]
 
