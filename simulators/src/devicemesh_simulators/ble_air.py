@@ -116,6 +116,8 @@ class Peripheral:
         self.radio = _Radio(twin.name, link=link, public_address="00:00:00:00:00:00")
         self.radio.twin = twin
         self.radio.le_acl_data_packet_length = ACL_BYTES
+        # without advertising sets, of which the host would wait to be told: pairing needs our address at once
+        self.radio.le_features &= ~hci.LeFeatureMask.LE_EXTENDED_ADVERTISING
         self.radio.le_legacy_advertiser.own_address_type = hci.Address.RANDOM_DEVICE_ADDRESS
         self.radio.le_legacy_advertiser.enabled = True
         self.device = Device.with_hci(
@@ -189,7 +191,7 @@ class Peripheral:
         """Take another address; nobody stays connected to the old one."""
         self.radio.drop()
         self.twin.turns += 1
-        self.radio.random_address = hci.Address(self.twin.address)
+        self.radio.random_address = self.device.random_address = hci.Address(self.twin.address)
 
 
 @contextlib.asynccontextmanager
