@@ -292,6 +292,23 @@ def test_what_is_discovered_can_be_applied(air: Air) -> None:
     run(work())
 
 
+def test_pairing_encrypts_the_link_and_again_after_a_drop(air: Air) -> None:
+    declared = {P: ({**PUMP[P][0], "pair": True, "timeout": "3s", "connectTimeout": "5s"}, PUMP[P][1])}
+
+    async def work() -> None:
+        async with air(declared) as plant, BleMapper().open(plant.endpoint) as session:
+            battery = plant.points[P, "battery"]
+            for _ in range(2):
+                assert (await one(session, battery)).value == 77
+                peripheral = session.peripherals["Pump 1"]
+                (connection,) = session.adapter._options["host"].device.connections.values()
+                assert connection.is_encrypted
+                plant.fault(P, "drop")
+                await peripheral.dropped.wait()
+
+    run(work())
+
+
 def test_who_speaks_no_hci_is_a_link_error() -> None:
     async def work() -> None:
         async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -34,6 +34,17 @@ _GONE = hci.HCI_ErrorCode.CONNECTION_TIMEOUT_ERROR
 _REFUSED = hci.HCI_ErrorCode.CONNECTION_FAILED_TO_BE_ESTABLISHED_ERROR
 
 
+class _Link(LocalLink):
+    """Wakes only those who listen; bumble's own wakes every device for each advertisement of another."""
+
+    def send_advertising_pdu(self, sender_controller: Controller, packet: Any) -> None:
+        loop = asyncio.get_running_loop()
+        for one in self.controllers:
+            listens = one.le_scan_enable or one.pending_le_connection is not None
+            if one is not sender_controller and (listens or isinstance(packet, ll.ConnectInd)):
+                loop.call_soon(one.on_ll_advertising_pdu, packet)
+
+
 class _Radio(Controller):
     """A controller of a peripheral that advertises whatever its host is doing, as faults allow."""
 
@@ -105,6 +116,8 @@ class Peripheral:
         self.radio = _Radio(twin.name, link=link, public_address="00:00:00:00:00:00")
         self.radio.twin = twin
         self.radio.le_acl_data_packet_length = ACL_BYTES
+        # without advertising sets, of which the host would wait to be told: pairing needs our address at once
+        self.radio.le_features &= ~hci.LeFeatureMask.LE_EXTENDED_ADVERTISING
         self.radio.le_legacy_advertiser.own_address_type = hci.Address.RANDOM_DEVICE_ADDRESS
         self.radio.le_legacy_advertiser.enabled = True
         self.device = Device.with_hci(
@@ -178,7 +191,7 @@ class Peripheral:
         """Take another address; nobody stays connected to the old one."""
         self.radio.drop()
         self.twin.turns += 1
-        self.radio.random_address = hci.Address(self.twin.address)
+        self.radio.random_address = self.device.random_address = hci.Address(self.twin.address)
 
 
 @contextlib.asynccontextmanager
@@ -186,7 +199,7 @@ async def on_air(
     twins: Sequence[Twin], host: str, port: int, clock: Callable[[], float]
 ) -> AsyncIterator[tuple[int, list[Peripheral]]]:
     """A link with these devices, and its door; yields the door's port. Raises OSError."""
-    link = LocalLink()  # type: ignore[no-untyped-call]
+    link = _Link()  # type: ignore[no-untyped-call]
     peripherals = [Peripheral(twin, link, clock) for twin in twins]
     tasks = [asyncio.create_task(one.live(), name=f"simulated {one.twin.name}") for one in peripherals]
 

@@ -122,17 +122,30 @@ class Adapter:
             await asyncio.sleep(left)
             left = self._heard + self._silence_s - asyncio.get_running_loop().time()
 
+    def _patterns(self) -> dict[str, Any]:
+        """BlueZ hears passively only what fits a pattern: the flags that devices have, then."""
+        if self._mode == "active" or "bluez" not in self._options:
+            return {}
+        from bleak.args.bluez import OrPattern
+        from bleak.assigned_numbers import AdvertisementDataType
+
+        flags = AdvertisementDataType.FLAGS
+        patterns = [OrPattern(0, flags, content) for content in (b"\x02", b"\x04", b"\x06", b"\x1a")]
+        return {"bluez": {**self._options["bluez"], "or_patterns": patterns}}
+
     async def scan(self, started: asyncio.Event) -> None:
         """Scan until cancelled; begin anew after silence. Ends by `fail` where that does not help."""
         silent = 0
         loop = asyncio.get_running_loop()
         while True:
-            scanner = BleakScanner(
-                self._advertised, scanning_mode=self._mode, backend=self._scanner_type, **self._options
-            )
             begun = self._heard = loop.time()
             try:
-                async with scanner:
+                async with BleakScanner(
+                    self._advertised,
+                    scanning_mode=self._mode,
+                    backend=self._scanner_type,
+                    **{**self._options, **self._patterns()},
+                ):
                     started.set()
                     await self._silence()
             except (BleakError, OSError, EOFError) as error:

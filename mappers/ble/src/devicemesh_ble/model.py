@@ -101,10 +101,8 @@ class BleEndpoint(Endpoint):
         return f"{self.adapter} {self.peer}"
 
     def redirect(self, address: str) -> Self:
-        """`host:port` of a virtual controller (HCI over TCP). A stand-in has no keys and does not pair."""
-        keep = self.model_dump(exclude_unset=True)
-        for field in ("key", "pair"):
-            keep.pop(field, None)
+        """`host:port` of a virtual controller (HCI over TCP). A stand-in has no keys."""
+        keep = self.model_dump(exclude_unset=True, exclude={"key"})
         return self.model_validate({**keep, "adapter": f"{BUMBLE}tcp-client:{address}"})
 
     def conflict(self, other: BleEndpoint) -> str | None:
