@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable
 from typing import Any, NoReturn, TypeVar
+from urllib.parse import quote
 
 import click
 
@@ -21,6 +22,7 @@ from devicemesh.cli.common import (
 from devicemesh.cli.show import MARKS, value_text
 from devicemesh.mapper import (
     ConfigError,
+    Found,
     LinkError,
     Mapper,
     MapperError,
@@ -233,43 +235,53 @@ def _redirected(ctx: click.Context, one: Point[Any, Any]) -> Point[Any, Any]:
 
 
 @click.command("discover")
-@click.argument("uri")
+@click.argument("where", nargs=-1, required=True, metavar="[PROTOCOL] URI")
+@click.option("--path", help="Only what lies below, where the protocol has paths, as in Plant/Pump1.")
 @click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="yaml: to be applied as it is.")
 @click.pass_context
-def discover_command(ctx: click.Context, uri: str, output: str | None) -> None:
+def discover_command(
+    ctx: click.Context, where: tuple[str, ...], path: str | None, output: str | None
+) -> None:
     """Look for devices behind an address, or for what is inside one.
 
     \b
     discover modbus://10.0.0.5:502               which units answer, and what they are
     discover modbus://10.0.0.5:502/3             which registers unit 3 has
     discover opcua://10.0.0.5:4840 -o yaml       a model and a device that can be applied
+    discover opc.tcp://10.0.0.5:4840 --path Plant/Pump1 -o yaml
     """
     from devicemesh.runtime.secrets import in_home
 
-    mapper = mapper_for(uri)
+    *protocol, uri = where
+    if len(protocol) > 1:
+        raise click.UsageError("give one URI, and before it a protocol at most")
+    mapper = mapper_for(f"{protocol[0]}://" if protocol else uri)
+    if path:
+        uri += f"{'&' if '?' in uri else '?'}path={quote(path)}"
 
-    async def look() -> int:
-        count = 0
+    async def look() -> list[Found]:
+        seen = []
         async for found in mapper.discover(uri, in_home(home_of(ctx))):
-            count += 1
-            if output == "yaml":
-                if not found.manifest:
-                    fail(f"{found.uri} does not say enough of itself", PROBLEMS, f"devicemesh discover {uri}")
-                click.echo(found.manifest, nl=False)
-                continue
-            if output == "json":
-                body = {
-                    "uri": found.uri,
-                    "identity": dict(found.identity),
-                    "points": [list(p) for p in found.points],
-                }
-                click.echo(json.dumps(body, ensure_ascii=False))
-                continue
-            who = "  ".join(f"{k} {v}" for k, v in found.identity.items())
-            click.echo(f"{found.uri}  {who}".rstrip())
-            for where, sample in found.points:
-                click.echo(f"  {where:<24} {sample}")
-        return count
+            _show(found, output)
+            seen.append(found)
+        return seen  # to its end, whatever is wrong: it closes what it has opened
 
-    if not guarded(look(), "devicemesh doctor"):
+    seen = guarded(look(), "devicemesh doctor")
+    if not seen:
         fail(f"nothing answers at {uri}", NOT_REACHABLE, "devicemesh doctor")
+    if output == "yaml" and (dumb := [found.uri for found in seen if not found.manifest]):
+        fail(f"{dumb[0]} does not say enough of itself", PROBLEMS, f"devicemesh discover {uri}")
+
+
+def _show(found: Found, output: str | None) -> None:
+    if output == "yaml":
+        click.echo(found.manifest, nl=False)
+    elif output == "json":
+        points = [list(point) for point in found.points]
+        body = {"uri": found.uri, "identity": dict(found.identity), "points": points}
+        click.echo(json.dumps(body, ensure_ascii=False))
+    else:
+        who = "  ".join(f"{k} {v}" for k, v in found.identity.items())
+        click.echo(f"{found.uri}  {who}".rstrip())
+        for address, sample in found.points:
+            click.echo(f"  {address:<24} {sample}")

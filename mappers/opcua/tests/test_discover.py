@@ -100,3 +100,23 @@ def test_names_are_short_apart_and_allowed() -> None:
 def test_odd_units_and_ranges_are_left_out() -> None:
     assert unit_of(b"") is None and unit_of(b"\xff\xff\xff\x7f") is None
     assert range_of(b"123") is None
+
+
+def test_only_what_lies_below_a_path(serve_plant: Any, run: Any) -> None:
+    async def work() -> None:
+        async with serve_plant() as plant:
+            await plant.add("Pump/Speed", 1.5, "Double")
+            await plant.add("Pump/Motor/Speed", 7, "Int16")
+            await plant.add("Pumps", 3, "Byte")
+            place = f"opc.tcp://127.0.0.1:{plant.port}?timeout=3s"
+
+            async def below(path: str) -> list[str]:
+                (found,) = [one async for one in discover(f"{place}&path={path}")]
+                return [shown.split("  ")[0] for _, shown in found.points]
+
+            assert await below("Pump") == ["Pump/Speed", "Pump/Motor/Speed"]
+            assert await below("Pump/Motor") == ["Pump/Motor/Speed"]
+            assert await below("Pumps") == ["Pumps"]
+            assert await below("Gone") == []
+
+    run(work())

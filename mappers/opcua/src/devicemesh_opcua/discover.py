@@ -17,7 +17,7 @@ from devicemesh_opcua.nodeid import NodeName, parse_node
 from devicemesh_opcua.server import VALUE, Node, Server
 from devicemesh_opcua.services import ServiceFaultError
 from devicemesh_opcua.session import open_session
-from devicemesh_opcua.uri import format_endpoint, parse_endpoint
+from devicemesh_opcua.uri import format_endpoint, parse_place
 
 MOST_NODES = 50_000
 """Nodes that are looked at, at most."""
@@ -39,12 +39,12 @@ class _Seen:
 
 
 async def discover(uri: str, secrets: Secrets = no_secrets) -> AsyncIterator[Found]:
-    """The server behind a URI, and its variables below `root` (by default the Objects folder)."""
-    endpoint = parse_endpoint(uri)
+    """The server behind a URI, and its variables below `root` (by default the Objects folder) and `path`."""
+    endpoint, path = parse_place(uri)
     offers = sorted({_offer(one) for one in await endpoints(endpoint)})
     async with open_session(endpoint, secrets) as session:
         identity = await _identity(session.server)
-        variables = await browse(session.server, endpoint)
+        variables = await browse(session.server, endpoint, path)
         points = [(one.node.text, one.sample) for one in variables]
         about = {**identity, "security": ", ".join(offers)}
         manifest = model_yaml(endpoint, variables, _name(identity)) if variables else ""
@@ -67,8 +67,8 @@ async def _identity(server: Server) -> dict[str, str]:
     return told | ({"application": server.namespaces[1]} if len(server.namespaces) > 1 else {})
 
 
-async def browse(server: Server, endpoint: OpcUaEndpoint) -> list[Variable]:
-    """Every variable below the root that is none of the standard's. Raises LinkError, PointError."""
+async def browse(server: Server, endpoint: OpcUaEndpoint, path: Sequence[str] = ()) -> list[Variable]:
+    """Every variable below the root and a path, but for the standard's. Raises LinkError, PointError."""
     root = server.node(parse_node(endpoint.root), endpoint.namespaces)
     seen: dict[Node, _Seen] = {}
     properties: list[tuple[Node, str, Node]] = []  # variable, name, property
@@ -81,14 +81,23 @@ async def browse(server: Server, endpoint: OpcUaEndpoint) -> list[Variable]:
                 name = str(one.BrowseName.Name)
                 if one.ReferenceTypeId == ua.NodeId(HAS_PROPERTY):
                     properties.append((parent.node, name, node))
+                elif not _on_the_way((*parent.path, name), path):
+                    continue
                 elif node not in seen and node not in (SERVER_OBJECT, root):
                     found = _Seen(node, (*parent.path, name), one.NodeClass == ua.NodeClass.Variable)
                     seen[node] = found
                     below.append(found)
         level = below
     return await _described(
-        server, [one for one in seen.values() if one.is_variable and one.node.place], properties
+        server,
+        [one for one in seen.values() if one.is_variable and one.node.place and len(one.path) >= len(path)],
+        properties,
     )
+
+
+def _on_the_way(names: Sequence[str], path: Sequence[str]) -> bool:
+    """Whether a node leads to a path, or lies below it."""
+    return all(name == wanted for name, wanted in zip(names, path, strict=False))
 
 
 async def _children(server: Server, level: Sequence[_Seen]) -> list[tuple[_Seen, list[Any]]]:

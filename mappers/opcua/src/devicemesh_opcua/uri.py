@@ -37,6 +37,15 @@ def parse_endpoint(uri: str) -> OpcUaEndpoint:
     return validated(OpcUaEndpoint, data, uri)
 
 
+def parse_place(uri: str) -> tuple[OpcUaEndpoint, tuple[str, ...]]:
+    """An endpoint and, by `path=Plant/Pump1`, the browse names below its root. Raises `ConfigError`."""
+    bare, _, query = uri.partition("?")
+    given = parse_qsl(query, keep_blank_values=True)
+    rest = urlencode([(key, value) for key, value in given if key != "path"])
+    path = dict(given).get("path", "")
+    return parse_endpoint(bare + (f"?{rest}" if rest else "")), tuple(filter(None, path.split("/")))
+
+
 def format_endpoint(endpoint: OpcUaEndpoint) -> str:
     """The URI of an endpoint; `parse_endpoint` reads it back, but for certificates and namespaces."""
     plain = endpoint.model_dump(
