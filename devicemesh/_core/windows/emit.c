@@ -94,7 +94,7 @@ static int64_t known_time(const struct engine *engine, const struct pane *pane, 
     int64_t known = pane->end - pane->start;
     if (isnan(pane->cells[position].held))
         return 0;
-    const struct extra *extra = pane_extra_read(pane, position);
+    const struct extra *extra = pane_extra(pane, position);
     if (extra)
         known -= extra->unknown_ns;
     if (pane->lately) {
@@ -119,7 +119,7 @@ static inline void close_cell(struct engine *engine, const struct group *group, 
     block->rows += cell_count(cell);
     block->closed[block->count++] = (struct closed){
         .cell = cell,
-        .extra = pane_extra_read(pane, at),
+        .extra = pane_extra(pane, at),
         .sketch = pane->sketches && engine->rules[profile].max_bins ? &pane->sketches[at] : NULL,
         .start = pane->start,
         .end = pane->end,
@@ -173,7 +173,7 @@ static void merge_pane(const struct engine *engine, struct merging *merging, con
                        uint32_t position)
 {
     struct cell cell = pane->cells[position];
-    const struct extra *extra = pane_extra_read(pane, position);
+    const struct extra *extra = pane_extra(pane, position);
     int64_t known = known_time(engine, pane, position, merging->at->series);
     bool in_order = !isnan(cell.held);
     if (!in_order)

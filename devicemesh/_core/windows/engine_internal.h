@@ -55,6 +55,7 @@ struct engine {
     unsigned offset_shift;
     int64_t now; /* of the newest advance; -1 before the first */
     struct row_counts counts;
+    uint64_t offered; /* rows of all batches, this one too */
 
     struct line *lines; /* by series */
     uint32_t series_count;

@@ -53,7 +53,8 @@ struct view {
     unsigned shift; /* of offsets */
 };
 
-static inline struct view look(const struct engine *engine, const struct group *group)
+/* `count` rows are on their way. */
+static inline struct view look(const struct engine *engine, const struct group *group, size_t count)
 {
     const struct pane *pane = group->pane;
     struct view view = {.lines = engine->lines, .newest = group->newest, .shift = engine->offset_shift};
@@ -64,7 +65,8 @@ static inline struct view look(const struct engine *engine, const struct group *
         view.touched = pane->touched;
         view.start = pane->start;
         view.end = pane->end;
-        view.span = group->needs_extras || until <= pane->start ? 0 : (uint64_t)(until - pane->start);
+        bool counts_fit = engine->offered - pane->begun + count < CELL_COUNT_MAX; /* in any cell */
+        view.span = group->needs_extras || !counts_fit || until <= pane->start ? 0 : (uint64_t)(until - pane->start);
     }
     return view;
 }
@@ -90,22 +92,20 @@ static inline __attribute__((always_inline)) bool take_common(struct engine *eng
     struct line *line = &view->lines[series];
     if (UNLIKELY((into >= view->span) | (quality != 0)))
         return false;
-    bool loud = !(x >= line->low) | !(x <= line->high) | (time >= line->due); /* quiet is finite: the edges are */
-    if (UNLIKELY(!(line->state & LINE_KNOWN) | (time <= line->time)))
+    int64_t before = line->time;
+    if (UNLIKELY(time <= before))
         return false;
-    if (UNLIKELY(loud) && !(fabs(x) <= DBL_MAX))
+    bool loud = !(x >= line->low) || !(x <= line->high) || time >= line->due; /* quiet is finite: the edges are */
+    if (UNLIKELY(loud) && (!(fabs(x) <= DBL_MAX) || !(line->state & LINE_KNOWN)))
         return false;
     struct cell *cell = &view->cells[position];
     double last = line->last, remaining = (double)(view->end - time);
-    if (LIKELY(cell_count(cell) - 1 < CELL_COUNT_MAX - 1)) { /* disordered or not */
+    if (LIKELY(before >= view->start)) { /* its newest row is in this pane */
         cell_add(cell, x);
         cell->held += (x - last) * remaining;
         cell_set_last(cell, x, into >> view->shift);
-    } else {
-        uint64_t bit = UINT64_C(1) << position % 64;
-        if (cell->marks || view->touched[position / 64] & bit || line->time >= view->start)
-            return false;
-        view->touched[position / 64] |= bit;
+    } else { /* and here no row of it is, as it has none later */
+        view->touched[position / 64] |= UINT64_C(1) << position % 64;
         cell_open(cell, x, into >> view->shift);
         double shift = cell_shift(cell);
         cell->held = (last - shift) * (double)into + (x - shift) * remaining;
@@ -147,7 +147,7 @@ static inline __attribute__((always_inline)) void take_one(struct engine *engine
     } else if (UNLIKELY(!take_common(engine, view, series, series, time, x, quality))) {
         group->newest = view->newest;
         take_other(engine, group, series, series, time, x, quality, nonfinite);
-        *view = look(engine, group);
+        *view = look(engine, group, rows->count);
     }
 }
 
@@ -156,7 +156,7 @@ static void take_rows(struct engine *engine, const struct rows_view *rows, uint6
 {
     const struct rows_view here = *rows; /* no store to a cell can change these */
     struct group *group = engine->only;
-    struct view view = look(engine, group);
+    struct view view = look(engine, group, here.count);
     size_t i = 0, far = here.count > AHEAD ? here.count - AHEAD : 0;
     for (; i < far; i++) {
         uint32_t ahead = load_u32(here.series, i + AHEAD);
@@ -188,7 +188,7 @@ static void take_rows_of_many(struct engine *engine, const struct rows_view *row
         }
         struct place place = engine->places[series];
         struct group *group = engine->groups[place.group];
-        struct view view = look(engine, group);
+        struct view view = look(engine, group, rows->count);
         if (LIKELY(take_common(engine, &view, series, place.position, time, x, quality)))
             group->newest = view.newest;
         else
@@ -199,6 +199,7 @@ static void take_rows_of_many(struct engine *engine, const struct rows_view *row
 static void take_floats(struct engine *engine, const struct rows_view *rows, uint64_t *nonfinite)
 {
     uint64_t before = counts_refused(&engine->counts);
+    engine->offered += rows->count;
     if (engine->only)
         take_rows(engine, rows, nonfinite);
     else
@@ -273,7 +274,8 @@ enum engine_status engine_add(struct engine *engine, uint32_t series, int64_t ti
         place = engine->places[series];
         group = engine->groups[place.group];
     }
-    struct view view = look(engine, group);
+    engine->offered++;
+    struct view view = look(engine, group, 1);
     if (take_common(engine, &view, series, place.position, time, value, quality)) {
         group->newest = view.newest;
         engine->counts.counted++;

@@ -125,7 +125,7 @@ static void set_edges(struct line *line, const struct profile *profile, const st
     alarm_edges(line, profile, timers);
     if (profile->reports)
         report_edges(line, profile, timers);
-    if (unsaid || line->state & LINE_MISSING)
+    if (unsaid || (line->state & (LINE_MISSING | LINE_KNOWN)) != LINE_KNOWN)
         narrow(line, (double)INFINITY, (double)INFINITY);
 }
 
