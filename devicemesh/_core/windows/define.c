@@ -190,6 +190,7 @@ static bool extend_group(struct engine *engine, struct group *group, const struc
     }
     group->needs_extras |= extras;
     group->needs_sketches |= sketches;
+    group->needs_time |= (profile->statistics & STATS_TIMED) != 0;
     return true;
 }
 

@@ -31,6 +31,7 @@ struct group {
     struct pane *ring;
     bool needs_extras;
     bool needs_sketches;
+    bool needs_time; /* some profile of it weighs by time */
 };
 
 /* What a column of the windows holds. */
