@@ -95,15 +95,18 @@ static void first_row(struct row *row)
     row->group->look = INT64_MIN;
 }
 
-/* The newest row had no value: from now on there is one. */
-static void become_known(struct row *row)
+/* The newest row had no value: from now on there is one. The first rows of all series come together, and are
+ * remembered in their lines. */
+static void become_known(struct engine *engine, struct row *row)
 {
     struct line *line = row->line;
+    struct extra *extra = row->extra;
     if (line->state & LINE_SEEN && line->time >= row->pane->start) {
-        if (row->extra)
-            row->extra->unknown_ns -= row->remaining;
-    } else if (row->extra) {
-        row->extra->unknown_ns += row->time - row->pane->start;
+        if (extra)
+            extra->unknown_ns -= row->remaining;
+    } else if (extra ||
+               (line->state & LINE_SEEN && (extra = pane_mark(row->pane, &engine->budget, row->position)) != NULL)) {
+        extra->unknown_ns += row->time - row->pane->start;
     } else {
         line->known_since = row->time;
         line->state |= LINE_LATELY;
@@ -171,7 +174,7 @@ static void take_in_order(struct engine *engine, struct row *row)
     double shift = cell_shift(cell);
     if (!(line->state & LINE_KNOWN)) {
         cell->held += (row->x - shift) * (double)row->remaining;
-        become_known(row);
+        become_known(engine, row);
     } else {
         if (line->time >= row->pane->start)
             cell->held += (row->x - line->last) * (double)row->remaining;
