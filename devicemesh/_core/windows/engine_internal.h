@@ -115,10 +115,11 @@ bool group_select(struct engine *engine, struct group *group, int64_t time);
 /* A value for the quantiles, if its profile asks for them. */
 static inline void take_quantile(struct engine *engine, const struct line *line, struct sketch *sketch, double x)
 {
-    if (engine->rules[line->profile].max_bins == 0)
+    const struct sketch_rule *rule = &engine->rules[line->profile];
+    if (rule->max_bins == 0 || sketch_add_soon(sketch, rule, x))
         return;
     bool room = budget_allows(&engine->budget, 1);
-    int64_t grown = room ? sketch_add(sketch, &engine->rules[line->profile], x) : -1;
+    int64_t grown = room ? sketch_add_slow(sketch, rule, x) : -1;
     if (grown < 0)
         engine->unsketched++;
     else

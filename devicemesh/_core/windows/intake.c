@@ -41,6 +41,13 @@ static inline void fetch(const struct line *lines, const struct cell *cells, uin
     __builtin_prefetch((const void *)((uintptr_t)cells + (size_t)position * sizeof *cells), 1);
 }
 
+static inline void fetch_sketch(const struct sketch *sketches, uint32_t position)
+{
+    uintptr_t at = (uintptr_t)sketches + (size_t)position * sizeof *sketches;
+    __builtin_prefetch((const void *)at, 1);
+    __builtin_prefetch((const void *)(at + sizeof *sketches / 2), 1);
+}
+
 /* A group's current pane, in registers. Empty where each of its rows needs take_row. */
 struct view {
     struct line *lines;
@@ -196,6 +203,8 @@ static inline __attribute__((always_inline)) void take_part(struct engine *engin
     for (; i < far; i++) {
         uint32_t ahead = load_u32(rows->series, i + AHEAD);
         fetch(view.lines, view.cells, ahead, ahead);
+        if (kind.sketched)
+            fetch_sketch(view.sketches, ahead);
         take_one(engine, group, &view, kind, rows, i, nonfinite);
     }
     for (; i < rows->count; i++)
