@@ -63,13 +63,20 @@ class Condition:
 
 
 def same(wanted: Any, got: Any) -> bool:
-    """Whether a device that says `got` holds `wanted`; floats are compared within float32's precision."""
+    """Whether a device that says `got` holds `wanted`; floats are compared within float32's precision.
+
+    So are those inside lists and objects.
+    """
     if isinstance(wanted, int) and isinstance(got, int) and not isinstance(wanted, bool):
         return wanted == got and not isinstance(got, bool)
     if isinstance(wanted, bool) or isinstance(got, bool):
         return wanted is got
     if isinstance(wanted, int | float) and isinstance(got, int | float):
         return wanted == got or math.isclose(wanted, got, rel_tol=2e-7, abs_tol=1e-9)
+    if isinstance(wanted, list) and isinstance(got, list):
+        return len(wanted) == len(got) and all(map(same, wanted, got))
+    if isinstance(wanted, dict) and isinstance(got, dict):
+        return wanted.keys() == got.keys() and all(same(one, got[name]) for name, one in wanted.items())
     return bool(wanted == got)
 
 

@@ -16,7 +16,9 @@ from devicemesh_opcua.binary import (
     DATA_VALUE,
     DATE_TIME,
     DOUBLE,
+    EXPANDED_NODE_ID,
     FLOAT,
+    NODE_ID,
     NULL,
     NUMBERS,
     STATUS_CODE,
@@ -26,7 +28,7 @@ from devicemesh_opcua.binary import (
     Typed,
 )
 from devicemesh_opcua.datatypes import DataTypes, Words
-from devicemesh_opcua.nodeid import NodeName
+from devicemesh_opcua.nodeid import NodeName, parse_node
 
 EPOCH_TICKS = 116_444_736_000_000_000
 """100 ns steps from 1601, where OPC UA begins, to 1970."""
@@ -183,6 +185,17 @@ def _text_to(value: str, kind: int) -> Any:
             return uuid.UUID(value)
         if name == "ByteString":
             return base64.b64decode(value, validate=True)
+        if name == "StatusCode":
+            return codes.number(value)
+        if kind in (NODE_ID, EXPANDED_NODE_ID):
+            return _standard_node(value)
     except ValueError as error:
         raise ValueError(f"{value!r} is not a {name}: {error}") from None
     raise ValueError(f"a {name} can't be written")
+
+
+def _standard_node(text: str) -> NodeName:
+    found = parse_node(text)
+    if found.space != 0:
+        raise ValueError("only those of namespace 0 can be written, as i=85")
+    return found

@@ -57,6 +57,11 @@ class Node(NamedTuple):
         return ua.NodeId(self.identifier, self.place)
 
 
+def of_now(name: NodeName) -> Node:
+    """A NodeId as the server itself has just said it: its index is one of now."""
+    return Node(name.space if isinstance(name.space, int) else 0, name.identifier)
+
+
 _Path: TypeAlias = tuple[Node, Sequence[tuple[int, str]]]
 """Where a path begins, and its names with the indices of their namespaces."""
 
@@ -376,7 +381,7 @@ class Server:
 
     async def built_in(self, name: NodeName) -> int:
         """The built-in type below a DataType."""
-        current = Node(name.space if isinstance(name.space, int) else 0, name.identifier)
+        current = of_now(name)
         for _ in range(20):
             if current.place == 0 and isinstance(current.identifier, int) and current.identifier <= 25:
                 return current.identifier
@@ -387,12 +392,23 @@ class Server:
 
     async def inverse(self, node: Node, reference: int) -> Node:
         """Where a reference to this node comes from. Raises PointError."""
+        references = await self._references(node, reference, ua.BrowseDirection.Inverse)
+        if not references:
+            raise PointError(f"{self.link} does not say what {node.foreign} is", reason="UnknownDataType")
+        return references[0][0]
+
+    async def forward(self, node: Node, reference: int) -> list[tuple[Node, str]]:
+        """Where references of this node go to, and the names there. Raises PointError."""
+        return await self._references(node, reference, ua.BrowseDirection.Forward)
+
+    async def _references(self, node: Node, reference: int, direction: Any) -> list[tuple[Node, str]]:
+        """The other ends, with their browse names; the first `MOST` of them. Raises PointError."""
         browse = ua.BrowseDescription(
             NodeId=node.foreign,
-            BrowseDirection=ua.BrowseDirection.Inverse,
+            BrowseDirection=direction,
             ReferenceTypeId=ua.NodeId(reference),
             IncludeSubtypes=False,
-            ResultMask=0,
+            ResultMask=ua.BrowseResultMask.BrowseName,
         )
         request = ua.BrowseRequest()
         request.Parameters.NodesToBrowse = [browse]
@@ -400,6 +416,7 @@ class Server:
             references = (await self.call(request)).Results[0].References or ()
         except ServiceFaultError as fault:
             raise codes.error(self.link, fault.status) from fault
-        if not references:
-            raise PointError(f"{self.link} does not say what {node.foreign} is", reason="UnknownDataType")
-        return Node(references[0].NodeId.NamespaceIndex, references[0].NodeId.Identifier)
+        return [
+            (Node(one.NodeId.NamespaceIndex, one.NodeId.Identifier), one.BrowseName.Name or "")
+            for one in references[:MOST]
+        ]

@@ -57,7 +57,7 @@ class OpcUaSession(
         self._publisher = Publisher(server)
         self._learner = Learner(server)
         self._writer = Writer(server, self._learner)
-        self._caller = Caller(server)
+        self._caller = Caller(server, self._learner)
 
     def lost(self) -> Mapping[str, int]:
         """See `Session`: server_queue, event_queue (overflows), history (cut off), unknown_item."""
