@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import logging
 import random
@@ -13,6 +14,7 @@ from typing import Any
 
 from devicemesh.aggregate import Aggregator
 from devicemesh.mapper import AuthError, Mapper, SecretRef, Secrets
+from devicemesh.runtime.before import NEVER, Before, before
 from devicemesh.runtime.binding import Binder, BoundDevice, Unbound, series
 from devicemesh.runtime.device import RunningDevice
 from devicemesh.runtime.link import Link
@@ -54,7 +56,8 @@ class Supervisor:
         self._rng = rng
         self.keeper: Keeper | None = None  # of the cluster's secrets
         self._wanted: dict[tuple[str, str], frozenset[tuple[str, str]]] = {}  # by link
-        self._objects: dict[Key, Object] = {}
+        self._objects: dict[Key, Object] = {}  # without their status
+        self._before: dict[Key, Before] = {}  # what it said when we began
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._streams: dict[int, RunningDevice] = {}
         self._owners: list[RunningDevice | None] = []  # by slot
@@ -109,6 +112,7 @@ class Supervisor:
                         listed = None
                     self._reconcile(changed, pipeline, reporter)
                     changed.clear()
+                    self._before.clear()  # for those who run from the start
                     self.synced.set()
                     continue
                 found = event.object
@@ -117,7 +121,9 @@ class Supervisor:
                 if event.type == "deleted":
                     self._objects.pop(found.key, None)
                 else:
-                    self._objects[found.key] = found
+                    if listed is not None and found.status:
+                        self._before.setdefault(found.key, before(found.status))
+                    self._objects[found.key] = dataclasses.replace(found, status=NOTHING)
                     if listed is not None:
                         listed.add(found.key)
                 changed |= self._affected(found)
@@ -220,7 +226,8 @@ class Supervisor:
             return {bound.link}
         touched = {bound.link}
         if running is None:
-            running = RunningDevice(bound, self._numbers.take(bound.key))
+            told = self._before.get(bound.key, NEVER)
+            running = RunningDevice(bound, self._numbers.take(bound.key), told)
             running.on_settled = self.on_settled
             self._streams[running.stream] = running
             self.devices[bound.key] = running

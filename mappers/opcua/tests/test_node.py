@@ -155,6 +155,28 @@ def test_its_methods_are_called(url: str, run: Any) -> None:
     run(work())
 
 
+def test_its_structures(url: str, point: Any, run: Any) -> None:
+    spots = [{"X": 1.0, "Y": 2.0}, {"X": 3.0, "Y": 4.0}]
+    way = {"Name": "w", "Spots": spots, "Last": spots[0], "Laps": 3}
+    other = {"Name": "ü", "Spots": [], "Last": spots[1]}
+
+    async def work() -> None:
+        endpoint = OpcUaEndpoint(url=url)
+        names = ("Pump.Way", "Pump.Spots", "Pump.Range")
+        points = [point(i, endpoint, "json", name) for i, name in enumerate(names)]
+        async with open_session(endpoint) as session:
+            read = await poll(session, points)
+            assert [read[i].value for i in range(3)] == [way, spots, {"Low": 1.0, "High": 2.0}]
+            wanted = [other, [spots[1]] * 3, {"Low": -5.0, "High": 0.5}]
+            told = await session.write([Write(*pair) for pair in zip(points, wanted, strict=True)])
+            assert [(one.value, one.error) for one in told] == [(value, None) for value in wanted]
+            where = OpcUaMethod(object="nsu=urn:plant;s=Pump", node="nsu=urn:plant;s=Pump.Turn")
+            given = Invocation("default/plc", "turn", endpoint, where, {"way": way})
+            assert await session.invoke(given) == {"way": way, "spots": spots}
+
+    run(work())
+
+
 def test_its_alarms_and_its_past(url: str, point: Any, run: Any) -> None:
     async def work() -> None:
         endpoint = OpcUaEndpoint(url=url)
@@ -179,7 +201,7 @@ def test_its_alarms_and_its_past(url: str, point: Any, run: Any) -> None:
                         notification = await heard(pushes)
                         told[notification.notifier.event] = notification.occurrences[-1]
                     assert {(one.name, one.source, one.state) for one in told.values()} == {
-                        ("TooFull", "2:Pump", state)
+                        ("TooFull", "3:Pump", state)
                     }
                 await session.write([Write(level, 160.0)])
                 await heard(pushes)

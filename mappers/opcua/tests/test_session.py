@@ -78,7 +78,9 @@ def test_texts_of_other_types(serve_plant: Any, point: Any, run: Any) -> None:
             async with open_session(endpoint) as session:
                 seen = await poll(session, [started, state, name, kind, uris])
                 assert seen[0].value.endswith("Z") and seen[0].value[:2] == "20"
-                assert seen[1].value.keys() == {"typeId", "body"}
+                assert seen[1].value["State"] == 0  # by the standard's own dictionary
+                assert seen[1].value["BuildInfo"]["ProductName"] is not None
+                assert seen[1].value["StartTime"] == seen[0].value
                 assert seen[2].value == "Server"
                 assert seen[3].value == "i=12"
                 assert seen[4].value[0] == "http://opcfoundation.org/UA/" and "urn:plant" in seen[4].value

@@ -6,6 +6,7 @@ from devicemesh.mapper import PointError
 from devicemesh_opcua import dictionary, services
 from devicemesh_opcua.datatypes import Definition
 from devicemesh_opcua.dictionary import STANDARD, Dictionary, DictionaryError, TypeName
+from devicemesh_opcua.lookup import forward, inverse
 from devicemesh_opcua.server import VALUE, Node, Server
 from devicemesh_opcua.services import ServiceFaultError
 
@@ -43,12 +44,12 @@ class Dictionaries:
     async def _described(self, data_type: Node) -> TypeName | None:
         """Its name in a dictionary that is read by now."""
         server = self._server
-        for encoding, name in await server.forward(data_type, HAS_ENCODING):
+        for encoding, name in await forward(server, data_type, HAS_ENCODING):
             if name != "Default Binary":
                 continue
-            for description, _ in await server.forward(encoding, HAS_DESCRIPTION):
+            for description, _ in await forward(server, encoding, HAS_DESCRIPTION):
                 ((held, _, _),) = await server.read([services.item(description.encoded, VALUE, None)])
-                home = await server.inverse(description, HAS_COMPONENT)
+                home = await inverse(server, description, HAS_COMPONENT)
                 found = await self._dictionary(home)
                 if found is not None and isinstance(held.value, str):
                     return TypeName(found.space, held.value)
@@ -78,7 +79,7 @@ class Dictionaries:
     async def _list(self) -> dict[str, Node]:
         server = self._server
         found = {STANDARD: STANDARD_SCHEMA}
-        for home, _ in (await server.forward(BINARY_SCHEMAS, HAS_COMPONENT))[:MOST]:
+        for home, _ in (await forward(server, BINARY_SCHEMAS, HAS_COMPONENT))[:MOST]:
             (told,) = await server.children(home, ("NamespaceUri",))
             if told is not None:
                 ((held, _, _),) = await server.read([services.item(told.encoded, VALUE, None)])

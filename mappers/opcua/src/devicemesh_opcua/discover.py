@@ -12,6 +12,7 @@ from devicemesh_opcua import binary, services
 from devicemesh_opcua.channel import ua
 from devicemesh_opcua.connect import endpoints
 from devicemesh_opcua.describe import Variable, model_yaml, range_of, unit_of
+from devicemesh_opcua.lookup import built_in
 from devicemesh_opcua.model import OpcUaEndpoint
 from devicemesh_opcua.nodeid import NodeName, parse_node
 from devicemesh_opcua.server import VALUE, Node, Server
@@ -182,7 +183,7 @@ async def _kind(server: Server, data_type: binary.Typed) -> int:
     if not isinstance(data_type.value, NodeName):
         return binary.NULL
     try:
-        return await server.built_in(data_type.value)
+        return await built_in(server, data_type.value)
     except PointError:
         return binary.NULL
 

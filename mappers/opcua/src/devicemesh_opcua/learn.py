@@ -11,9 +11,10 @@ from devicemesh_opcua.binary import DecodeError, Structure, Typed
 from devicemesh_opcua.compose import Shape
 from devicemesh_opcua.datatypes import Definition, Words
 from devicemesh_opcua.dictionaries import Dictionaries
+from devicemesh_opcua.lookup import built_in, forward, inverse
 from devicemesh_opcua.model import OpcUaPoint
 from devicemesh_opcua.nodeid import NodeName, parse_node
-from devicemesh_opcua.server import VALUE, Node, Server, of_now
+from devicemesh_opcua.server import VALUE, Node, Server
 from devicemesh_opcua.services import ServiceFaultError
 
 DATA_TYPE, DEFINITION = 14, 23
@@ -41,7 +42,7 @@ class Learner:
         for text in sorted(types.missing):
             try:
                 name = parse_node(text)
-                node = await self._server.inverse(of_now(name), HAS_ENCODING)
+                node = await inverse(self._server, self._server.said(name), HAS_ENCODING)
                 types.known[text] = await self._definition(node, 0)
             except (PointError, ServiceFaultError, DecodeError, ValueError):
                 types.known[text] = None
@@ -62,8 +63,8 @@ class Learner:
         found = datatypes.structure_definition(body.body)
         self._fields += len(found.fields)
         for one in found.fields:
-            inner = of_now(one.data_type)
-            one.kind = await self._server.built_in(one.data_type)
+            inner = self._server.said(one.data_type)
+            one.kind = await built_in(self._server, one.data_type)
             if one.kind == binary.EXTENSION_OBJECT and inner != _STRUCTURE and not found.many_types(one):
                 one.inner = await self._definition(inner, depth + 1)
                 if one.inner is None:
@@ -89,11 +90,11 @@ class Learner:
         found = types.known.get(one.type_id)
         if found is None:
             raise self._unknown(f"of the encoding {one.type_id}")
-        return Shape(of_now(parse_node(one.type_id)).encoded, found)
+        return Shape(self._server.said(parse_node(one.type_id)).encoded, found)
 
     async def shape(self, data_type: NodeName) -> Shape:
         """How a structure of this data type is sent. Raises PointError, ServiceFaultError."""
-        node = of_now(data_type)
+        node = self._server.said(data_type)
         try:
             found = await self._definition(node, 0)
         except DecodeError as error:
@@ -101,8 +102,8 @@ class Learner:
         if found is None:
             raise self._unknown(f"of the type {data_type.text}")
         if found.encoding is not None:
-            return Shape(of_now(found.encoding).encoded, found)
-        for encoding, name in await self._server.forward(node, HAS_ENCODING):
+            return Shape(self._server.said(found.encoding).encoded, found)
+        for encoding, name in await forward(self._server, node, HAS_ENCODING):
             if name == BINARY_ENCODING:
                 return Shape(encoding.encoded, found)
         raise self._unknown(f"of the type {data_type.text}")
@@ -130,9 +131,9 @@ class Learner:
 
     async def _of(self, variable: Node, name: NodeName) -> Words | None:
         """An enumeration's words: of the variable's type, or, of a discrete item, its own (Part 8, 5.3.3)."""
-        data_type = of_now(name)
         try:
-            if await self._server.built_in(name) not in _NUMBERS:
+            data_type = self._server.said(name)
+            if await built_in(self._server, name) not in _NUMBERS:
                 return None
             if data_type not in self._words:
                 self._words[data_type] = await self._enumeration(data_type)

@@ -14,6 +14,7 @@ from devicemesh_opcua import status as codes
 from devicemesh_opcua.binary import DecodeError, Structure, Typed
 from devicemesh_opcua.compose import Shape
 from devicemesh_opcua.learn import Learner
+from devicemesh_opcua.lookup import built_in
 from devicemesh_opcua.model import OpcUaEndpoint, OpcUaMethod
 from devicemesh_opcua.nodeid import NodeName
 from devicemesh_opcua.server import VALUE, Node, Server, Wanted
@@ -172,7 +173,7 @@ class Caller:
         return Method(root, node, kinds, [one.name or f"result{i}" for i, one in enumerate(gives)])
 
     async def _kind(self, data_type: NodeName) -> tuple[int, Shape | None]:
-        kind = await self._server.built_in(data_type)
+        kind = await built_in(self._server, data_type)
         return kind, await self._learner.shape(data_type) if kind == binary.EXTENSION_OBJECT else None
 
     async def _signature(self, node: Node) -> tuple[list[Parameter], list[Parameter]]:

@@ -11,6 +11,7 @@ from devicemesh_opcua import status as codes
 from devicemesh_opcua.compose import Shape
 from devicemesh_opcua.datatypes import Words
 from devicemesh_opcua.learn import Learner, number
+from devicemesh_opcua.lookup import held_kind
 from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint, OpcUaPoint
 from devicemesh_opcua.server import ATTRIBUTES, Node, Server
 from devicemesh_opcua.services import ServiceFaultError
@@ -47,7 +48,7 @@ class Writer:
 
     async def _variant(self, point: OpcUaPoint, node: Node, value: Scalar) -> bytes:
         if node not in self._kinds:
-            self._kinds[node] = await self._server.kind(node, ATTRIBUTES[point.address.attribute])
+            self._kinds[node] = await held_kind(self._server, node, ATTRIBUTES[point.address.attribute])
         kind, is_array = self._kinds[node]
         words = await self._enumeration(point, node)
         shape = await self._shape(node) if kind == binary.EXTENSION_OBJECT else None
