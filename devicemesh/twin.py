@@ -7,6 +7,7 @@ reported, not fought: the condition says `Drifted`.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -137,7 +138,8 @@ def _refusal(properties: Mapping[str, Property], name: str, value: Any) -> tuple
 
 def text(value: Any, unit: str | None) -> str:
     """A value with its unit, for people."""
-    shown = {True: "true", False: "false"}[value] if isinstance(value, bool) else f"{value}"
+    is_json = isinstance(value, bool | list | dict)
+    shown = json.dumps(value, ensure_ascii=False, default=str) if is_json else f"{value}"
     return f"{shown} {symbol(unit)}".rstrip() if unit else shown
 
 

@@ -145,7 +145,7 @@ def test_its_methods_are_called(url: str, run: Any) -> None:
             assert await session.invoke(call(x=1.5, y=2)) == {"sum": 3.5}, "by order, where the names differ"
             for arguments, why in (
                 ({"a": 1.0}, "1 arguments are given, the method takes 2: a, b"),
-                ({"a": 1.0, "b": -1}, "argument `b`: -1 does not fit the node's UInt32"),
+                ({"a": 1.0, "b": -1}, "argument `b`: -1 does not fit a UInt32"),
                 ({"a": "x", "b": 1}, "argument `a`: 'x' is not a Double"),
                 ({"a": 1.0, "b": 101}, "BadOutOfRange"),
             ):
