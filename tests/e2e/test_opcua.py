@@ -109,3 +109,79 @@ def test_a_runtime_that_was_stopped_well_reads_no_sample_twice(
     times = Counter(at for _, at, quality in told() if not quality.startswith("Bad"))
     assert max(times.values()) == 1
     assert max(late - early for early, late in pairwise(sorted(times))) < 1, "none is missing"
+
+
+PUMP = """
+apiVersion: devicemesh.io/v1alpha1
+kind: DeviceModel
+metadata: {name: pump}
+spec:
+  properties:
+  - name: position
+    type: float64
+    access: ReadWrite
+    address: {opcua: {browsePath: Motor/Position, namespace: "urn:plant"}}
+    simulation: {value: 5}
+  - name: count
+    type: int32
+    address: {opcua: {node: "nsu=urn:plant;s=Count"}}
+    telemetry: {samplingInterval: 100ms, report: every}
+    simulation: {signal: counter, high: 1000000, period: 200ms}
+  commands:
+  - name: move
+    arguments: [{name: position, type: float64, maximum: 120}]
+    address: {opcua: {browsePath: Motor/Move, namespace: "urn:plant"}}
+  events:
+  - {name: alarms, address: {opcua: {node: "nsu=urn:plant;s=Pump"}}}
+---
+apiVersion: devicemesh.io/v1alpha1
+kind: Device
+metadata: {name: pump-9}
+spec:
+  modelRef: {name: pump}
+  endpoint: {opcua: {url: "opc.tcp://192.0.2.9:4840", root: "nsu=urn:plant;s=Pump", timeout: 2s}}
+"""
+
+
+def test_a_device_is_told_tells_and_breaks_in_every_way(
+    site: Any, listener: Any, wait: Wait, tmp_path: Path, gapless: Callable[[list[Any]], int]
+) -> None:
+    folder = tmp_path / "declared"
+    folder.mkdir()
+    (folder / "pump.yaml").write_text(PUMP)
+    site.simulate(folder)
+    run = site.run(files=folder)
+
+    def count() -> int:
+        return len(listener.telemetry().get("pump-9", ()))
+
+    def grows() -> None:
+        before = count()
+        wait(lambda: count() > before + 5)
+        wait(lambda: site.condition("pump-9", "Ready").get("status") == "True")
+
+    wait(count)
+    grows()
+    done = site.dm("set", "pump-9", "position=42.5", "--wait")
+    assert (done.returncode, "read back 42.5" in done.stdout) == (0, True), done
+    listener.say("default/pump-9/command/move", {"position": 12.5})
+    assert wait(lambda: listener.of("default/pump-9/command/move/result"))[-1]["state"] == "applied"
+    listener.say("default/pump-9/command/move", {"position": 500})
+    wait(lambda: listener.of("default/pump-9/command/move/result")[-1]["state"] == "refused")
+
+    assert site.dm("fault", "pump-9", "alarm").returncode == 0
+    assert wait(lambda: listener.of("default/pump-9/alarm"))[-1]["state"] == "active"
+    assert site.dm("fault", "pump-9", "bad=sensor").returncode == 0
+    wait(lambda: "BadSensorFailure" in str(site.device("pump-9")["status"]["conditions"]))
+    assert site.dm("fault", "pump-9", "heal").returncode == 0
+    wait(lambda: listener.of("default/pump-9/alarm")[-1]["state"] == "cleared")
+    for fault in ("shift", "session", "publish=500ms", "disconnect"):
+        assert site.dm("fault", "pump-9", fault).returncode == 0
+        grows()
+    assert site.dm("fault", "pump-9", "unplug").returncode == 0
+    wait(lambda: site.condition("pump-9", "Ready").get("status") == "False")
+    assert site.dm("fault", "pump-9", "heal").returncode == 0
+    grows()
+    assert site.stop(run) == 0
+    assert gapless(listener.telemetry()["pump-9"]) == count()
+    assert "Traceback" not in site.log() + site.log("sim")

@@ -131,6 +131,26 @@ def test_it_pushes_every_change_and_filters(url: str, point: Any, run: Any) -> N
     run(work())
 
 
+def test_a_filter_that_it_refuses_is_left_out(url: str, point: Any, run: Any) -> None:
+    """A percentage of no range (Part 8, 7.2): every change comes, rather than none."""
+
+    async def work() -> None:
+        endpoint = OpcUaEndpoint(url=url, publishing_interval="100ms")
+        place = {"node": "nsu=urn:plant;s=Pump.Speed", "deadband_percent": 50}
+        speed = point(0, endpoint, "float32", place, sampling_interval="10ms")
+        async with open_session(endpoint) as session:
+            values: list[float] = []
+            async with contextlib.aclosing(session.subscribe([speed])) as batches:
+                async for batch in batches:
+                    values += [row.value for row in rows(batch)]
+                    if len(values) == 3:
+                        break
+                    await session.write([Write(speed, values[0] + len(values) / 8)])
+            assert values == [values[0], values[0] + 0.125, values[0] + 0.25]
+
+    run(work())
+
+
 def test_its_methods_are_called(url: str, run: Any) -> None:
     async def work() -> None:
         endpoint = OpcUaEndpoint(url=url, root="nsu=urn:plant;s=Pump")
