@@ -353,6 +353,16 @@ class PlantServer:
             held = ua.Variant(value, ua.VariantType.Double)
             await storage.save_node_value(node.nodeid, ua.DataValue(held, ua.StatusCode(status), moment))
 
+    async def remember(self, name: str, moments: list[Any]) -> None:
+        """Have a past of a node in which it was what it is."""
+        held = (await self.node(name).read_data_value()).Value
+        await self.historize(name, [])
+        storage: Any = self.server.iserver.history_manager.storage
+        for moment in moments:
+            await storage.save_node_value(
+                self.node(name).nodeid, ua.DataValue(held, ua.StatusCode(0), moment)
+            )
+
     async def count_up(self, names: list[str], to: int, rest_s: float) -> None:
         """Write 1, 2, ... into each of these, in the background."""
 

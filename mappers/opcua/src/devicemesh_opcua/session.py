@@ -80,7 +80,7 @@ class OpcUaSession(
 
     def history(self, gaps: Sequence[OpcUaGap]) -> AsyncIterator[Batch]:
         """See `Historical`. Nodes whose AccessLevel has no HistoryRead yield nothing."""
-        return Historian(self.server).read(gaps)
+        return Historian(self.server, self._learner).read(gaps)
 
     async def invoke(self, invocation: Call) -> Mapping[str, Any]:
         return await self._caller.invoke(invocation)
