@@ -118,7 +118,7 @@ def test_only_what_lies_below_a_path(serve_plant: Any, run: Any) -> None:
             assert await below("Pump") == ["Pump/Speed", "Pump/Motor/Speed"]
             assert await below("Pump/Motor") == ["Pump/Motor/Speed"]
             assert await below("Pumps") == ["Pumps"]
-            with pytest.raises(ConfigError, match="has no `Gone`; there is .*Pump, Pumps"):
+            with pytest.raises(ConfigError, match=r"has no `Gone`; there is .*Pump, Pumps"):
                 await below("Gone")
             with pytest.raises(ConfigError, match="has no `Pump/Gone`; below `Pump` is Motor, Speed"):
                 await below("Pump/Gone")
