@@ -17,7 +17,7 @@ test: $(VENV)/.demo  ## everything that needs no network
 kube-assets:  ## kube-apiserver and etcd, for the tests of the store on an API server
 	@sh tests/e2e/kubernetes/assets.sh .kube-assets
 
-dtls: $(VENV)/.demo  ## coaps:// as well; needs autoconf
+dtls: $(VENV)/.demo  ## coaps:// as well; needs autoconf and automake
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e 'mappers/coap[dtls]'
 
 dev: $(VENV)/.dev
