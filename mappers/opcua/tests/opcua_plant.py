@@ -22,7 +22,6 @@ from asyncua.server.internal_server import InternalServer
 from asyncua.server.standard_address_space import standard_address_space
 from opcua_plant_types import PLANT, Types
 
-logging.disable(logging.CRITICAL)
 _STANDARD = AddressSpace()
 standard_address_space.fill_address_space(NodeManagementService(_STANDARD))
 gc.freeze()
@@ -269,4 +268,5 @@ async def _serve(pipe: Connection, options: dict[str, Any]) -> None:
 
 
 def main(pipe: Connection, options: dict[str, Any]) -> None:
+    logging.disable(logging.CRITICAL)  # here, and not where a test imports this module
     asyncio.run(_serve(pipe, options))
