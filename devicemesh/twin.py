@@ -7,6 +7,7 @@ reported, not fought: the condition says `Drifted`.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -63,13 +64,20 @@ class Condition:
 
 
 def same(wanted: Any, got: Any) -> bool:
-    """Whether a device that says `got` holds `wanted`; floats are compared within float32's precision."""
+    """Whether a device that says `got` holds `wanted`; floats are compared within float32's precision.
+
+    So are those inside lists and objects.
+    """
     if isinstance(wanted, int) and isinstance(got, int) and not isinstance(wanted, bool):
         return wanted == got and not isinstance(got, bool)
     if isinstance(wanted, bool) or isinstance(got, bool):
         return wanted is got
     if isinstance(wanted, int | float) and isinstance(got, int | float):
         return wanted == got or math.isclose(wanted, got, rel_tol=2e-7, abs_tol=1e-9)
+    if isinstance(wanted, list) and isinstance(got, list):
+        return len(wanted) == len(got) and all(map(same, wanted, got))
+    if isinstance(wanted, dict) and isinstance(got, dict):
+        return wanted.keys() == got.keys() and all(same(one, got[name]) for name, one in wanted.items())
     return bool(wanted == got)
 
 
@@ -130,7 +138,8 @@ def _refusal(properties: Mapping[str, Property], name: str, value: Any) -> tuple
 
 def text(value: Any, unit: str | None) -> str:
     """A value with its unit, for people."""
-    shown = {True: "true", False: "false"}[value] if isinstance(value, bool) else f"{value}"
+    is_json = isinstance(value, bool | list | dict)
+    shown = json.dumps(value, ensure_ascii=False, default=str) if is_json else f"{value}"
     return f"{shown} {symbol(unit)}".rstrip() if unit else shown
 
 

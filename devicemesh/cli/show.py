@@ -339,4 +339,6 @@ def value_text(value: Any) -> str:
         return "–"
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False)  # as it is typed, too
     return f"{value:.7g}" if isinstance(value, float) else str(value)

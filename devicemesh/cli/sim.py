@@ -243,6 +243,8 @@ def fault_command(ctx: click.Context, device: str, fault: str, namespace: str) -
     drop=30       requests not answered, in %  noise=5     numbers are off by up to this percentage
     exception=4   answered with this code      disconnect  the connection is closed instead
     unplug        silent                       heal        ends all faults
+
+    Each protocol has others beside these: one that it does not know is answered with those that it does.
     """
     name, equals, argument = fault.partition("=")
     asked = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 from collections.abc import Awaitable
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote
@@ -68,7 +69,7 @@ def guarded(work: Awaitable[T], again: str) -> T:
     except ConfigError as error:
         fail(str(error), WRONG_USE, again)
     except LinkError as error:
-        fail(str(error), NOT_REACHABLE, again)
+        fail(str(error), NOT_REACHABLE, "devicemesh doctor")  # to look for things there helps nobody
     except MapperError as error:
         _refused(error, again)
 
@@ -108,10 +109,10 @@ def read_command(ctx: click.Context, uri: str, address: str, as_: str, output: s
         endpoint = mapper.parse_endpoint(uri)
         where = mapper.parse_address(address)
     except (ConfigError, ValueError) as error:
-        fail(str(error), WRONG_USE, f"devicemesh read {mapper.protocol}://HOST:PORT/UNIT ADDRESS")
+        fail(str(error), WRONG_USE, "devicemesh read --help")
     type_ = _probe_type(where, as_)
     point = Point(0, "default/read", "value", type_, endpoint, where)
-    found = guarded(traced(mapper, point, in_home(home_of(ctx))), f"devicemesh discover {uri}")
+    found = guarded(traced(mapper, point, in_home(home_of(ctx))), f"devicemesh discover {shlex.quote(uri)}")
     readings: list[tuple[str, Any]] = [(str(type_), found.value)]
     if type_ == ValueType.JSON:
         readings = [("value", found.value)]

@@ -8,6 +8,7 @@ from typing import Any
 
 from devicemesh.aggregate import Aggregator
 from devicemesh.mapper import Notifier, Point
+from devicemesh.runtime.before import NEVER, Before
 from devicemesh.runtime.binding import BoundDevice, notifiers, point
 from devicemesh.spec.device import Property
 from devicemesh.twin import Attempt, Delta, Reported, delta
@@ -18,6 +19,7 @@ class RunningDevice:
 
     __slots__ = (
         "attempts",
+        "before",
         "bound",
         "column",
         "deaf",
@@ -29,14 +31,17 @@ class RunningDevice:
         "on_settled",
         "point_trouble",
         "report_due_s",
+        "seen_ns",
         "served",
         "stream",
         "trouble",
         "waits_for_edit",
     )
 
-    def __init__(self, bound: BoundDevice, stream: int) -> None:
+    def __init__(self, bound: BoundDevice, stream: int, before: Before = NEVER) -> None:
         self.bound = bound
+        self.seen_ns = before.seen_ns  # the newest good reading of the process before
+        self.before = before.times  # by property; until its link has taken it
         self.stream = stream
         self.names: tuple[str, ...] = ()  # its properties, in order
         self.column = array("I")  # their slots

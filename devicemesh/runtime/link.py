@@ -37,6 +37,7 @@ from devicemesh.runtime.schedule import Schedule, first_due
 from devicemesh.runtime.secrets import LinkSecrets
 from devicemesh.runtime.writeback import Writeback
 from devicemesh.spec.values import duration_ns
+from devicemesh.store.base import NOTHING
 
 log = logging.getLogger("devicemesh.link")
 FIRST_BACKOFF_S = 0.5
@@ -109,8 +110,18 @@ class Link:
         self._stale = True
         for device in devices:
             device.link_up = self.stats.up
+            self._look_back(device)
         self.writeback.configure(self._devices)
         self.wake()
+
+    def _look_back(self, device: RunningDevice) -> None:
+        """What was read before this process began ends where the first session begins."""
+        before, device.before = device.before, NOTHING
+        if self.stats.reconnects or not before:
+            return
+        for one in device.points():
+            if one.name in before:
+                self._gaps.open[one.slot] = (one, before[one.name])
 
     def wake(self) -> None:
         """There is something to do before the next poll."""

@@ -215,6 +215,12 @@ class Reporter:
         if patches:
             await self._write(patches)
 
+    async def finish(self, devices: Collection[RunningDevice], unbound: Iterable[Unbound]) -> None:
+        """Write what has changed of every device, due or not: the next process begins where this one ends."""
+        for device in devices:
+            device.report_due_s = 0.0
+        await self.tick(devices, unbound)
+
     def _begin(self, key: Key) -> _Memory:
         memory = self._memory[key] = _Memory()
         return memory
@@ -232,7 +238,7 @@ class Reporter:
             return  # nothing can have changed
         device.dirty = False
         memory.readings = readings
-        memory.seen_ns = max(memory.seen_ns, snapshot.newest_ns)
+        memory.seen_ns = max(memory.seen_ns, device.seen_ns, snapshot.newest_ns)
         changed = self._transition(key, memory, conditions(device, self._aggregator, snapshot))
         values, reported = properties(device, snapshot)
         changed |= device.bound.generation != memory.generation  # or it would look as if it were still edited

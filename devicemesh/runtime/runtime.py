@@ -117,7 +117,7 @@ class Runtime:
         last = [task for task in self._tasks if task.get_name() == "shards"]  # the Lease is held to the end
         await _ended([task for task in self._tasks if task not in last])
         self.pipeline.close()
-        await self.reporter.tick(self.supervisor.devices.values(), self.supervisor.unbound.values())
+        await self.reporter.finish(self.supervisor.devices.values(), self.supervisor.unbound.values())
         if self.pipeline.fence is None or self.pipeline.fence():  # else nothing leaves anyway
             await self.sink.drain(DRAIN_S)
         await _ended(last)

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import logging
 import random
 from array import array
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from devicemesh.aggregate import Aggregator
 from devicemesh.mapper import AuthError, Mapper, SecretRef, Secrets
+from devicemesh.runtime.before import NEVER, Before, before
 from devicemesh.runtime.binding import Binder, BoundDevice, Unbound, series
 from devicemesh.runtime.device import RunningDevice
 from devicemesh.runtime.link import Link
 from devicemesh.runtime.pipeline import Pipeline
 from devicemesh.runtime.reporter import Reporter
 from devicemesh.runtime.secrets import Keeper, LinkSecrets, named
+from devicemesh.runtime.settle import settled
 from devicemesh.runtime.shards import Claim, Claims, Placement, Verdict, Want
 from devicemesh.runtime.streams import Streams
-from devicemesh.store.base import NOTHING, Event, Key, Object, Store, StoreUnavailableError
+from devicemesh.store.base import NOTHING, Key, Object, Store, StoreUnavailableError
 from devicemesh.twin import Attempt
 
 log = logging.getLogger("devicemesh.supervisor")
-SETTLE_S = 0.02  # edits that come together are taken together
 RETRY_S = 2.0
 SECRETS_S = 5.0
 
@@ -54,7 +56,8 @@ class Supervisor:
         self._rng = rng
         self.keeper: Keeper | None = None  # of the cluster's secrets
         self._wanted: dict[tuple[str, str], frozenset[tuple[str, str]]] = {}  # by link
-        self._objects: dict[Key, Object] = {}
+        self._objects: dict[Key, Object] = {}  # without their status
+        self._before: dict[Key, Before] = {}  # what it said when we began
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._streams: dict[int, RunningDevice] = {}
         self._owners: list[RunningDevice | None] = []  # by slot
@@ -100,7 +103,7 @@ class Supervisor:
     async def _follow(self, store: Store, pipeline: Pipeline, reporter: Reporter) -> None:
         changed: set[Key] = set()
         listed: set[Key] | None = set()  # until the first listing is through
-        async with contextlib.aclosing(_settled(store.watch(("DeviceModel", "Device")))) as events:
+        async with contextlib.aclosing(settled(store.watch(("DeviceModel", "Device")))) as events:
             async for event in events:
                 if event is None:
                     if listed is not None:  # what was deleted while nobody looked
@@ -109,6 +112,7 @@ class Supervisor:
                         listed = None
                     self._reconcile(changed, pipeline, reporter)
                     changed.clear()
+                    self._before.clear()  # for those who run from the start
                     self.synced.set()
                     continue
                 found = event.object
@@ -117,7 +121,9 @@ class Supervisor:
                 if event.type == "deleted":
                     self._objects.pop(found.key, None)
                 else:
-                    self._objects[found.key] = found
+                    if listed is not None and found.status:
+                        self._before.setdefault(found.key, before(found.status))
+                    self._objects[found.key] = dataclasses.replace(found, status=NOTHING)
                     if listed is not None:
                         listed.add(found.key)
                 changed |= self._affected(found)
@@ -220,7 +226,8 @@ class Supervisor:
             return {bound.link}
         touched = {bound.link}
         if running is None:
-            running = RunningDevice(bound, self._numbers.take(bound.key))
+            told = self._before.get(bound.key, NEVER)
+            running = RunningDevice(bound, self._numbers.take(bound.key), told)
             running.on_settled = self.on_settled
             self._streams[running.stream] = running
             self.devices[bound.key] = running
@@ -364,35 +371,3 @@ async def _after(before: asyncio.Task[None] | None, link: Link) -> None:
     if before is not None:
         await asyncio.wait({before})
     await link.run()
-
-
-async def _settled(events: AsyncIterator[Event]) -> AsyncGenerator[Event | None, None]:
-    """Events, and None whenever none has come for a moment (at first: once all that exists was listed)."""
-    queue: asyncio.Queue[Event | BaseException] = asyncio.Queue()
-
-    async def feed() -> None:
-        try:
-            async for event in events:
-                queue.put_nowait(event)
-        except Exception as error:  # handed on to the reader
-            queue.put_nowait(error)
-
-    task = asyncio.create_task(feed())
-    try:
-        event = await queue.get()
-        while not isinstance(event, BaseException) and event.type != "synced":
-            yield event
-            event = await queue.get()
-        while True:
-            if isinstance(event, BaseException):
-                raise event
-            if event.object is not None:
-                yield event
-            if queue.empty():
-                await asyncio.sleep(SETTLE_S)
-            if queue.empty():
-                yield None
-            event = await queue.get()
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)

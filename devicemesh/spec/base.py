@@ -26,6 +26,8 @@ def first_mistake(error: ValidationError) -> str:
     finding = error.errors(include_url=False)[0]
     place = ".".join(map(str, finding["loc"]))
     message = finding["msg"].removeprefix("Value error, ")
+    if finding["type"] == "extra_forbidden":
+        message = "there is no such field"
     return f"{place}: {message}" if place else message
 
 

@@ -152,4 +152,7 @@ class Store(ABC):
 
     @abstractmethod
     def watch(self, kinds: Sequence[str]) -> AsyncIterator[Event]:
-        """First all that exists, then `synced`, then changes, for ever; a missed history is listed again."""
+        """First all that exists, then `synced`, then changes, for ever; a missed history is listed again.
+
+        What exists comes with its status, where the store has it: as it was before anybody wrote it now.
+        """

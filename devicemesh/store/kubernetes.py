@@ -179,7 +179,7 @@ class KubernetesStore(Store):
             for one in sorted(found, key=lambda one: one.key):
                 known[one.key] = _bare(one)
                 self._uids[one.key] = one.uid
-                yield Event("added", known[one.key])
+                yield Event("added", one)  # with its status, this once: it tells of the time before us
         yield Event("synced", None)
         followers = [asyncio.create_task(self._follow(k, v, known, queue)) for k, v in versions.items()]
         for task in followers:

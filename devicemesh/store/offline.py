@@ -224,7 +224,7 @@ class OfflineStore(Store):
                     complete = True
                 for key in keys:
                     if event := self._event(told, key):
-                        yield event
+                        yield _with_status(event, changes.get(key))
                 if complete and not synced:
                     synced = True
                     yield Event("synced", None)
@@ -252,7 +252,7 @@ class OfflineStore(Store):
                     about.pop(key, None)
             elif found.version >= self._ahead.get(key, 0):
                 self._ahead.pop(key, None)
-                self._kept[key] = found
+                self._kept[key] = dataclasses.replace(found, status={})
             if key in self._edits:
                 self._more.set()
         if changes:
@@ -276,6 +276,13 @@ class OfflineStore(Store):
                 queue.put_nowait(error)
             await asyncio.sleep(wait_s)
             wait_s = min(MAX_RETRY_S, 2 * wait_s)
+
+
+def _with_status(event: Event, listed: Object | None) -> Event:
+    """The event with the status that the server has listed, if it has."""
+    if event.type != "added" or event.object is None or listed is None or not listed.status:
+        return event
+    return Event("added", dataclasses.replace(event.object, status=listed.status))
 
 
 async def _batch(queue: asyncio.Queue[Item], patience_s: float | None) -> list[Item]:

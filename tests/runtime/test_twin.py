@@ -12,6 +12,7 @@ from devicemesh.twin import (
     desired_applied,
     ready,
     same,
+    text,
 )
 
 
@@ -138,3 +139,19 @@ def test_integers_are_compared_exactly() -> None:
     assert not same(10_000_001, 10_000_000)
     assert not same((1 << 53) + 1, 1 << 53)
     assert same(10_000_001, 10_000_001)
+
+
+def test_objects_and_lists_hold_what_their_parts_hold() -> None:
+    wanted = {"x": 0.1, "tags": [1, "a", None], "inner": {"on": True}}
+    as_float32 = {"x": 0.10000000149011612, "tags": [1.0, "a", None], "inner": {"on": True}}
+    assert same(wanted, as_float32)
+    for name, other in (
+        ("x", 0.11), ("tags", [1, "a"]), ("tags", [1, "b", None]), ("inner", {"on": 1}), ("inner", {}), ("x", None),
+    ):  # fmt: skip
+        assert not same(wanted, {**wanted, name: other}), name
+    assert not same(wanted, {**wanted, "more": 1})
+    assert not same([], {})
+
+
+def test_objects_are_told_as_they_are_typed() -> None:
+    assert text({"a": [1, True, None, "ü"]}, None) == '{"a": [1, true, null, "ü"]}'

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cbor2
 import pytest
+import yaml
 from devicemesh_coap import links
 from devicemesh_coap.discover import discover
 from devicemesh_coap.mapper import CoapMapper
@@ -105,6 +107,8 @@ def test_a_directory_lists_its_devices(serve_plant: Any, run: Callable[[Any], No
 def test_who_hears_a_multicast_is_found_and_a_storm_is_bounded(
     serve_plant: Any, run: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    case = yaml.safe_load((Path(__file__).parent / "cases/15-multicast-storm/case.yaml").read_text())["storm"]
+
     async def work() -> None:
         loop = asyncio.get_running_loop()
         async with serve_plant() as plant:
@@ -119,7 +123,9 @@ def test_who_hears_a_multicast_is_found_and_a_storm_is_bounded(
                 except OSError as error:
                     pytest.skip(f"no multicast on lo: {error}")
                 port = group.getsockname()[1]
-                strangers = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(20)]
+                strangers = [
+                    socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(case["strangers"])
+                ]
 
                 async def storm() -> None:
                     data, source = await loop.sock_recvfrom(group, 2048)
@@ -135,13 +141,13 @@ def test_who_hears_a_multicast_is_found_and_a_storm_is_bounded(
                             stranger.sendto(junk, source)
 
                 task = asyncio.create_task(storm())
-                monkeypatch.setattr("devicemesh_coap.discover.MOST_DEVICES", 4)
+                monkeypatch.setattr("devicemesh_coap.discover.MOST_DEVICES", case["most"])
                 uri = f"coap://224.0.1.187:{port}?interface=lo&timeout=1s&ackTimeout=100ms&retransmissions=0"
                 found = await all_of(uri)
                 await task
                 for stranger in strangers:
                     stranger.close()
-        assert 1 <= len(found) <= 4
+        assert 1 <= len(found) <= case["most"]
         assert all("problem" in one.identity for one in found), "they answer nothing else"
 
     run(work())

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from devicemesh_coap.mapper import CoapMapper
-from devicemesh_coap.message import GET, Message, Option
+from devicemesh_coap.message import Message, Option
 from devicemesh_coap.model import CoapEndpoint
 from devicemesh_coap.oscore import OscoreChannel, folder
 from devicemesh_coap.session import open_session
 
-from devicemesh.mapper import AuthError, ConfigError, LinkError, PointError, SecretRef, Write
+from devicemesh.mapper import AuthError, ConfigError, LinkError, SecretRef, Write
 from devicemesh.testing.contract import poll
 
 SECRET = "0102030405060708090a0b0c0d0e0f10"
@@ -137,39 +138,50 @@ def test_damaged_sequence_numbers_are_not_guessed(
     run(work())
 
 
+CASES = sorted((Path(__file__).parent / "cases").glob("20-*"))
+
+
+def wronged(case: dict[str, Any], answer: Message, before: Message) -> Message:
+    """An answer as a case has it."""
+    option = bytes.fromhex(case.get("option", answer.option(Option.OSCORE).hex()))
+    payload = case["payload"].encode() if "payload" in case else answer.payload
+    if "flip" in case:
+        at = case["flip"]
+        payload = payload[:at] + bytes((payload[at] ^ 1,)) + payload[at + 1 :]
+    if case.get("replay"):
+        return before
+    plain = tuple(one for one in answer.options if one[0] != Option.OSCORE)
+    if case.get("without"):
+        return Message(answer.code, plain, payload)
+    return Message(answer.code, (*plain, (int(Option.OSCORE), option)), payload)
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda p: p.name)
 def test_what_is_not_protected_is_not_believed(
-    serve_plant: Any, run: Callable[[Any], None], home: Path
+    serve_plant: Any, point: Any, run: Callable[[Any], None], home: Path, path: Path
 ) -> None:
+    case = yaml.safe_load((path / "case.yaml").read_text())
+
     async def work() -> None:
         async with serve_plant() as plant:
-            await plant.add("/a", b"1")
+            for name in ("/a", "/b", "/c"):
+                await plant.add(name, b"1")
             endpoint = await secured(plant, home)
+            points = [point(i, endpoint, "float64", name) for i, name in enumerate(("/a", "/b", "/c"))]
             async with open_session(endpoint, secrets) as session:
                 inner = session.channel._inner  # type: ignore[attr-defined]
-                plain = inner.request
-                get = Message(GET, ((int(Option.URI_PATH), b"a"),))
+                honest, seen = inner.request, []
 
-                async def stripped(message: Message) -> Message:
-                    return await plain(get)
+                async def request(message: Message) -> Message:
+                    seen.append(await honest(message))
+                    return wronged(case["oscore"], seen[1], seen[0]) if len(seen) == 2 else seen[-1]
 
-                async def replayed(message: Message) -> Message:
-                    return first
-
-                async def remembered(message: Message) -> Message:
-                    nonlocal first
-                    first = await plain(message)
-                    return first
-
-                first = Message(0)
-                inner.request = stripped
-                with pytest.raises(PointError, match="without OSCORE"):
-                    await session.channel.request(get)
-                inner.request = remembered
-                assert (await session.channel.request(get)).payload == b"1"
-                inner.request = replayed
-                with pytest.raises(PointError, match="not protected by these keys"):
-                    await session.channel.request(get)
-                inner.request = plain
+                inner.request = request
+                read = await poll(session, points)
+                assert [read[i].value for i in (0, 2)] == [1.0, 1.0], "its neighbours"
+                assert read[1].error is not None
+                assert case["says"] in str(read[1].error)
+                assert (await poll(session, points))[1].value == 1.0, "once is not for ever"
 
     run(work())
 

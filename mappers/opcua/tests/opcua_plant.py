@@ -16,14 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from asyncua import Server, ua
-from asyncua.common.structures104 import new_enum, new_struct, new_struct_field
 from asyncua.crypto.permission_rules import User, UserRole
 from asyncua.server.address_space import AddressSpace, NodeManagementService
 from asyncua.server.internal_server import InternalServer
 from asyncua.server.standard_address_space import standard_address_space
+from opcua_plant_types import PLANT, Types
 
-PLANT = "urn:plant"
-logging.disable(logging.CRITICAL)
 _STANDARD = AddressSpace()
 standard_address_space.fill_address_space(NodeManagementService(_STANDARD))
 gc.freeze()
@@ -43,7 +41,7 @@ class _Users:
         return User(role=UserRole.User) if (username, password) == ("anna", "s3cret") else None
 
 
-class PlantServer:
+class PlantServer(Types):
     """What a test can ask of the server."""
 
     def __init__(self, options: dict[str, Any]) -> None:
@@ -197,64 +195,6 @@ class PlantServer:
         made.event.Severity = severity
         await made.trigger(message=message)
 
-    async def add_types(self) -> None:
-        """An enumeration and structures, and nodes that hold them: `mode`, `recipe`, `choice`, `valve`."""
-        server, index = self.server, self.index
-        objects = server.nodes.objects
-        mode = await new_enum(server, index, "Mode", ["Off", "Manual", "Auto"])
-        part, _ = await new_struct(
-            server,
-            index,
-            "Part",
-            [
-                new_struct_field("Amount", ua.VariantType.Double),
-                new_struct_field("Kind", mode),
-                new_struct_field("Note", ua.VariantType.String, optional=True),
-            ],
-        )
-        recipe, _ = await new_struct(
-            server,
-            index,
-            "Recipe",
-            [
-                new_struct_field("Name", ua.VariantType.String),
-                new_struct_field("Big", ua.VariantType.Int64),
-                new_struct_field("Main", part),
-                new_struct_field("Parts", part, array=True),
-                new_struct_field("Raw", ua.VariantType.ByteString),
-            ],
-        )
-        choice, _ = await new_struct(
-            server,
-            index,
-            "Choice",
-            [
-                new_struct_field("Number", ua.VariantType.Int32),
-                new_struct_field("Text", ua.VariantType.String),
-            ],
-            is_union=True,
-        )
-        made = await server.load_data_type_definitions()
-        one = made["Part"](Amount=1.5, Kind=made["Mode"].Auto, Note="x")
-        two = made["Part"](Amount=2.5, Kind=made["Mode"].Off, Note=None)
-        whole = made["Recipe"](Name="tea", Big=2**60, Main=one, Parts=[one, two], Raw=b"\x00\xff")
-        union = made["Choice"]()
-        union.Text = "either"
-        for name, value, type_ in (("recipe", whole, recipe), ("choice", union, choice)):
-            await objects.add_variable(
-                ua.NodeId(name, index), f"{index}:{name}", value, datatype=type_.nodeid
-            )
-        held = ua.Variant(2, ua.VariantType.Int32)
-        node = await objects.add_variable(
-            ua.NodeId("mode", index), f"{index}:mode", held, datatype=mode.nodeid
-        )
-        await node.set_writable()
-        valve = await objects.add_variable(
-            ua.NodeId("valve", index), f"{index}:valve", ua.Variant(1, ua.VariantType.UInt16)
-        )
-        words = [ua.LocalizedText("closed"), ua.LocalizedText("open")]
-        await valve.add_property(0, "EnumStrings", words)
-
     async def historize(self, name: str, rows: list[tuple[float, Any, int]]) -> None:
         """Have a past of a node: (value, time, status)."""
         node = self.node(name)
@@ -265,6 +205,16 @@ class PlantServer:
         for value, moment, status in rows:
             held = ua.Variant(value, ua.VariantType.Double)
             await storage.save_node_value(node.nodeid, ua.DataValue(held, ua.StatusCode(status), moment))
+
+    async def remember(self, name: str, moments: list[Any]) -> None:
+        """Have a past of a node in which it was what it is."""
+        held = (await self.node(name).read_data_value()).Value
+        await self.historize(name, [])
+        storage: Any = self.server.iserver.history_manager.storage
+        for moment in moments:
+            await storage.save_node_value(
+                self.node(name).nodeid, ua.DataValue(held, ua.StatusCode(0), moment)
+            )
 
     async def count_up(self, names: list[str], to: int, rest_s: float) -> None:
         """Write 1, 2, ... into each of these, in the background."""
@@ -318,4 +268,5 @@ async def _serve(pipe: Connection, options: dict[str, Any]) -> None:
 
 
 def main(pipe: Connection, options: dict[str, Any]) -> None:
+    logging.disable(logging.CRITICAL)  # here, and not where a test imports this module
     asyncio.run(_serve(pipe, options))

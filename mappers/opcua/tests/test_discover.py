@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from devicemesh_opcua.describe import Variable, model_yaml, names, range_of, unit_of
 from devicemesh_opcua.discover import browse, discover
 from devicemesh_opcua.mapper import OpcUaMapper
@@ -11,7 +12,7 @@ from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint
 from devicemesh_opcua.nodeid import NodeName
 from devicemesh_opcua.session import open_session
 
-from devicemesh.mapper import Point
+from devicemesh.mapper import ConfigError, Point
 from devicemesh.spec.base import Protocol
 from devicemesh.spec.manifest import load
 from devicemesh.spec.values import ValueType
@@ -117,6 +118,9 @@ def test_only_what_lies_below_a_path(serve_plant: Any, run: Any) -> None:
             assert await below("Pump") == ["Pump/Speed", "Pump/Motor/Speed"]
             assert await below("Pump/Motor") == ["Pump/Motor/Speed"]
             assert await below("Pumps") == ["Pumps"]
-            assert await below("Gone") == []
+            with pytest.raises(ConfigError, match=r"has no `Gone`; there is .*Pump, Pumps"):
+                await below("Gone")
+            with pytest.raises(ConfigError, match="has no `Pump/Gone`; below `Pump` is Motor, Speed"):
+                await below("Pump/Gone")
 
     run(work())

@@ -66,7 +66,7 @@ def test_index_ranges() -> None:
         ({"url": "http://x"}, "not the URL of a server"),
         ({"url": "opc.tcp://"}, "not the URL of a server"),
         ({"url": "opc.tcp://a:b@x"}, "credentials do not belong into a URL"),
-        ({"url": "opc.tcp://x:99999"}, "out of range"),
+        ({"url": "opc.tcp://x:99999"}, "a port is a number up to 65535"),
         ({"security_mode": "Sign"}, "securityPolicy None does not go with securityMode Sign"),
         ({"security_policy": "Basic256Sha256", "security_mode": "None"}, "does not go with"),
         ({"certificate": "a.der"}, "go together"),

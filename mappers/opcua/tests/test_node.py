@@ -131,6 +131,26 @@ def test_it_pushes_every_change_and_filters(url: str, point: Any, run: Any) -> N
     run(work())
 
 
+def test_a_filter_that_it_refuses_is_left_out(url: str, point: Any, run: Any) -> None:
+    """A percentage of no range (Part 8, 7.2): every change comes, rather than none."""
+
+    async def work() -> None:
+        endpoint = OpcUaEndpoint(url=url, publishing_interval="100ms")
+        place = {"node": "nsu=urn:plant;s=Pump.Speed", "deadband_percent": 50}
+        speed = point(0, endpoint, "float32", place, sampling_interval="10ms")
+        async with open_session(endpoint) as session:
+            values: list[float] = []
+            async with contextlib.aclosing(session.subscribe([speed])) as batches:
+                async for batch in batches:
+                    values += [row.value for row in rows(batch)]
+                    if len(values) == 3:
+                        break
+                    await session.write([Write(speed, values[0] + len(values) / 8)])
+            assert values == [values[0], values[0] + 0.125, values[0] + 0.25]
+
+    run(work())
+
+
 def test_its_methods_are_called(url: str, run: Any) -> None:
     async def work() -> None:
         endpoint = OpcUaEndpoint(url=url, root="nsu=urn:plant;s=Pump")
@@ -145,12 +165,34 @@ def test_its_methods_are_called(url: str, run: Any) -> None:
             assert await session.invoke(call(x=1.5, y=2)) == {"sum": 3.5}, "by order, where the names differ"
             for arguments, why in (
                 ({"a": 1.0}, "1 arguments are given, the method takes 2: a, b"),
-                ({"a": 1.0, "b": -1}, "argument `b`: -1 does not fit the node's UInt32"),
+                ({"a": 1.0, "b": -1}, "argument `b`: -1 does not fit a UInt32"),
                 ({"a": "x", "b": 1}, "argument `a`: 'x' is not a Double"),
                 ({"a": 1.0, "b": 101}, "BadOutOfRange"),
             ):
                 with pytest.raises(PointError, match=why):
                     await session.invoke(call(**arguments))
+
+    run(work())
+
+
+def test_its_structures(url: str, point: Any, run: Any) -> None:
+    spots = [{"X": 1.0, "Y": 2.0}, {"X": 3.0, "Y": 4.0}]
+    way = {"Name": "w", "Spots": spots, "Last": spots[0], "Laps": 3}
+    other = {"Name": "ü", "Spots": [], "Last": spots[1]}
+
+    async def work() -> None:
+        endpoint = OpcUaEndpoint(url=url)
+        names = ("Pump.Way", "Pump.Spots", "Pump.Range")
+        points = [point(i, endpoint, "json", name) for i, name in enumerate(names)]
+        async with open_session(endpoint) as session:
+            read = await poll(session, points)
+            assert [read[i].value for i in range(3)] == [way, spots, {"Low": 1.0, "High": 2.0}]
+            wanted = [other, [spots[1]] * 3, {"Low": -5.0, "High": 0.5}]
+            told = await session.write([Write(*pair) for pair in zip(points, wanted, strict=True)])
+            assert [(one.value, one.error) for one in told] == [(value, None) for value in wanted]
+            where = OpcUaMethod(object="nsu=urn:plant;s=Pump", node="nsu=urn:plant;s=Pump.Turn")
+            given = Invocation("default/plc", "turn", endpoint, where, {"way": way})
+            assert await session.invoke(given) == {"way": way, "spots": spots}
 
     run(work())
 
@@ -179,7 +221,7 @@ def test_its_alarms_and_its_past(url: str, point: Any, run: Any) -> None:
                         notification = await heard(pushes)
                         told[notification.notifier.event] = notification.occurrences[-1]
                     assert {(one.name, one.source, one.state) for one in told.values()} == {
-                        ("TooFull", "2:Pump", state)
+                        ("TooFull", "3:Pump", state)
                     }
                 await session.write([Write(level, 160.0)])
                 await heard(pushes)

@@ -81,6 +81,22 @@ def test_it_is_bounded_in_time_and_count(
     run(work())
 
 
+def test_words_and_structures_of_the_past(serve_plant: Any, point: Any, run: Any) -> None:
+    async def work() -> None:
+        async with serve_plant() as plant:
+            await plant.add_types()
+            await plant.remember("mode", [moment(i) for i in range(4)])
+            await plant.remember("recipe", [moment(i) for i in range(4)])
+            endpoint = plant.endpoint()
+            points = [point(0, endpoint, "string", "mode"), point(1, endpoint, "json", "recipe")]
+            async with open_session(endpoint) as session:
+                kept = await told(session, [Gap(one, ns(0), ns(3)) for one in points])
+                assert [value for _, value, _ in kept[0]] == ["Auto", "Auto"]
+                assert [value["Name"] for _, value, _ in kept[1]] == ["tea", "tea"]
+
+    run(work())
+
+
 @pytest.mark.parametrize("body", ["", "00", "01009b02" + "00" * 20 + "ffffff7f"])
 def test_a_broken_answer_is_no_past(body: str) -> None:
     with pytest.raises((DecodeError, ServiceFaultError)):

@@ -78,7 +78,9 @@ def test_texts_of_other_types(serve_plant: Any, point: Any, run: Any) -> None:
             async with open_session(endpoint) as session:
                 seen = await poll(session, [started, state, name, kind, uris])
                 assert seen[0].value.endswith("Z") and seen[0].value[:2] == "20"
-                assert seen[1].value.keys() == {"typeId", "body"}
+                assert seen[1].value["State"] == 0  # by the standard's own dictionary
+                assert seen[1].value["BuildInfo"]["ProductName"] is not None
+                assert seen[1].value["StartTime"] == seen[0].value
                 assert seen[2].value == "Server"
                 assert seen[3].value == "i=12"
                 assert seen[4].value[0] == "http://opcfoundation.org/UA/" and "urn:plant" in seen[4].value
@@ -126,8 +128,8 @@ def test_a_node_is_found_from_the_devices_root(serve_plant: Any, point: Any, run
 @pytest.mark.parametrize(
     "kind, there, type_, value, why",
     [
-        ("Int16", 1, "int32", 70000, "70000 does not fit the node's Int16: -32768 to 32767"),
-        ("Boolean", True, "string", "yes", "'yes' is not a Boolean, which the node holds"),
+        ("Int16", 1, "int32", 70000, "70000 does not fit an Int16: -32768 to 32767"),
+        ("Boolean", True, "string", "yes", "'yes' is not a Boolean, which the server has there"),
         ("Int32", 1, "json", [1, 2], "the node holds one value of Int32"),
         ("Int32", [1, 2], "int32", 1, "the node holds an array of Int32"),
         ("Guid", uuid.UUID(int=1), "string", "x", "'x' is not a Guid"),

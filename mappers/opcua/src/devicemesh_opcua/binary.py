@@ -53,6 +53,17 @@ class Structure:
     body: bytes
 
 
+class Composed(NamedTuple):
+    """An ExtensionObject to be sent: the NodeId of its encoding, encoded, and its body."""
+
+    encoding: bytes
+    body: bytes
+
+    @property
+    def encoded(self) -> bytes:
+        return self.encoding + b"\x01" + _I32.pack(len(self.body)) + self.body
+
+
 def length(data: bytes, at: int, least: int = 1) -> tuple[int, int]:
     """An array's length, which -1 stands for none; each element takes `least` bytes or more."""
     if at + 4 > len(data):
@@ -298,18 +309,46 @@ def encode_string(text: str | None) -> bytes:
 
 
 def encode_variant(kind: int, value: Any, is_array: bool = False) -> bytes:
-    """A Variant of a value as `devicemesh_opcua.convert.raw` gives it; an array has one dimension."""
-    if is_array:
-        return bytes((kind | 0x80,)) + _I32.pack(len(value)) + b"".join(_encoded(kind, one) for one in value)
-    return bytes((kind,)) + _encoded(kind, value)
+    """A Variant of a value as `devicemesh_opcua.convert.raw` gives it; lists in lists are dimensions.
+
+    Raises ValueError where those differ in length.
+    """
+    if not is_array:
+        return bytes((kind,)) + encode_scalar(kind, value)
+    sizes, flat = dimensions(value)
+    many = len(sizes) > 1
+    head = bytes((kind | (0xC0 if many else 0x80),)) + _I32.pack(len(flat))
+    tail = struct.pack(f"<{len(sizes) + 1}i", len(sizes), *sizes) if many else b""
+    return head + b"".join(encode_scalar(kind, one) for one in flat) + tail
 
 
-def _encoded(kind: int, value: Any) -> bytes:
+def dimensions(value: list[Any]) -> tuple[list[int], list[Any]]:
+    """The sizes of lists in lists, and all elements, the last dimension fastest. Raises ValueError."""
+    sizes, flat = [len(value)], list(value)
+    while flat and any(isinstance(one, list) for one in flat):
+        length = len(flat[0]) if isinstance(flat[0], list) else -1
+        if any(not isinstance(one, list) or len(one) != length for one in flat):
+            raise ValueError("the rows of an array of several dimensions differ in length")
+        if len(sizes) == MAX_DEPTH:
+            raise ValueError(f"an array of more than {MAX_DEPTH} dimensions")
+        sizes.append(length)
+        flat = [one for row in flat for one in row]
+    return sizes, flat
+
+
+def encode_scalar(kind: int, value: Any) -> bytes:
+    """One value of a built-in type, without its kind; None is a text, or bytes, that are not there."""
     fixed = _FIXED.get(kind)
     if fixed is not None:
         return fixed.pack(value)
+    if kind == NULL:
+        return b""
     if kind == LOCALIZED_TEXT:
-        return b"\x02" + encode_string(value)
+        return b"\0" if value is None else b"\x02" + encode_string(value)
+    if kind == EXTENSION_OBJECT:
+        return value.encoded if isinstance(value, Composed) else b"\0\0\0"
+    if isinstance(value, NodeName):
+        return encode_node(value.space if isinstance(value.space, int) else 0, value.identifier)
     if isinstance(value, uuid.UUID):
         return value.bytes_le
     if isinstance(value, bytes):

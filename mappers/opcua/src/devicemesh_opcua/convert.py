@@ -16,7 +16,9 @@ from devicemesh_opcua.binary import (
     DATA_VALUE,
     DATE_TIME,
     DOUBLE,
+    EXPANDED_NODE_ID,
     FLOAT,
+    NODE_ID,
     NULL,
     NUMBERS,
     STATUS_CODE,
@@ -26,7 +28,7 @@ from devicemesh_opcua.binary import (
     Typed,
 )
 from devicemesh_opcua.datatypes import DataTypes, Words
-from devicemesh_opcua.nodeid import NodeName
+from devicemesh_opcua.nodeid import NodeName, parse_node
 
 EPOCH_TICKS = 116_444_736_000_000_000
 """100 ns steps from 1601, where OPC UA begins, to 1970."""
@@ -159,17 +161,17 @@ def raw(value: Scalar, kind: int) -> Any:
     if kind in INTEGER_KINDS and isinstance(value, int | float):
         low, high = INTEGER_RANGES[INTEGER_KINDS[kind]]
         if not math.isfinite(value) or value != int(value) or not low <= value <= high:
-            raise ValueError(f"{value!r} does not fit the node's {name}: {low} to {high}")
+            raise ValueError(f"{value!r} does not fit {an(name)}: {low} to {high}")
         return int(value)
     if kind in (FLOAT, DOUBLE) and isinstance(value, int | float) and not isinstance(value, bool):
         if kind == FLOAT and math.isfinite(value) and abs(value) > 3.4028234663852886e38:
-            raise ValueError(f"{value!r} does not fit the node's Float")
+            raise ValueError(f"{value!r} does not fit a Float")
         return float(value)
     if kind == BYTE_STRING and isinstance(value, bytes):
         return value
     if kind in _TEXTUAL and isinstance(value, str):
         return _text_to(value, kind)
-    raise ValueError(f"{value!r} is not a {name}, which the node holds")
+    raise ValueError(f"{value!r:.60} is not {an(name)}, which the server has there")
 
 
 def _text_to(value: str, kind: int) -> Any:
@@ -183,6 +185,17 @@ def _text_to(value: str, kind: int) -> Any:
             return uuid.UUID(value)
         if name == "ByteString":
             return base64.b64decode(value, validate=True)
+        if name == "StatusCode":
+            return codes.number(value)
+        if kind in (NODE_ID, EXPANDED_NODE_ID):
+            return _standard_node(value)
     except ValueError as error:
-        raise ValueError(f"{value!r} is not a {name}: {error}") from None
-    raise ValueError(f"a {name} can't be written")
+        raise ValueError(f"{value!r:.60} is not {an(name)}: {error}") from None
+    raise ValueError(f"{an(name)} can't be written")
+
+
+def _standard_node(text: str) -> NodeName:
+    found = parse_node(text)
+    if found.space != 0:
+        raise ValueError("only those of namespace 0 can be written, as i=85")
+    return found

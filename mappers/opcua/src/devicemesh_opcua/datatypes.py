@@ -14,8 +14,15 @@ from devicemesh_opcua.nodeid import NodeName
 STRUCTURE_DEFINITION, ENUM_DEFINITION, ENUM_VALUE = "i=122", "i=123", "i=8251"
 """Encodings of StructureDefinition, EnumDefinition and EnumValueType."""
 PLAIN, OPTIONAL, UNION = 0, 1, 2
-"""StructureType (Part 3, 8.48); 3 and 4 let fields have subtypes, as ExtensionObjects."""
+SUBTYPED, SUBTYPED_UNION = 3, 4
+"""StructureType (Part 3, 8.48); in the last two an `optional` field may have a subtype's value."""
 MAX_DEPTH = 16
+MAX_TYPES = 1000
+"""That are looked up in a session: a server could send a new one with each value."""
+MAX_NAME = 256
+"""Characters of a field's name: as JSON it stands at every element."""
+MAX_FIELDS = 2000
+"""Of all structures of a session, or of a dictionary's structure with its parts."""
 
 Words: TypeAlias = Mapping[int, str]
 """An enumeration: its words by their numbers."""
@@ -35,15 +42,29 @@ class Field:
 
 @dataclass(slots=True)
 class Definition:
-    """A structure's fields in their order."""
+    """A structure's fields in their order. `encoding` is the NodeId of its binary one, where it is told."""
 
     form: int
     fields: list[Field] = field(default_factory=list)
+    encoding: NodeName | None = None
+
+    @property
+    def is_union(self) -> bool:
+        return self.form in (UNION, SUBTYPED_UNION)
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether a number before the fields says which of the optional ones are there."""
+        return self.form == OPTIONAL
+
+    def many_types(self, one: Field) -> bool:
+        """Whether a field holds an ExtensionObject (of a structure) that says its own type."""
+        return self.form in (SUBTYPED, SUBTYPED_UNION) and one.optional
 
 
 def structure_definition(body: bytes) -> Definition:
     """Take a StructureDefinition apart. Raises DecodeError."""
-    _, at = binary.node_id(body, 0)
+    encoding, at = binary.node_id(body, 0)
     _, at = binary.node_id(body, at)
     try:
         (form,) = struct.unpack_from("<i", body, at)
@@ -58,10 +79,12 @@ def structure_definition(body: bytes) -> Definition:
             at += 4 * max(dimensions, 0)
             (optional,) = struct.unpack_from("<4x?", body, at)
             at += 5
+            if len(name or "") > MAX_NAME:
+                raise DecodeError(f"a field's name of {len(name or '')} characters")
             fields.append(Field(name or "", data_type, rank, optional))
     except struct.error as error:
         raise DecodeError("the message ends inside a StructureDefinition") from error
-    return Definition(form, fields)
+    return Definition(form, fields, encoding if encoding.identifier else None)
 
 
 def enum_definition(body: bytes) -> Words:
@@ -101,7 +124,7 @@ class DataTypes:
 
     def decoded(self, one: Structure, plain: Callable[[int, Any], Any]) -> dict[str, Any] | None:
         """A structure's fields as JSON, by name; None where they are not known, or are others."""
-        if one.type_id not in self.known:
+        if one.type_id not in self.known and len(self.known) + len(self.missing) < MAX_TYPES:
             self.missing.add(one.type_id)
         definition = self.known.get(one.type_id)
         if definition is None:
@@ -119,10 +142,10 @@ def _fields(
     if depth > MAX_DEPTH:
         raise DecodeError(f"structures lie more than {MAX_DEPTH} deep in each other")
     mask = -1
-    if definition.form in (OPTIONAL, UNION):
+    if definition.has_mask or definition.is_union:
         (mask,) = struct.unpack_from("<I", data, at)
         at += 4
-    if definition.form == UNION:
+    if definition.is_union:
         if not 0 < mask <= len(definition.fields):
             return {}, at
         chosen = definition.fields[mask - 1]
@@ -131,7 +154,7 @@ def _fields(
     found: dict[str, Any] = {}
     bit = 0
     for one in definition.fields:
-        if one.optional and definition.form == OPTIONAL:
+        if one.optional and definition.has_mask:
             bit += 1
             if not mask >> (bit - 1) & 1:
                 continue
@@ -154,11 +177,8 @@ def _field(one: Field, data: bytes, at: int, plain: Callable[[int, Any], Any], d
             return None, at
     values: list[Any] = []
     for _ in range(count):
-        value, after = _single(one, data, at, plain, depth)
-        if after == at:
-            raise DecodeError("an array of nothing")
+        value, at = _single(one, data, at, plain, depth)
         values.append(value)
-        at = after
     return binary.shaped(values, sizes), at
 
 
@@ -166,6 +186,10 @@ def _single(
     one: Field, data: bytes, at: int, plain: Callable[[int, Any], Any], depth: int
 ) -> tuple[Any, int]:
     if one.inner is not None:
-        return _fields(one.inner, data, at, plain, depth + 1)
-    value, at = binary.scalar(one.kind, data, at)
-    return plain(one.kind, value), at
+        found, after = _fields(one.inner, data, at, plain, depth + 1)
+    else:
+        value, after = binary.scalar(one.kind, data, at)
+        found = plain(one.kind, value)
+    if after == at:  # in arrays, or in each other, there could be any number of them
+        raise DecodeError("a field that takes no bytes")
+    return found, after

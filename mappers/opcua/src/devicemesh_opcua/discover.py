@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from devicemesh.mapper import Found, PointError, Secrets, no_secrets
+from devicemesh.mapper import ConfigError, Found, PointError, Secrets, no_secrets
 from devicemesh_opcua import binary, services
 from devicemesh_opcua.channel import ua
 from devicemesh_opcua.connect import endpoints
 from devicemesh_opcua.describe import Variable, model_yaml, range_of, unit_of
+from devicemesh_opcua.lookup import built_in
 from devicemesh_opcua.model import OpcUaEndpoint
 from devicemesh_opcua.nodeid import NodeName, parse_node
 from devicemesh_opcua.server import VALUE, Node, Server
@@ -68,10 +69,14 @@ async def _identity(server: Server) -> dict[str, str]:
 
 
 async def browse(server: Server, endpoint: OpcUaEndpoint, path: Sequence[str] = ()) -> list[Variable]:
-    """Every variable below the root and a path, but for the standard's. Raises LinkError, PointError."""
+    """Every variable below the root and a path, but for the standard's.
+
+    Raises LinkError, PointError, and ConfigError where there is no such path.
+    """
     root = server.node(parse_node(endpoint.root), endpoint.namespaces)
     seen: dict[Node, _Seen] = {}
     properties: list[tuple[Node, str, Node]] = []  # variable, name, property
+    beside: dict[tuple[str, ...], list[str]] = {}  # below each part of the path: what does not lead there
     level = [_Seen(root, (), False)]
     while level and len(seen) < MOST_NODES:
         below: list[_Seen] = []
@@ -82,17 +87,27 @@ async def browse(server: Server, endpoint: OpcUaEndpoint, path: Sequence[str] = 
                 if one.ReferenceTypeId == ua.NodeId(HAS_PROPERTY):
                     properties.append((parent.node, name, node))
                 elif not _on_the_way((*parent.path, name), path):
-                    continue
+                    beside.setdefault(parent.path, []).append(name)
                 elif node not in seen and node not in (SERVER_OBJECT, root):
                     found = _Seen(node, (*parent.path, name), one.NodeClass == ua.NodeClass.Variable)
                     seen[node] = found
                     below.append(found)
         level = below
+    if path and all(one.path != tuple(path) for one in seen.values()):
+        raise ConfigError(f"{server.link} has no {_nothing(path, max(beside, key=len, default=()), beside)}")
     return await _described(
         server,
         [one for one in seen.values() if one.is_variable and one.node.place and len(one.path) >= len(path)],
         properties,
     )
+
+
+def _nothing(path: Sequence[str], last: tuple[str, ...], beside: Mapping[tuple[str, ...], list[str]]) -> str:
+    """That there is no such path, and what there is where it ends."""
+    there = sorted(set(beside.get(last, [])))
+    shown = ", ".join(f"{name:.60}" for name in there[:12]) + (", ..." if len(there) > 12 else "")
+    where = f"below `{'/'.join(last)}`" if last else "there"
+    return f"`{'/'.join(path)}`; {where} is {shown or 'nothing'}"
 
 
 def _on_the_way(names: Sequence[str], path: Sequence[str]) -> bool:
@@ -182,7 +197,7 @@ async def _kind(server: Server, data_type: binary.Typed) -> int:
     if not isinstance(data_type.value, NodeName):
         return binary.NULL
     try:
-        return await server.built_in(data_type.value)
+        return await built_in(server, data_type.value)
     except PointError:
         return binary.NULL
 

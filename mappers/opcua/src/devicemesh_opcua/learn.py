@@ -8,7 +8,10 @@ from devicemesh.mapper import PointError
 from devicemesh.spec.values import ValueType
 from devicemesh_opcua import binary, datatypes, services
 from devicemesh_opcua.binary import DecodeError, Structure, Typed
+from devicemesh_opcua.compose import Shape
 from devicemesh_opcua.datatypes import Definition, Words
+from devicemesh_opcua.dictionaries import Dictionaries
+from devicemesh_opcua.lookup import built_in, forward, inverse
 from devicemesh_opcua.model import OpcUaPoint
 from devicemesh_opcua.nodeid import NodeName, parse_node
 from devicemesh_opcua.server import VALUE, Node, Server
@@ -17,9 +20,9 @@ from devicemesh_opcua.services import ServiceFaultError
 DATA_TYPE, DEFINITION = 14, 23
 """Attributes: of a variable its DataType, of that one its DataTypeDefinition."""
 HAS_ENCODING = 38
+BINARY_ENCODING = "Default Binary"
 _STRUCTURE = Node(0, 22)
 _INT32 = 6
-MAX_FIELDS = 2000
 _NUMBERS = set(binary.NUMBERS) - {binary.BOOLEAN, binary.FLOAT, binary.DOUBLE}
 
 
@@ -31,6 +34,7 @@ class Learner:
         self._words: dict[Node, Words | None] = {}  # by data type
         self._definitions: dict[Node, Definition | None] = {}
         self._fields = 0
+        self._dictionaries = Dictionaries(server)
 
     async def structures(self) -> None:
         """Look up what decoding has missed. Raises LinkError."""
@@ -38,7 +42,7 @@ class Learner:
         for text in sorted(types.missing):
             try:
                 name = parse_node(text)
-                node = await self._server.inverse(_node(name), HAS_ENCODING)
+                node = await inverse(self._server, self._server.said(name), HAS_ENCODING)
                 types.known[text] = await self._definition(node, 0)
             except (PointError, ServiceFaultError, DecodeError, ValueError):
                 types.known[text] = None
@@ -48,24 +52,66 @@ class Learner:
         """The fields of a DataType, those of its structures too. Raises as what it asks."""
         if node in self._definitions:
             return self._definitions[node]
-        if depth > datatypes.MAX_DEPTH or self._fields > MAX_FIELDS:
+        if depth > datatypes.MAX_DEPTH or self._fields > datatypes.MAX_FIELDS:
             return None
         ((held, _, _),) = await self._server.read([services.item(node.encoded, DEFINITION, None)])
         body = held.value
         self._definitions[node] = None
         if not isinstance(body, Structure) or body.type_id != datatypes.STRUCTURE_DEFINITION:
-            return None
+            self._definitions[node] = found = await self._dictionaries.definition(node)
+            return found
         found = datatypes.structure_definition(body.body)
         self._fields += len(found.fields)
         for one in found.fields:
-            inner = _node(one.data_type)
-            one.kind = await self._server.built_in(one.data_type)
-            if one.kind == binary.EXTENSION_OBJECT and inner != _STRUCTURE and found.form <= datatypes.UNION:
+            inner = self._server.said(one.data_type)
+            one.kind = await built_in(self._server, one.data_type)
+            if one.kind == binary.EXTENSION_OBJECT and inner != _STRUCTURE and not found.many_types(one):
                 one.inner = await self._definition(inner, depth + 1)
                 if one.inner is None:
                     return None
         self._definitions[node] = found
         return found
+
+    async def shape_at(self, node: Node) -> Shape:
+        """What structure a variable holds, or else is to hold. Raises PointError, ServiceFaultError."""
+        items = [services.item(node.encoded, one, None) for one in (VALUE, DATA_TYPE)]
+        (held, _, _), (data_type, _, _) = await self._server.read(items)
+        one = held.value
+        while isinstance(one, list) and one:
+            one = one[0]
+        types = self._server.types
+        if not isinstance(one, Structure):
+            if not isinstance(data_type.value, NodeName):
+                raise self._unknown("of no known type")
+            return await self.shape(data_type.value)
+        if one.type_id not in types.known:
+            types.missing.add(one.type_id)
+            await self.structures()
+        found = types.known.get(one.type_id)
+        if found is None:
+            raise self._unknown(f"of the encoding {one.type_id}")
+        return Shape(self._server.said(parse_node(one.type_id)).encoded, found)
+
+    async def shape(self, data_type: NodeName) -> Shape:
+        """How a structure of this data type is sent. Raises PointError, ServiceFaultError."""
+        node = self._server.said(data_type)
+        try:
+            found = await self._definition(node, 0)
+        except DecodeError as error:
+            raise self._server.senseless(error) from error
+        if found is None:
+            raise self._unknown(f"of the type {data_type.text}")
+        if found.encoding is not None:
+            return Shape(self._server.said(found.encoding).encoded, found)
+        for encoding, name in await forward(self._server, node, HAS_ENCODING):
+            if name == BINARY_ENCODING:
+                return Shape(encoding.encoded, found)
+        raise self._unknown(f"of the type {data_type.text}")
+
+    def _unknown(self, what: str) -> PointError:
+        return PointError(
+            f"{self._server.link} does not say which fields a structure {what} has", reason="UnknownDataType"
+        )
 
     async def words(self, points: Sequence[tuple[OpcUaPoint, Node]]) -> dict[int, Words]:
         """The words of those points that are texts here and numbers there, by slot. Raises LinkError."""
@@ -85,9 +131,9 @@ class Learner:
 
     async def _of(self, variable: Node, name: NodeName) -> Words | None:
         """An enumeration's words: of the variable's type, or, of a discrete item, its own (Part 8, 5.3.3)."""
-        data_type = _node(name)
         try:
-            if await self._server.built_in(name) not in _NUMBERS:
+            data_type = self._server.said(name)
+            if await built_in(self._server, name) not in _NUMBERS:
                 return None
             if data_type not in self._words:
                 self._words[data_type] = await self._enumeration(data_type)
@@ -119,10 +165,6 @@ def _words(held: Typed) -> Words | None:
     if held.kind == binary.LOCALIZED_TEXT:
         return {number: str(word or "") for number, word in enumerate(held.value)}
     return datatypes.enum_values(held.value) if held.kind == binary.EXTENSION_OBJECT else None
-
-
-def _node(name: NodeName) -> Node:
-    return Node(name.space if isinstance(name.space, int) else 0, name.identifier)
 
 
 def number(words: Mapping[int, str], word: str) -> int:

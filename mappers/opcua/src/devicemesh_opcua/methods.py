@@ -9,9 +9,12 @@ from typing import Any, TypeAlias
 
 from devicemesh.mapper import Invocation, PointError
 from devicemesh.spec.values import Scalar
-from devicemesh_opcua import binary, convert, services
+from devicemesh_opcua import binary, compose, convert, services
 from devicemesh_opcua import status as codes
 from devicemesh_opcua.binary import DecodeError, Structure, Typed
+from devicemesh_opcua.compose import Shape
+from devicemesh_opcua.learn import Learner
+from devicemesh_opcua.lookup import built_in
 from devicemesh_opcua.model import OpcUaEndpoint, OpcUaMethod
 from devicemesh_opcua.nodeid import NodeName
 from devicemesh_opcua.server import VALUE, Node, Server, Wanted
@@ -40,7 +43,7 @@ class Method:
 
     owner: Node
     node: Node
-    takes: Sequence[tuple[Parameter, int]]  # with its built-in type
+    takes: Sequence[tuple[Parameter, int, Shape | None]]  # with its built-in type; of a structure its shape
     gives: Sequence[str]
 
 
@@ -104,8 +107,9 @@ def ordered(given: Mapping[str, Scalar], takes: Sequence[str]) -> list[tuple[str
 class Caller:
     """What it has learnt of methods holds for the session."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, learner: Learner) -> None:
         self._server = server
+        self._learner = learner
         self._methods: dict[tuple[OpcUaMethod, str], Method] = {}
 
     async def invoke(self, call: Call) -> Mapping[str, Any]:
@@ -123,6 +127,9 @@ class Caller:
         self._judge(call, method, answer)
         names = [*method.gives, *(f"result{i}" for i in range(len(method.gives), len(answer.values)))]
         plain = [convert.plain(one.kind, one.value, server.types) for one in answer.values]
+        if server.types.missing:  # structures that are new here
+            await self._learner.structures()
+            plain = [convert.plain(one.kind, one.value, server.types) for one in answer.values]
         return dict(zip(names, plain, strict=False))
 
     def _judge(self, call: Call, method: Method, answer: Answer) -> None:
@@ -132,7 +139,7 @@ class Caller:
         error = codes.error(self._server.link, answer.status)
         wrong = [
             f"`{name.name}`: {codes.text(status)}"
-            for (name, _), status in zip(method.takes, answer.arguments, strict=False)
+            for (name, _, _), status in zip(method.takes, answer.arguments, strict=False)
             if status >> 31
         ]
         if wrong:
@@ -162,8 +169,12 @@ class Caller:
         if isinstance(root, PointError):
             raise root
         takes, gives = await self._signature(node)
-        kinds = [(one, await server.built_in(one.data_type)) for one in takes]
+        kinds = [(one, *await self._kind(one.data_type)) for one in takes]
         return Method(root, node, kinds, [one.name or f"result{i}" for i, one in enumerate(gives)])
+
+    async def _kind(self, data_type: NodeName) -> tuple[int, Shape | None]:
+        kind = await built_in(self._server, data_type)
+        return kind, await self._learner.shape(data_type) if kind == binary.EXTENSION_OBJECT else None
 
     async def _signature(self, node: Node) -> tuple[list[Parameter], list[Parameter]]:
         """InputArguments and OutputArguments; a method without has no such property."""
@@ -183,15 +194,13 @@ class Caller:
 def _encoded(call: Call, method: Method) -> list[bytes]:
     """The arguments as Variants. Raises PointError that names the one that does not fit."""
     try:
-        given = ordered(call.arguments, [one.name for one, _ in method.takes])
+        given = ordered(call.arguments, [one.name for one, _, _ in method.takes])
     except ValueError as error:
         raise PointError(str(error), reason="BadArguments") from error
     variants = []
-    for (name, value), (takes, kind) in zip(given, method.takes, strict=True):
+    for (name, value), (takes, kind, shape) in zip(given, method.takes, strict=True):
         try:
-            if isinstance(value, list) != takes.is_array:
-                raise ValueError(f"{value!r:.60} is {'no' if takes.is_array else 'an'} array")
-            variants.append(binary.encode_variant(kind, convert.raw(value, kind), takes.is_array))
+            variants.append(compose.variant(kind, value, takes.is_array, shape))
         except ValueError as error:
             raise PointError(f"argument `{name}`: {error}", reason="BadArguments") from error
     return variants

@@ -179,9 +179,12 @@ class OpcUaEndpoint(Endpoint):
 def split_url(url: str) -> SplitResult:
     """The parts of a server's URL. Raises ValueError."""
     parts = urlsplit(url)
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError(f"{url!r}: a port is a number up to 65535, as in opc.tcp://10.0.0.5:4840") from None
     if parts.scheme != "opc.tcp" or not parts.hostname or parts.query or parts.fragment:
         raise ValueError(f"{url!r} is not the URL of a server: write it like opc.tcp://10.0.0.5:4840")
-    _ = parts.port  # raises ValueError when it is none
     return parts
 
 

@@ -6,7 +6,7 @@ import contextlib
 import struct
 import time
 from array import array
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -16,6 +16,8 @@ from devicemesh_opcua import binary, rows, services
 from devicemesh_opcua import status as codes
 from devicemesh_opcua.binary import DecodeError
 from devicemesh_opcua.convert import EPOCH_TICKS
+from devicemesh_opcua.datatypes import Words
+from devicemesh_opcua.learn import Learner
 from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint
 from devicemesh_opcua.server import Node, Server
 from devicemesh_opcua.services import ServiceFaultError
@@ -52,6 +54,13 @@ class Part:
     status: int
     point: bytes
     data: bytes = field(repr=False)  # DataValues, with their number before them
+
+    @property
+    def count(self) -> int:
+        """How many DataValues there are, or none where that makes no sense."""
+        with contextlib.suppress(DecodeError):
+            return max(binary.length(self.data, 0, 1)[0], 0)
+        return 0
 
 
 def request(readings: Sequence[Reading], timestamps: int, release: bool = False) -> bytes:
@@ -92,8 +101,9 @@ def response(body: bytes, expected: int) -> list[Part]:
 class Historian:
     """Reads gaps. A node of which more was kept, or might have been, than is read, counts as lost."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, learner: Learner) -> None:
         self._server = server
+        self._learner = learner
 
     async def read(self, gaps: Sequence[OpcUaGap]) -> AsyncIterator[Batch]:
         """See `Historical`."""
@@ -101,14 +111,20 @@ class Historian:
         found = await self._server.resolve([gap.point for gap in waiting])
         readings = [self._reading(gap, found[gap.point.slot]) for gap in waiting]
         readable = await self._readable([one for one in readings if one is not None])
+        words = await self._learner.words([(one.gap.point, one.node) for one in readable])
         step = min(self._server.limits.history, MAX_NODES)
         for start in range(0, len(readable), step):
             part = readable[start : start + step]
             while part:
                 parts = await self._ask(part)
                 for one, told in zip(part, parts, strict=True):
-                    for batch in self._batches(one, told):
+                    batches = self._batches(one, told, words)
+                    if self._server.types.missing:  # structures that are new here
+                        await self._learner.structures()
+                        batches = self._batches(one, told, words)
+                    for batch in batches:
                         yield batch
+                    one.rows += told.count
                 part = await self._rest(part, parts)
 
     def _reading(self, gap: OpcUaGap, node: Node | PointError) -> Reading | None:
@@ -167,22 +183,21 @@ class Historian:
             await self._release(enough)
         return more
 
-    def _batches(self, one: Reading, told: Part) -> Iterator[Batch]:
+    def _batches(self, one: Reading, told: Part, words: Mapping[int, Words]) -> list[Batch]:
         """The rows inside the gap, marked; bad ones left out."""
         if told.status >> 31 or not told.data:
-            return
+            return []
         point = one.gap.point
-        decoder = rows.Decoder(self._server.link, rows.expected([point]), self._server.types)
+        expected = rows.expected([point])
+        expected.read({slot: known for slot, known in words.items() if slot == point.slot})
+        decoder = rows.Decoder(self._server.link, expected, self._server.types)
         try:
             count, at = binary.length(told.data, 0, 1)
             batches = decoder.values(told.data, at, [point.slot] * max(count, 0), time.time_ns())
         except DecodeError:
             self._server.lost["history"] += 1
-            return
-        one.rows += max(count, 0)
-        for batch in batches:
-            if (kept := _inside(batch, one)) is not None:
-                yield kept
+            return []
+        return [kept for batch in batches if (kept := _inside(batch, one)) is not None]
 
 
 def _inside(batch: Batch, one: Reading) -> Batch | None:

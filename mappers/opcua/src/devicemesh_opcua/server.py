@@ -22,7 +22,6 @@ from devicemesh_opcua.nodeid import BrowseName, Identifier, NodeName, Space, par
 from devicemesh_opcua.services import ServiceFaultError
 
 VALUE = 13
-HAS_SUBTYPE = 45
 ATTRIBUTES = {
     "NodeClass": 2, "BrowseName": 3, "DisplayName": 4, "Description": 5, "EventNotifier": 12, "Value": VALUE,
     "DataType": 14, "ValueRank": 15, "AccessLevel": 17, "MinimumSamplingInterval": 19, "Historizing": 20,
@@ -261,6 +260,11 @@ class Server:
         """A NodeId of now. Raises PointError."""
         return Node(self.index(name.space, meaning), name.identifier)
 
+    def said(self, name: NodeName) -> Node:
+        """A NodeId as the server itself has just said it: an index is one of now. Raises PointError."""
+        space = name.space
+        return Node(space if isinstance(space, int) else self.index(space, {}), name.identifier)
+
     async def resolve(self, points: Sequence[OpcUaPoint]) -> dict[int, Node | PointError]:
         """The node of each point, by slot, or why there is none."""
         return await self.find({p.slot: Wanted(p.address.place(), p.endpoint) for p in points})
@@ -355,51 +359,3 @@ class Server:
                 return list(nodes)
             given.extend(Node(alias.NamespaceIndex, alias.Identifier) for alias in aliases)
         return given
-
-    async def kind(self, node: Node, attribute: int) -> tuple[int, bool]:
-        """The built-in type that a node holds, and whether it is an array. Raises PointError.
-
-        What it holds now says it best; an empty one has to be looked up by its DataType and that one's
-        supertypes.
-        """
-        items = [services.item(node.encoded, one, None) for one in (attribute, 14, 15)]
-        try:
-            (held, status, _), (data_type, type_status, _), (rank, _, _) = await self.read(items)
-        except ServiceFaultError as fault:
-            self.check(fault)
-            raise codes.error(self.link, fault.status) from fault
-        if held.kind != binary.NULL and not status >> 31:
-            return held.kind, held.is_array
-        if not isinstance(data_type.value, NodeName):
-            raise codes.error(self.link, type_status or status or codes.BAD_NODE_ID_UNKNOWN)
-        return await self.built_in(data_type.value), isinstance(rank.value, int) and rank.value >= 1
-
-    async def built_in(self, name: NodeName) -> int:
-        """The built-in type below a DataType."""
-        current = Node(name.space if isinstance(name.space, int) else 0, name.identifier)
-        for _ in range(20):
-            if current.place == 0 and isinstance(current.identifier, int) and current.identifier <= 25:
-                return current.identifier
-            if current == Node(0, 29):  # Enumeration
-                return 6
-            current = await self.inverse(current, HAS_SUBTYPE)
-        raise PointError(f"{self.link} does not say what {name.text} is", reason="UnknownDataType")
-
-    async def inverse(self, node: Node, reference: int) -> Node:
-        """Where a reference to this node comes from. Raises PointError."""
-        browse = ua.BrowseDescription(
-            NodeId=node.foreign,
-            BrowseDirection=ua.BrowseDirection.Inverse,
-            ReferenceTypeId=ua.NodeId(reference),
-            IncludeSubtypes=False,
-            ResultMask=0,
-        )
-        request = ua.BrowseRequest()
-        request.Parameters.NodesToBrowse = [browse]
-        try:
-            references = (await self.call(request)).Results[0].References or ()
-        except ServiceFaultError as fault:
-            raise codes.error(self.link, fault.status) from fault
-        if not references:
-            raise PointError(f"{self.link} does not say what {node.foreign} is", reason="UnknownDataType")
-        return Node(references[0].NodeId.NamespaceIndex, references[0].NodeId.Identifier)

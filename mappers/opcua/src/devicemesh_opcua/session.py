@@ -57,7 +57,7 @@ class OpcUaSession(
         self._publisher = Publisher(server)
         self._learner = Learner(server)
         self._writer = Writer(server, self._learner)
-        self._caller = Caller(server)
+        self._caller = Caller(server, self._learner)
 
     def lost(self) -> Mapping[str, int]:
         """See `Session`: server_queue, event_queue (overflows), history (cut off), unknown_item."""
@@ -80,7 +80,7 @@ class OpcUaSession(
 
     def history(self, gaps: Sequence[OpcUaGap]) -> AsyncIterator[Batch]:
         """See `Historical`. Nodes whose AccessLevel has no HistoryRead yield nothing."""
-        return Historian(self.server).read(gaps)
+        return Historian(self.server, self._learner).read(gaps)
 
     async def invoke(self, invocation: Call) -> Mapping[str, Any]:
         return await self._caller.invoke(invocation)

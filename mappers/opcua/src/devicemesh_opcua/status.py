@@ -77,6 +77,18 @@ def text(status: int) -> str:
     return f"{known[0]}: {known[1]}" if known else f"status 0x{status:08X}"
 
 
+def number(word: str) -> int:
+    """The code of a name as `text` tells it. Raises ValueError."""
+    if word == "Good":
+        return 0
+    for code, known in NAMES.items():
+        if known[0] == word:
+            return code
+    if not word.startswith("status 0x"):
+        raise ValueError("write Good, a name like BadSensorFailure, or `status 0x` and the code")
+    return int(word.removeprefix("status "), 16) & 0xFFFFFFFF
+
+
 def error(link: str, status: int) -> PointError:
     """Why a value is bad, with the quality's word as its reason."""
     return PointError(f"{link} says {text(status)}", reason=quality(status).word.rpartition(".")[2])

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import struct
 from typing import TypeAlias
 
 from devicemesh.mapper import Outcome, PointError, Write
 from devicemesh.spec.values import Scalar
-from devicemesh_opcua import binary, convert, rows, services
+from devicemesh_opcua import binary, compose, convert, rows, services
 from devicemesh_opcua import status as codes
+from devicemesh_opcua.compose import Shape
 from devicemesh_opcua.datatypes import Words
 from devicemesh_opcua.learn import Learner, number
+from devicemesh_opcua.lookup import held_kind
 from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint, OpcUaPoint
 from devicemesh_opcua.server import ATTRIBUTES, Node, Server
 from devicemesh_opcua.services import ServiceFaultError
@@ -27,6 +28,7 @@ class Writer:
         self._server = server
         self._learner = learner
         self._kinds: dict[Node, tuple[int, bool]] = {}
+        self._shapes: dict[Node, Shape] = {}
         self._words: dict[Node, Words | None] = {}
 
     async def write(self, write: OpcUaWrite) -> Outcome:
@@ -46,9 +48,10 @@ class Writer:
 
     async def _variant(self, point: OpcUaPoint, node: Node, value: Scalar) -> bytes:
         if node not in self._kinds:
-            self._kinds[node] = await self._server.kind(node, ATTRIBUTES[point.address.attribute])
+            self._kinds[node] = await held_kind(self._server, node, ATTRIBUTES[point.address.attribute])
         kind, is_array = self._kinds[node]
         words = await self._enumeration(point, node)
+        shape = await self._shape(node) if kind == binary.EXTENSION_OBJECT else None
         if is_array and point.address.single and not isinstance(value, list):
             value = [value]
         try:
@@ -57,11 +60,17 @@ class Writer:
             if isinstance(value, list) != is_array:
                 held = "an array" if is_array else "one value"
                 raise ValueError(
-                    f"{value!r} does not fit: the node holds {held} of {binary.TYPE_NAMES[kind]}"
+                    f"{value!r:.60} does not fit: the node holds {held} of {binary.TYPE_NAMES[kind]}"
                 )
-            return binary.encode_variant(kind, convert.raw(value, kind), is_array)
+            return compose.variant(kind, value, is_array, shape)
         except ValueError as error:
             raise PointError(str(error), reason="WrongType") from error
+
+    async def _shape(self, node: Node) -> Shape:
+        """Of a node that holds structures."""
+        if node not in self._shapes:
+            self._shapes[node] = await self._learner.shape_at(node)
+        return self._shapes[node]
 
     async def _enumeration(self, point: OpcUaPoint, node: Node) -> Words | None:
         """The words of a node whose property is a text."""
@@ -78,6 +87,7 @@ class Writer:
             status = services.write_response(body)
             if status >> 31:
                 self._kinds.pop(node, None)  # its type may have changed
+                self._shapes.pop(node, None)
                 return Outcome(error=codes.error(server.link, status))
         except binary.DecodeError as error:
             lost = server.senseless(error)
@@ -90,6 +100,9 @@ class Writer:
                 return Outcome()
             want = convert.Want(point.type, address.single, self._words.get(node))
             value, _ = rows.single(server.link, held, status, want, server.types)
+            if server.types.missing:
+                await self._learner.structures()
+                value, _ = rows.single(server.link, held, status, want, server.types)
         except PointError as error:
             return Outcome(error=lost or error)
         if lost is not None and not _holds(held, variant):
@@ -99,8 +112,5 @@ class Writer:
 
 
 def _holds(held: binary.Typed, variant: bytes) -> bool:
-    """Whether what a node holds is what was written, bit for bit."""
-    try:
-        return binary.encode_variant(held.kind, held.value, held.is_array) == variant
-    except (struct.error, AttributeError, TypeError):
-        return False  # a kind that can't be written
+    """Whether what a node holds is what was written."""
+    return binary.variant(variant, 0)[0] == held

@@ -4,7 +4,7 @@ const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
 const {
-  DataType, OPCUACertificateManager, OPCUAServer, SecurityPolicy, StatusCodes, Variant, VariantArrayType,
+  DataType, OPCUACertificateManager, OPCUAServer, StatusCodes, VariantArrayType, nodesets,
 } = require("node-opcua");
 
 async function main() {
@@ -12,6 +12,7 @@ async function main() {
   const manager = new OPCUACertificateManager({ rootFolder: folder, automaticallyAcceptUnknownCertificate: true });
   await manager.initialize();
   const server = new OPCUAServer({
+    nodeset_filename: [nodesets.standard, path.join(__dirname, "types.xml")],
     port: 0, host: "127.0.0.1", hostname: "127.0.0.1", serverCertificateManager: manager,
     userManager: { isValidUser: (user, password) => user === "anna" && password === "s3cret" },
   });
@@ -58,6 +59,28 @@ async function main() {
     componentOf: pump, browseName: "Mode", nodeId: "s=Pump.Mode", dataType: mode,
     value: { dataType: DataType.Int32, value: 2 },
   });
+  const types = space.getNamespaceIndex("urn:types");
+  const way = space.findDataType("Way", types);
+  const spots = [{ x: 1, y: 2 }, { x: 3, y: 4 }];
+  const structures = (name, dataType, value, more) => namespace.addVariable({
+    componentOf: pump, browseName: name, nodeId: `s=Pump.${name}`, dataType, ...more,
+    value: { dataType: DataType.ExtensionObject, value, arrayType: Array.isArray(value) ? VariantArrayType.Array : 0 },
+  });
+  structures("Way", way, space.constructExtensionObject(way, { name: "w", spots, last: spots[0], laps: 3 }));
+  const spot = space.findDataType("Spot", types);
+  structures("Spots", spot, spots.map((one) => space.constructExtensionObject(spot, one)), { valueRank: 1 });
+  structures("Range", "Range", space.constructExtensionObject(space.findDataType("Range"), { low: 1, high: 2 }));
+  namespace.addMethod(pump, {
+    browseName: "Turn", nodeId: "s=Pump.Turn",
+    inputArguments: [{ name: "way", dataType: way.nodeId }],
+    outputArguments: [{ name: "way", dataType: way.nodeId }, { name: "spots", dataType: spot.nodeId, valueRank: 1 }],
+  }).bindMethod(([given], context, done) => done(null, {
+    statusCode: StatusCodes.Good,
+    outputArguments: [
+      { dataType: DataType.ExtensionObject, value: given.value },
+      { dataType: DataType.ExtensionObject, arrayType: VariantArrayType.Array, value: given.value.spots },
+    ],
+  }));
   let turns = 0;
   setInterval(() => {
     turns += 1;
