@@ -148,18 +148,28 @@ def _plan(ops: tuple[tuple[int, int, int, int, int, int, bool, float, float], ..
     return Plan(ops, integers)
 
 
+@functools.lru_cache(256)
+def _nan(rows: int) -> array[float]:
+    """The values of bad rows."""
+    return array("d", [math.nan]) * rows
+
+
 class _Columns:
     """Fields whose values share one typed column."""
 
-    def __init__(self, fields: Sequence[Field], slots: Sequence[int], *, integers: bool) -> None:
+    __slots__ = ("fields", "plan", "slots", "unsigned")
+
+    def __init__(self, fields: Sequence[Field], slots: array[int], *, integers: bool) -> None:
         self.fields = fields
-        self.slots = array("I", slots)
+        self.slots = slots
         self.plan = _plan(tuple(_op(field) for field in fields), integers)
-        self.unsigned = [row for row, field in enumerate(fields) if field.type == ValueType.UINT64]
+        self.unsigned = tuple(row for row, field in enumerate(fields) if field.type == ValueType.UINT64)
 
 
 class Layout:
     """The compiled fields of one record; `slots[i]` names `fields[i]`."""
+
+    __slots__ = ("_codes", "_floats", "_integers", "_only_floats", "_slots", "_texts", "reach")
 
     def __init__(self, fields: Sequence[Field], slots: Sequence[int]) -> None:
         """Compile. Raises ValueError naming the first field that is wrong."""
@@ -169,10 +179,9 @@ class Layout:
             if wrong := problem(field):
                 raise ValueError(f"field {row} ({field.type} at {field.offset}): {wrong}")
         self._slots = array("I", slots)
-        self._nan = array("d", [math.nan]) * len(slots)
-        pairs = list(zip(fields, slots, strict=True))
+        pairs = tuple(zip(fields, slots, strict=True))
         words = [pair for pair in pairs if pair[0].enum is not None]
-        self._texts = [pair for pair in pairs if pair[0].type in _TEXTS]
+        self._texts = tuple(pair for pair in pairs if pair[0].type in _TEXTS)
         numbers = [pair for pair in pairs if pair[0].enum is None and pair[0].type not in _TEXTS]
         self._floats = self._columns([pair for pair in numbers if not _is_wide(pair[0])], integers=False)
         self._integers = self._columns([pair for pair in numbers if _is_wide(pair[0])], integers=True)
@@ -180,9 +189,12 @@ class Layout:
         self._only_floats = self._integers is None and self._codes is None and not self._texts
         self.reach = max((field.offset + (field.size or 0) for field in fields), default=0)
 
-    @staticmethod
-    def _columns(pairs: Sequence[tuple[Field, int]], *, integers: bool) -> _Columns | None:
-        return _Columns([p[0] for p in pairs], [p[1] for p in pairs], integers=integers) if pairs else None
+    def _columns(self, pairs: Sequence[tuple[Field, int]], *, integers: bool) -> _Columns | None:
+        if not pairs:
+            return None
+        all_of_them = len(pairs) == len(self._slots)
+        slots = self._slots if all_of_them else array("I", [pair[1] for pair in pairs])
+        return _Columns(tuple(pair[0] for pair in pairs), slots, integers=integers)
 
     def decode(self, record: bytes | bytearray | memoryview, time_ns: int) -> list[Batch]:
         """Decode one record into batches of float64, int64 and objects, each only if it has rows.
@@ -199,7 +211,9 @@ class Layout:
 
     def bad(self, time_ns: int, quality: Quality, error: MapperError | None) -> list[Batch]:
         """All fields of the record as bad rows."""
-        return [Batch(self._slots, time_ns, self._nan, int(quality), error)] if self._slots else []
+        if not self._slots:
+            return []
+        return [Batch(self._slots, time_ns, _nan(len(self._slots)), int(quality), error)]
 
     def _too_short(self, record: bytes | bytearray | memoryview) -> PointError:
         size = memoryview(record).nbytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,7 +88,7 @@ class BoundDevice:
     def redirected(self, address: str) -> BoundDevice:
         """The same device at another address."""
         endpoint = self.endpoint.redirect(address)
-        return dataclasses.replace(self, endpoint=endpoint, link=(self.mapper.protocol, endpoint.link()))
+        return dataclasses.replace(self, endpoint=endpoint, link=_link(self.mapper.protocol, endpoint))
 
     def same_wire(self, other: BoundDevice) -> bool:
         """Whether nothing has changed that the link would have to plan anew."""
@@ -122,8 +123,9 @@ class Binder:
         def unbound(reason: str, message: str) -> Unbound:
             return Unbound(device.key, device.generation, reason, message)
 
+        body = device.body
         try:
-            spec = Device.model_validate(device.body).spec
+            spec = Device.model_validate(body).spec
         except ValidationError as error:
             return unbound("InvalidDevice", first_mistake(error))
         model = models.get(Key("DeviceModel", device.key.namespace, spec.model_ref.name))
@@ -136,7 +138,7 @@ class Binder:
             return unbound("NoMapper", message)
         try:
             endpoint = mapper.endpoint_type.model_validate(raw)
-            link = (protocol, endpoint.link())
+            link = _link(protocol, endpoint)
             declared, shape = self._model(model, mapper)
             if strange := [p.name for p in spec.properties if p.name not in _names(declared)]:
                 message = f"model `{spec.model_ref.name}` has no property `{strange[0]}`"
@@ -157,7 +159,7 @@ class Binder:
             key=device.key,
             name=device.key.device,
             generation=device.generation,
-            labels=device.labels,
+            labels=body["metadata"].get("labels") or NOTHING,
             mapper=mapper,
             endpoint=endpoint,
             link=link,
@@ -188,6 +190,11 @@ class Binder:
             events = _placed(declared.spec.events, mapper.protocol, mapper.event_type)
             self._models[key] = (declared, Shape.of(placed, calls, events))
         return self._models[key]
+
+
+def _link(protocol: str, endpoint: Endpoint) -> tuple[str, str]:
+    """Which session a device shares; the name is one string for all of them."""
+    return protocol, sys.intern(endpoint.link())
 
 
 def _placed(

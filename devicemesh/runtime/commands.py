@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from devicemesh.mapper import Invocation
-from devicemesh.runtime.device import RunningDevice
+from devicemesh.runtime.device import RunningDevice, without
 from devicemesh.runtime.link import Link
 from devicemesh.runtime.supervisor import Supervisor
 from devicemesh.sink.base import Command, Sink
@@ -50,7 +50,7 @@ class Commands:
                 self._answer(command, {"property": prop[:64], **refused})
         unchanged = [p for p, v in good.items() if device.bound.desired.get(p, ...) == v]
         if command.id is not None:
-            device.desired_ids.update(dict.fromkeys(good, command.id))
+            device.desired_ids = {**device.desired_ids, **dict.fromkeys(good, command.id)}
         try:
             if good:
                 await self._store.set_desired(device.bound.key, good, "mqtt")
@@ -59,7 +59,7 @@ class Commands:
                 self._answer(command, {"property": prop, **_failed(value, str(error))})
             return
         for prop in [p for p, v in good.items() if v is None]:  # taken back: nothing is written
-            device.desired_ids.pop(prop, None)
+            device.desired_ids = without(device.desired_ids, prop)
             self._answer(command, {"property": prop, "state": "applied", "value": None})
         for prop in unchanged:  # nothing will change: say how it stands
             attempt = device.attempts.get(prop)
@@ -115,7 +115,8 @@ class Commands:
     def settled(self, device: RunningDevice, prop: str, attempt: Attempt) -> None:
         """A desired value was applied or refused: tell the clients."""
         body: dict[str, Any] = {"property": prop, **outcome(attempt)}
-        if identity := device.desired_ids.pop(prop, None):
+        if identity := device.desired_ids.get(prop):
+            device.desired_ids = without(device.desired_ids, prop)
             body["id"] = identity
         self._sink.event(device.name, "twin/desired/result", body)
 

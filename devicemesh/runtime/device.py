@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from devicemesh.aggregate import Aggregator
 from devicemesh.mapper import Notifier, Point
 from devicemesh.runtime.before import NEVER, Before
 from devicemesh.runtime.binding import BoundDevice, notifiers, point
 from devicemesh.spec.device import Property
+from devicemesh.store.base import NOTHING
 from devicemesh.twin import Attempt, Delta, Reported, delta
+
+T = TypeVar("T")
+NONE: frozenset[str] = frozenset()
+"""Like NOTHING, one for all: an empty set or dict of its own takes what a small object takes."""
 
 
 class RunningDevice:
-    """Mutable; owned by the event loop."""
+    """Mutable, but for the mappings in it, which are replaced whole; owned by the event loop."""
 
     __slots__ = (
         "attempts",
@@ -45,15 +50,15 @@ class RunningDevice:
         self.stream = stream
         self.names: tuple[str, ...] = ()  # its properties, in order
         self.column = array("I")  # their slots
-        self.attempts: dict[str, Attempt] = {}
-        self.edited: frozenset[str] = frozenset()  # desired values that a person has just set
+        self.attempts: Mapping[str, Attempt] = NOTHING
+        self.edited = NONE  # desired values that a person has just set
         self.link_up = False
         self.trouble: tuple[str, str] | None = None  # (reason, message): why the device is silent
         self.waits_for_edit = False  # the link is down and is not tried again
-        self.point_trouble: dict[str, str] = {}  # property -> why it is bad
-        self.deaf: dict[str, str] = {}  # event source -> why nothing is heard from it
+        self.point_trouble: Mapping[str, str] = NOTHING  # property -> why it is bad
+        self.deaf: Mapping[str, str] = NOTHING  # event source -> why nothing is heard from it
         self.served = "Polling"  # how its values come: Polling, Subscribed, SubscribedAndPolling
-        self.desired_ids: dict[str, str] = {}  # property -> id of the message that set it
+        self.desired_ids: Mapping[str, str] = NOTHING  # property -> id of the message that set it
         self.dirty = True  # its status may have to be written at once
         self.report_due_s = 0.0  # when its values are looked at again
         self.on_settled: Callable[[RunningDevice, str, Attempt], None] | None = None
@@ -78,10 +83,11 @@ class RunningDevice:
         """Take a new declaration. Desired values that changed are written unasked."""
         before = self.bound.desired
         changed = {n for n, v in bound.desired.items() if n not in before or before[n] != v}
-        self.edited = frozenset(changed | (self.edited & bound.desired.keys()))
-        self.attempts = {n: a for n, a in self.attempts.items() if n in bound.desired and n not in changed}
+        self.edited = frozenset(changed | (self.edited & bound.desired.keys())) or NONE
+        stay = [n for n in self.attempts if n in bound.desired and n not in changed]
+        self.attempts = {n: self.attempts[n] for n in stay} or NOTHING
         self.bound = bound
-        self.deaf = {name: why for name, why in self.deaf.items() if name in bound.shape.events}
+        self.deaf = {name: why for name, why in self.deaf.items() if name in bound.shape.events} or NOTHING
         self.dirty = True
 
     def points(self) -> list[Point[Any, Any]]:
@@ -135,8 +141,8 @@ class RunningDevice:
 
     def settle(self, name: str, attempt: Attempt) -> None:
         """Note what became of a desired value."""
-        self.attempts[name] = attempt
-        self.edited -= {name}
+        self.attempts = {**self.attempts, name: attempt}
+        self.edited = self.edited - {name} or NONE
         self.dirty = True
         if self.on_settled is not None:
             self.on_settled(self, name, attempt)
@@ -145,9 +151,8 @@ class RunningDevice:
         """The link is down: desired values are compared anew when it is back."""
         self.link_up = False
         self.trouble = (reason, message)
-        self.point_trouble.clear()
-        self.deaf.clear()
-        self.attempts = {n: a for n, a in self.attempts.items() if a.state == "refused"}
+        self.point_trouble = self.deaf = NOTHING
+        self.attempts = {n: a for n, a in self.attempts.items() if a.state == "refused"} or NOTHING
         self.dirty = True
 
     def back(self) -> None:
@@ -156,3 +161,8 @@ class RunningDevice:
         self.waits_for_edit = False
         self.trouble = None
         self.dirty = True
+
+
+def without(mapping: Mapping[str, T], name: str) -> Mapping[str, T]:
+    """All of it but this name."""
+    return {one: value for one, value in mapping.items() if one != name} or NOTHING

@@ -29,7 +29,7 @@ from devicemesh.mapper import (
 )
 from devicemesh.runtime.backfill import Backfill, Gaps
 from devicemesh.runtime.binding import point
-from devicemesh.runtime.device import RunningDevice
+from devicemesh.runtime.device import RunningDevice, without
 from devicemesh.runtime.histogram import Histogram
 from devicemesh.runtime.pipeline import Pipeline
 from devicemesh.runtime.push import Push
@@ -343,7 +343,7 @@ class Link:
                 device, name = owned
                 message = str(batch.error)
                 if device.point_trouble.get(name) != message:
-                    device.point_trouble[name] = message
+                    device.point_trouble = {**device.point_trouble, name: message}
                     device.dirty = True
                 device.trouble = (batch.error.reason, message)
                 self._sick.add(device.name)
@@ -357,7 +357,8 @@ class Link:
         for slot in batch.slot:
             if (owned := self._owner(slot)) and owned[0].name in self._sick:
                 device, name = owned
-                if device.point_trouble.pop(name, None) is not None:
+                if name in device.point_trouble:
+                    device.point_trouble = without(device.point_trouble, name)
                     device.dirty = True
                 if not device.point_trouble:
                     device.trouble = None

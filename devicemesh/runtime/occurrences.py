@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from devicemesh.mapper import Notification, Occurrence, Severity
-from devicemesh.runtime.device import RunningDevice
+from devicemesh.runtime.device import RunningDevice, without
 from devicemesh.sink.base import Sink
 
 log = logging.getLogger("devicemesh.events")
@@ -142,9 +142,9 @@ def _hear(device: RunningDevice, event: str, notification: Notification) -> None
         return
     device.dirty = True
     if why is None:
-        del device.deaf[event]
+        device.deaf = without(device.deaf, event)
         return
-    device.deaf[event] = why
+    device.deaf = {**device.deaf, event: why}
     log.warning("%s tells of no %s: %s", device.name, event, why)
 
 

@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from devicemesh.aggregate import Aggregator, Snapshot
 from devicemesh.mapper import Quality
@@ -21,6 +21,7 @@ from devicemesh.runtime.binding import Unbound
 from devicemesh.runtime.device import RunningDevice
 from devicemesh.runtime.schedule import phase
 from devicemesh.sink.base import Sink
+from devicemesh.sink.payload import dumps
 from devicemesh.spec.units import symbol
 from devicemesh.store.base import Key, Store, StoreUnavailableError
 from devicemesh.twin import (
@@ -34,6 +35,7 @@ from devicemesh.twin import (
 )
 
 log = logging.getLogger("devicemesh.reporter")
+A = TypeVar("A", bound=tuple[Any, ...])
 TICK_S = 0.1
 FIRST_S = 0.3
 TWINS_S = 500.0
@@ -96,6 +98,12 @@ def _head(name: str, unit: str | None) -> tuple[bytes, bytes]:
     shown = f'"unit":{json.dumps(symbol(unit), ensure_ascii=False)},' if unit else ""
     quoted = json.dumps(name)
     return f'{{"name":{quoted},{shown}"reported":'.encode(), f'{quoted}:{{{shown}"reported":'.encode()
+
+
+@functools.lru_cache(ALIKE)
+def _state(state: str, reason: str, message: str, since: str) -> bytes:
+    """The payload of `status`."""
+    return dumps({"state": state, "reason": reason, "message": message, "since": since})
 
 
 def properties(device: RunningDevice, snapshot: Snapshot) -> tuple[bytes, bytes]:
@@ -182,7 +190,8 @@ class Reporter:
         self._interval_s = interval_s
         self._shard = {"shard": shard} if shard else {}
         self._memory: dict[Key, _Memory] = {}
-        self._alike: dict[tuple[Condition, ...], tuple[Condition, ...]] = {}  # nearly all devices are
+        self._alike: dict[Any, Any] = {}  # tuples of what nearly all devices are
+        self._stamp = ""  # the time of a tick: what changes in it is alike too
         self.writes = {"ok": 0, "failed": 0}
         self.states: dict[Key, tuple[str, str]] = {}  # device -> (state, reason)
 
@@ -194,6 +203,7 @@ class Reporter:
     async def tick(self, devices: Collection[RunningDevice], unbound: Iterable[Unbound]) -> None:
         """Write what is due. A store that is away is tried again; the newest state waits in memory."""
         now = asyncio.get_running_loop().time()
+        self._stamp = stamp(time.time_ns())
         patches: dict[Key, dict[str, Any]] = {}
         self._interval_s = max(self._least_s, len(devices) / TWINS_S)
         for device in devices:
@@ -266,23 +276,30 @@ class Reporter:
         """Bring the conditions up to date; True when one has changed."""
         if tuple(found) == memory.found:
             return False
-        now = stamp(time.time_ns())
+        now = self._stamp
         before = {c.type: (c.status, since) for c, since in zip(memory.found, memory.since, strict=True)}
-        if len(self._alike) > ALIKE:
-            self._alike.clear()
-        memory.found = self._alike.setdefault(tuple(found), tuple(found))
-        memory.since = tuple(
-            before[c.type][1] if c.type in before and before[c.type][0] == c.status else now for c in found
+        memory.found = self._shared(tuple(found))
+        memory.since = self._shared(
+            tuple(
+                before[c.type][1] if c.type in before and before[c.type][0] == c.status else now
+                for c in found
+            )
         )
         head = found[0]
         state = {"True": "Ready", "False": "Offline", "Unknown": "Starting"}[head.status]
         state = "Degraded" if head.reason == "Degraded" else state
         if before.get("Ready", ("Unknown", ""))[0] != head.status:
             log.info("%s is %s%s", key.device, state, f": {head.message}" if head.message else "")
-        self.states[key] = (state, head.reason)
-        body = {"state": state, "reason": head.reason, "message": head.message, "since": memory.since[0]}
-        self._sink.retain(key.device, "status", body)
+        self.states[key] = self._shared((state, head.reason))
+        self._sink.retain(key.device, "status", _state(state, head.reason, head.message, memory.since[0]))
         return True
+
+    def _shared(self, one: A) -> A:
+        """The tuple that is equal to this one."""
+        if len(self._alike) > ALIKE:
+            self._alike.clear()
+        shared: A = self._alike.setdefault(one, one)
+        return shared
 
     async def _write(self, patches: dict[Key, dict[str, Any]]) -> None:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
 import logging
 import random
@@ -123,7 +122,7 @@ class Supervisor:
                 else:
                     if listed is not None and found.status:
                         self._before.setdefault(found.key, before(found.status))
-                    self._objects[found.key] = dataclasses.replace(found, status=NOTHING)
+                    self._objects[found.key] = found.bare()
                     if listed is not None:
                         listed.add(found.key)
                 changed |= self._affected(found)

@@ -143,8 +143,11 @@ class Connection:
         if self.closed.done() or identifier in self._owed:
             return None
         self._identifier = identifier + 1 if identifier < 0xFFFF else _FIRST_IDENTIFIER
-        field = self._topics.get(topic)
-        if field is None:
+        if retain:  # seldom: what is told of a device, not what is read
+            field = topic_field(topic)
+        elif (known := self._topics.get(topic)) is not None:
+            field = known
+        else:
             field = self._topics[topic] = topic_field(topic)
         self._client.wire.send(publish_packet(field, payload, identifier, retain=retain, v5=self._v5))
         self._owed.add(identifier)

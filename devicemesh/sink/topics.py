@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from string import Formatter
 
 from devicemesh.settings import MqttSettings
@@ -44,14 +43,13 @@ class Topics:
             _check(topic)
         self.runtime_status = f"{runtime}/status"
         self.gap = f"{runtime}/gap"
-        self.device = lru_cache(maxsize=65536)(self._device)
         self._desired = self._pattern("twin/desired")
         self._command = self._pattern("command/", rf"(?P<name>{_WORD.pattern})")
 
     def _render(self, namespace: str, device: str, suffix: str) -> str:
         return self._template.format(root=self._root, namespace=namespace, device=device, suffix=suffix)
 
-    def _device(self, device: str, suffix: str) -> str:
+    def device(self, device: str, suffix: str) -> str:
         """The topic of a device ("namespace/name"). Raises ValueError for what could leave its level."""
         namespace, _, name = device.partition("/")
         if not (_LABEL.fullmatch(namespace) and _LABEL.fullmatch(name)):

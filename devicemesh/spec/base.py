@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
+
+_GIVEN: dict[frozenset[str], set[str]] = {}
+_ALIKE = 4096
 
 
 class Strict(BaseModel):
@@ -19,6 +23,13 @@ class Strict(BaseModel):
         use_attribute_docstrings=True,
         ser_json_inf_nan="constants",
     )
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Things that were given the same fields share the set of their names: it is 216 bytes."""
+        if len(_GIVEN) > _ALIKE:
+            _GIVEN.clear()
+        given = self.__pydantic_fields_set__
+        object.__setattr__(self, "__pydantic_fields_set__", _GIVEN.setdefault(frozenset(given), given))
 
 
 def first_mistake(error: ValidationError) -> str:

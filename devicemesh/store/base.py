@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -61,8 +62,12 @@ class Object:
 
     @property
     def labels(self) -> Mapping[str, str]:
-        labels: Mapping[str, str] = self.body["metadata"].get("labels", {})
+        labels: Mapping[str, str] = self.body["metadata"].get("labels") or NOTHING
         return labels
+
+    def bare(self) -> Object:
+        """Without its status: many are kept, and a status is large."""
+        return dataclasses.replace(self, status=NOTHING) if self.status else self
 
     def resource(self) -> dict[str, Any]:
         """The whole, in the shape of a Kubernetes object."""

@@ -15,6 +15,9 @@ from devicemesh.store.base import StoreUnavailableError
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
+JSON = "application/json"
+BRIEF = f"{JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1,{JSON}"
+"""What is answered to a write whose answer nobody needs: neither side makes the whole object."""
 CONNECT_S, READ_S = 5.0, 30.0
 WATCH_S = 55
 """How long one watch is asked for; it is renewed where it ended. A dead network is known after SILENCE_S."""
@@ -61,10 +64,17 @@ class Cluster:
         await self._api.close()  # type: ignore[no-untyped-call]
 
     async def _call(
-        self, verb: str, path: str, query: Mapping[str, Any], body: Any, content: str, read_s: float
+        self,
+        verb: str,
+        path: str,
+        query: Mapping[str, Any],
+        body: Any,
+        content: str,
+        read_s: float = READ_S,
+        accept: str = JSON,
     ) -> Any:
         self.requests[verb] = self.requests.get(verb, 0) + 1
-        headers = {"Accept": "application/json", "Content-Type": content}
+        headers = {"Accept": accept, "Content-Type": content}
         try:
             parts = await self._api.param_serialize(
                 verb,
@@ -91,17 +101,35 @@ class Cluster:
         body: Any = None,
         *,
         query: Mapping[str, Any] | None = None,
-        content: str = "application/json",
+        content: str = JSON,
     ) -> dict[str, Any]:
         """One request and its answer. Raises ApiError and StoreUnavailableError."""
-        response = await self._call(verb, path, query or {}, body, content, READ_S)
+        response = await self._call(verb, path, query or {}, body, content)
+        return self._checked(response, await self._text(response))
+
+    async def send(
+        self,
+        verb: str,
+        path: str,
+        body: Any,
+        *,
+        query: Mapping[str, Any] | None = None,
+        content: str = JSON,
+    ) -> None:
+        """One request whose answer says nothing new. Raises ApiError and StoreUnavailableError."""
+        response = await self._call(verb, path, query or {}, body, content, accept=BRIEF)
+        text = await self._text(response)
+        if response.status >= 400:
+            self._checked(response, text)
+
+    async def _text(self, response: Any) -> str:
         try:
-            text = await response.text()
+            text: str = await response.text()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise self.away(error) from error
         finally:
             response.release()
-        return self._checked(response, text)
+        return text
 
     def _checked(self, response: Any, text: str) -> dict[str, Any]:
         try:
@@ -126,7 +154,7 @@ class Cluster:
             "resourceVersion": version,
             "timeoutSeconds": WATCH_S,
         }
-        response = await self._call("GET", path, query, None, "application/json", SILENCE_S)
+        response = await self._call("GET", path, query, None, JSON, SILENCE_S)
         try:
             if response.status >= 400:
                 self._checked(response, await response.text())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
@@ -142,7 +141,7 @@ class KubernetesStore(Store):
     async def _tell(self, verb: str, where: str, body: Any) -> None:
         if self.fence is None or self.fence():
             content = MERGE if verb == "PATCH" else "application/json"
-            await self.cluster.request(verb, where, body, content=content)
+            await self.cluster.send(verb, where, body, content=content)
 
     async def patch_status(self, statuses: Mapping[Key, Mapping[str, Any]]) -> None:
         """They are written by and by, the newest of each: see `status`."""
@@ -164,7 +163,7 @@ class KubernetesStore(Store):
         query = {"fieldManager": manager, "force": "true"}
         body = status_patch(key, part)
         try:
-            await self.cluster.request("PATCH", f"{path(key)}/status", body, query=query, content=APPLY)
+            await self.cluster.send("PATCH", f"{path(key)}/status", body, query=query, content=APPLY)
         except ApiError as error:
             if error.status == 429:
                 raise SlowDownError(error.retry_after_s or 1.0) from error
@@ -177,7 +176,7 @@ class KubernetesStore(Store):
         for kind in kinds:
             found, versions[kind] = await self._list(kind)
             for one in sorted(found, key=lambda one: one.key):
-                known[one.key] = _bare(one)
+                known[one.key] = one.bare()
                 self._uids[one.key] = one.uid
                 yield Event("added", one)  # with its status, this once: it tells of the time before us
         yield Event("synced", None)
@@ -206,7 +205,7 @@ class KubernetesStore(Store):
             return Event("deleted", found) if before else None
         if before is not None and before.packed == found.packed and before.uid == found.uid:
             return None
-        known[found.key] = _bare(found)
+        known[found.key] = found.bare()
         self._uids[found.key] = found.uid
         return Event("modified" if before else "added", known[found.key])
 
@@ -261,11 +260,6 @@ def _why_ended(task: asyncio.Task[None]) -> Exception:
     """What a watch says whose follower has ended, which it never does by itself."""
     error = None if task.cancelled() else task.exception()
     return error if isinstance(error, Exception) else StoreUnavailableError("the watch has ended")
-
-
-def _bare(found: Object) -> Object:
-    """Without its status, which is ours anyway, and large."""
-    return dataclasses.replace(found, status={})
 
 
 def _translate(key: Key, error: ApiError) -> NoReturn:

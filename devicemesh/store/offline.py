@@ -127,10 +127,11 @@ class OfflineStore(Store):
 
     def _shown(self, key: Key) -> Object:
         """What the server had last, with what was edited since."""
-        found = self._kept[key]
+        found, edits = self._kept[key], self._edits.get(key)
+        if not edits and key not in self._overruled:
+            return found  # nearly all: they need not be looked into
         desired = _desired(found)
         lost = {n: why for n, (holds, why) in self._overruled.get(key, {}).items() if desired.get(n) == holds}
-        edits = self._edits.get(key)
         if not edits:
             return dataclasses.replace(found, overruled=lost) if lost else found
         desired |= {name: edit.value for name, edit in edits.items()}
@@ -185,7 +186,7 @@ class OfflineStore(Store):
         again = [edit for edit in self._edits.pop(key).values() if edit not in edits]  # meanwhile
         left = {edit.name: edit for edit in again}
         if found is not None:
-            self._kept[key] = dataclasses.replace(found, status={})
+            self._kept[key] = found.bare()
             self._ahead[key] = found.version
             there = _desired(found)
             left = {name: dataclasses.replace(e, base=there.get(name)) for name, e in left.items()}
@@ -252,7 +253,7 @@ class OfflineStore(Store):
                     about.pop(key, None)
             elif found.version >= self._ahead.get(key, 0):
                 self._ahead.pop(key, None)
-                self._kept[key] = dataclasses.replace(found, status={})
+                self._kept[key] = found.bare()
             if key in self._edits:
                 self._more.set()
         if changes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -45,15 +46,15 @@ def as_object(kind: str, found: Mapping[str, Any]) -> Object:
             **({"annotations": kept} if kept else {}),
         }
     return Object(
-        key=Key(kind, metadata["namespace"], metadata["name"]),
+        key=Key(kind, sys.intern(metadata["namespace"]), metadata["name"]),
         uid=metadata["uid"],
         generation=metadata.get("generation", 1),
         version=int(metadata["resourceVersion"]),
-        created=metadata["creationTimestamp"],
+        created=sys.intern(metadata["creationTimestamp"]),  # alike in thousands that are applied together
         packed=pack(
             {"apiVersion": API_VERSION, "kind": kind, "metadata": ours, "spec": found.get("spec", {})}
         ),
-        status=found.get("status", {}),
+        status=found.get("status", NOTHING),
         edited=edit_times(metadata.get("managedFields", ())) if kind == "Device" else NOTHING,
     )
 

@@ -22,7 +22,8 @@ CONFLICT_S = 0.2
 GONE = math.inf
 GRAIN_S = 0.001
 """No wait is shorter: times are rounded, and a wait too short for the clock would never end."""
-PARALLEL = 16
+VALUES_PARALLEL, HEALTH_PARALLEL = 2, 8
+"""Each is a connection, and each TLS connection takes a buffer of 256 KB."""
 Send = Callable[[Key, dict[str, Any]], Awaitable[None]]
 """Writes one part of a status; may raise SlowDownError, LookupError, and what a store raises."""
 
@@ -41,11 +42,13 @@ class _Lane:
     def __init__(
         self,
         send: Send,
+        parallel: int,
         bucket: Bucket,
         due: Callable[[Turn, float], float],
         spend: Callable[[Turn, float], None],
     ) -> None:
         self.send = send
+        self.parallel = parallel
         self.bucket = bucket
         self.due = due  # when a device may be written
         self.spend = spend  # it is written now
@@ -108,8 +111,8 @@ class StatusWriter:
 
     def __init__(self, values: Send, health: Send, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._values = _Lane(values, Bucket(5, 20), Turn.values_due_s, Turn.spend_values)
-        self._health = _Lane(health, Bucket(500, 200), Turn.health_due_s, Turn.spend_health)
+        self._values = _Lane(values, VALUES_PARALLEL, Bucket(5, 20), Turn.values_due_s, Turn.spend_values)
+        self._health = _Lane(health, HEALTH_PARALLEL, Bucket(500, 200), Turn.health_due_s, Turn.spend_health)
         self._turns: dict[Key, Turn] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._said = ""
@@ -147,7 +150,7 @@ class StatusWriter:
                 task.cancel()
 
     async def _serve(self, lane: _Lane) -> None:
-        slots = asyncio.Semaphore(PARALLEL)
+        slots = asyncio.Semaphore(lane.parallel)
         while True:
             await slots.acquire()
             key = await lane.next(self._clock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from array import array
@@ -12,6 +13,7 @@ from typing import TypeAlias
 
 from devicemesh.mapper import Batch, LinkError, MapperError, PointError, Quality
 from devicemesh_modbus import answers
+from devicemesh_modbus.breaker import Breaker
 from devicemesh_modbus.exchange import Shared, exchange, strictest
 from devicemesh_modbus.link import Answer, Ask
 from devicemesh_modbus.plan import Learned, ModbusPoint, Read, Refusal, keep_apart, plan, split
@@ -25,10 +27,17 @@ RETRY_APART_S = 3600.0
 _STREAMS = ("tcp", "tls", "rtuovertcp")
 
 
+@functools.lru_cache(1024)
+def _head(function: int, size: int) -> bytes:
+    """How a good answer begins."""
+    return bytes((function, size))
+
+
 class _Request:
     """A planned read, ready to be sent and decoded."""
 
     __slots__ = (
+        "_shared",
         "ask",
         "breaker",
         "head",
@@ -39,24 +48,27 @@ class _Request:
         "suspect",
         "tries",
         "unit",
-        "who",
     )
 
     def __init__(self, read: Read, shared: Shared) -> None:
         timeout_s, pause_s, self.tries = strictest(p.endpoint for p in read.points)
         first = read.points[0].endpoint
         self.read = read
-        self.who = shared.who(read.unit)
+        self._shared = shared
         self.ask = shared.requests.read(
             read.unit, read.table, read.start, read.count, timeout_s=timeout_s, pause_s=pause_s
         )
-        self.head = bytes((read.function, read.size))  # how a good answer begins
+        self.head = _head(read.function, read.size)
         self.length = 2 + read.size
         self.layout = read.layout()
         self.unit = shared.unit(first)
-        self.breaker = shared.breaker(first)  # for a request that is not answered although its unit lives
+        self.breaker: Breaker | None = None  # while it is not answered although its unit lives
         self.suspect = False  # the unit fell silent at it: the others go first
         self.refusal: Refusal | None = None
+
+    @property
+    def who(self) -> str:
+        return self._shared.who(self.read.unit)
 
     def judge(self, answer: bytes) -> memoryview:
         return answers.data(answer, self.read.function, self.read.size, self.who, self.read.text())
@@ -78,7 +90,7 @@ class _Round:
 
 def _is_odd(request: _Request) -> bool:
     """Whether anything speaks against sending this request as a matter of course."""
-    return bool(request.unit.silences or request.suspect or request.breaker.silences or request.refusal)
+    return bool(request.unit.silences or request.suspect or request.breaker or request.refusal)
 
 
 class Poller:
@@ -169,7 +181,7 @@ class Poller:
         clock = self._shared.clock()
         if request.ask.unit in now.silent or not unit.ready(clock):
             return unit.error
-        if not own.ready(clock):
+        if own is not None and not own.ready(clock):
             return own.error
         return refusal.error if refusal and clock < refusal.retry_at else None
 
@@ -177,7 +189,7 @@ class Poller:
         """A good answer: forget what spoke against the unit and the request."""
         request.suspect = False
         self._shared.answered(request.ask.unit)
-        request.breaker.answered()
+        request.breaker = None
         if request.refusal is not None:
             request.refusal = None
             self._shared.learn(request.read.unit, request.read.table).refused.pop(request.read.extent, None)
@@ -254,6 +266,8 @@ class Poller:
         shared, unit = self._shared, request.ask.unit
         hold_s = 0.0 if shared.opened.kind in ("tcp", "tls", "udp") else request.ask.timeout_s
         if unit in now.alive:
+            if request.breaker is None:
+                request.breaker = shared.breaker(request.read.points[0].endpoint)
             return request.breaker.failed(shared.clock(), error, hold_s)
         request.suspect = True
         now.silent.add(unit)
