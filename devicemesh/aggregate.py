@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import enum
+import functools
 import json
 from array import array
 from collections.abc import Mapping, Sequence
@@ -140,6 +141,12 @@ Floats are shortest round-trip, NaN and Inf are null. Raises ValueError for byte
 a property that has no name."""
 
 
+@functools.lru_cache(4096)
+def _appended(names: tuple[str, ...], name: str) -> tuple[str, ...]:
+    """One more; the streams of one model share the tuple."""
+    return (*names, name)
+
+
 class Aggregator:
     """All series of one runtime.
 
@@ -157,7 +164,7 @@ class Aggregator:
         dropped{policy="overflow"}: a change is then reported as soon as there is room.
         """
         self._core = _native.Aggregator(epoch, max_pending_bytes)
-        self._names: dict[int, list[str]] = {}
+        self._names: dict[int, tuple[str, ...]] = {}
         self._slots: dict[int, array[int]] = {}  # of a stream's properties; _NOBODY where removed
         self._places: dict[int, array[int]] = {}  # slot -> the slots of its stream
         self._limits: dict[int, Sequence[Limit]] = {}
@@ -173,7 +180,7 @@ class Aggregator:
 
         An alarm goes on under its name; one that is gone is cleared, its value NaN. Raises ValueError.
         """
-        names = self._names.setdefault(series.stream, [])
+        names = self._names.get(series.stream, ())
         slots = self._slots.setdefault(series.stream, array("q"))
         index = names.index(series.name) if series.name in names else len(names)
         if index < len(slots) and slots[index] not in (_NOBODY, series.slot):
@@ -200,7 +207,7 @@ class Aggregator:
         self._drain()
         self._vacate(series.slot)
         if index == len(names):
-            names.append(series.name)
+            self._names[series.stream] = _appended(names, series.name)
             slots.append(_NOBODY)
         slots[index] = series.slot
         self._places[series.slot] = slots
@@ -229,7 +236,7 @@ class Aggregator:
 
     def names(self, stream: int) -> Sequence[str]:
         """The property names that the stream's record bodies refer to by index. Only ever appended to."""
-        return self._names.setdefault(stream, [])
+        return self._names.get(stream, ())
 
     def push(self, batch: Batch) -> None:
         """Take rows. A row of an undefined slot is dropped{policy="undefined"}.

@@ -75,8 +75,8 @@ void stream_record(const struct stream *stream, uint32_t index, const uint8_t **
 
 void stream_taken(struct stream *stream)
 {
-    enum { KEEP = 2 * RECORD_SOFT_MAX };
-    buffer_clear(&stream->body, KEEP);
+    enum { SMALL = 512, KEEP = 2 * RECORD_SOFT_MAX };
+    buffer_clear(&stream->body, stream->body.capacity <= SMALL ? 0 : KEEP); /* a small one is soon had again */
     stream->record_start = 0;
     stream->samples = 0;
     stream->cuts_count = 0;

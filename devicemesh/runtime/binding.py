@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,7 +88,7 @@ class BoundDevice:
     def redirected(self, address: str) -> BoundDevice:
         """The same device at another address."""
         endpoint = self.endpoint.redirect(address)
-        return dataclasses.replace(self, endpoint=endpoint, link=_link(self.mapper.protocol, endpoint))
+        return dataclasses.replace(self, endpoint=endpoint, link=_link(self.mapper.protocol, endpoint.link()))
 
     def same_wire(self, other: BoundDevice) -> bool:
         """Whether nothing has changed that the link would have to plan anew."""
@@ -138,7 +138,7 @@ class Binder:
             return unbound("NoMapper", message)
         try:
             endpoint = mapper.endpoint_type.model_validate(raw)
-            link = _link(protocol, endpoint)
+            link = _link(protocol, endpoint.link())
             declared, shape = self._model(model, mapper)
             if strange := [p.name for p in spec.properties if p.name not in _names(declared)]:
                 message = f"model `{spec.model_ref.name}` has no property `{strange[0]}`"
@@ -192,9 +192,10 @@ class Binder:
         return self._models[key]
 
 
-def _link(protocol: str, endpoint: Endpoint) -> tuple[str, str]:
-    """Which session a device shares; the name is one string for all of them."""
-    return protocol, sys.intern(endpoint.link())
+@functools.lru_cache(256)
+def _link(protocol: str, name: str) -> tuple[str, str]:
+    """What the devices of one link share a session by: mostly they come one after the other."""
+    return protocol, name
 
 
 def _placed(

@@ -28,6 +28,12 @@ def settle() -> None:
     give_back()
 
 
+def tidy() -> None:
+    """After many devices came or went."""
+    gc.collect()
+    give_back()
+
+
 def give_back() -> None:
     """Return free heap to the system: a millisecond."""
     if libc := _libc():

@@ -10,7 +10,7 @@ import os
 import random
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from typing import IO, Any, Self
 
 from devicemesh.aggregate import Aggregator, AlarmEvent
@@ -18,7 +18,7 @@ from devicemesh.mapper import Mapper
 from devicemesh.runtime.commands import Commands
 from devicemesh.runtime.fence import Fence
 from devicemesh.runtime.membership import Membership
-from devicemesh.runtime.memory import give_back, settle
+from devicemesh.runtime.memory import give_back, settle, tidy
 from devicemesh.runtime.occurrences import Occurrences
 from devicemesh.runtime.pipeline import Pipeline
 from devicemesh.runtime.reporter import Reporter, stamp
@@ -102,7 +102,7 @@ class Runtime:
             "pipeline": self.pipeline.run(),
             "reporter": self.reporter.run(self.supervisor.devices, self.supervisor.unbound),
             "loop lag": self._watch_loop(),
-            "memory": _settle_memory(),
+            "memory": _settle_memory(self.supervisor.devices),
             "secrets": self.supervisor.watch_secrets(),
         }
         if self.membership is not None:
@@ -220,13 +220,19 @@ async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _settle_memory() -> None:
+async def _settle_memory(devices: Sized) -> None:
     """Give back what start-up has left, once the first polls are through; then now and again."""
     await asyncio.sleep(SETTLED_S)
     settle()
+    tidied = before = len(devices)
     while True:
         await asyncio.sleep(TRIM_S)
-        give_back()
+        if tidied != len(devices) == before:  # no more of them come or go
+            tidy()
+            tidied = before
+        else:
+            give_back()
+        before = len(devices)
 
 
 @contextlib.contextmanager
