@@ -235,7 +235,7 @@ class Aggregator:
         self._slots.pop(stream, None)
 
     def names(self, stream: int) -> Sequence[str]:
-        """The property names that the stream's record bodies refer to by index. Only ever appended to."""
+        """The property names that the stream's record bodies refer to by index. A later one begins so."""
         return self._names.get(stream, ())
 
     def push(self, batch: Batch) -> None:

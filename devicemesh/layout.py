@@ -160,7 +160,7 @@ class _Columns:
     __slots__ = ("fields", "plan", "slots", "unsigned")
 
     def __init__(self, fields: Sequence[Field], slots: array[int], *, integers: bool) -> None:
-        self.fields = fields
+        self.fields = fields if integers else ()  # of floats nothing more is asked
         self.slots = slots
         self.plan = _plan(tuple(_op(field) for field in fields), integers)
         self.unsigned = tuple(row for row, field in enumerate(fields) if field.type == ValueType.UINT64)

@@ -662,13 +662,14 @@ def test_beyond_the_cap_rows_are_counted_and_a_change_comes_later():
 
 def test_names_are_only_ever_appended_to():
     core = Aggregator(0)
-    names = core.names(4)
+    assert list(core.names(4)) == []
     core.define(Series(0, 4, "a"))
     core.define(Series(1, 4, "b"))
+    before = core.names(4)
     core.remove(0)
     core.define(Series(0, 4, "c"))
     core.define(Series(2, 4, "a"))
-    assert list(names) == ["a", "b", "c"]
+    assert (list(before), list(core.names(4))) == (["a", "b"], ["a", "b", "c"])
     core.push(rows((0, NOW, 1.0), (2, NOW, 2.0)))
     assert readings(core) == [("c", 1.0, "Good"), ("a", 2.0, "Good")]
 

@@ -188,6 +188,31 @@ def test_an_expired_watch_lists_again(api_server: Any, monkeypatch: pytest.Monke
     asyncio.run(scene())
 
 
+def test_a_write_whose_answer_nobody_reads_is_answered_briefly(api_server: Any) -> None:
+    """The status is written, the answer has no more than metadata, and what is refused is still said."""
+    from devicemesh.store.cluster import ApiError, Cluster
+
+    class Ear(Cluster):
+        heard: list[str]
+
+        async def _text(self, response: Any) -> str:
+            self.heard.append(text := await super()._text(response))
+            return text
+
+    async def scene() -> None:
+        api_server.ask("PATCH", f"{IN_DEFAULT}/pump-1?fieldManager=kubectl", body(), content=APPLY)
+        async with Ear(api_server.kubeconfig("admin")) as cluster:
+            cluster.heard = []
+            patch, merge = {"status": {"observedGeneration": 1}}, "application/merge-patch+json"
+            await cluster.send("PATCH", f"{IN_DEFAULT}/pump-1/status", patch, content=merge)
+            assert '"kind":"PartialObjectMetadata"' in cluster.heard[0] and '"spec"' not in cluster.heard[0]
+            with pytest.raises(ApiError, match="not found"):
+                await cluster.send("PATCH", f"{IN_DEFAULT}/pump-2/status", patch, content=merge)
+        assert api_server.ask("GET", f"{IN_DEFAULT}/pump-1")["status"] == {"observedGeneration": 1}
+
+    asyncio.run(scene())
+
+
 def test_values_do_not_cost_requests(api_server: Any) -> None:
     """A hundred times the samples, the same number of writes: values wait, health does not."""
 
