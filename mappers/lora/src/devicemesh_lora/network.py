@@ -10,8 +10,8 @@ from typing import TypeAlias
 from devicemesh_lora import mac
 from devicemesh_lora.mac import DataFrame, FrameError, JoinRequest, MType
 from devicemesh_lora.node import LATE_S, NET_ID, Downlink, Joined, Node, Refused, Repeated, Uplink
+from devicemesh_lora.packet import Packet
 from devicemesh_lora.regions import margin_db, most_bytes
-from devicemesh_lora.semtech import Packet
 from devicemesh_lora.store import DOWN_BLOCK, Store
 
 Event: TypeAlias = Uplink | Refused | Joined | Repeated

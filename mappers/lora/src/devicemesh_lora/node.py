@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from devicemesh_lora import mac
 from devicemesh_lora.model import LoraEndpoint
-from devicemesh_lora.semtech import Packet
+from devicemesh_lora.packet import Packet
 from devicemesh_lora.store import Kept
 
 NET_ID = 0
