@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
+from pydantic.alias_generators import to_camel
 
 from devicemesh import layout
 from devicemesh.mapper import Address
 from devicemesh.spec.base import Strict
 from devicemesh.spec.values import Scalar, ValueType
+from devicemesh_lora import document
 from devicemesh_lora.endpoint import LoraEndpoint as LoraEndpoint  # noqa: PLC0414 - what a person writes too
 
 NODE_TEXTS = ("dataRate", "gateway", "refusedReason")
@@ -58,7 +61,7 @@ class Bytes(Strict):
 
 
 class LoraAddress(Bytes, Address):
-    """Where a property lives: in a payload, by bytes or Cayenne LPP, or among what the radio tells."""
+    """Where a property lives: in a payload, by bytes, Cayenne LPP or a codec, or in what the radio tells."""
 
     port: int | None = Field(default=None, ge=1, le=223)
     """FPort of the uplinks that hold it, and of the downlinks that set it. By default any, and 1."""
@@ -66,6 +69,12 @@ class LoraAddress(Bytes, Address):
     """Of Cayenne LPP: the data channel."""
     quantity: Quantity | None = None
     """Of Cayenne LPP: what is measured, where a channel has several; by default its first value."""
+    pointer: str | None = None
+    """JSON pointer into the decoded payload of a codec, as in /temperature or /probes/0/depth (RFC 6901)."""
+    normalized: bool = False
+    """With `pointer`: into the normalised payload, as in /air/temperature (TS013, normalizeUplink)."""
+    data: dict[str, Any] = Field(default_factory=dict)
+    """With `pointer`, of a downlink: what else encodeDownlink is given beside the value."""
     stat: Stat | None = None
     """What is known of the device's last uplink, or of the gateway: rssi, snr, lastSeen, counter..."""
     prefix: str = Field(default="", pattern=r"^([0-9a-fA-F]{2})*$")
@@ -73,17 +82,23 @@ class LoraAddress(Bytes, Address):
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
-        ways = [way for way in ("offset", "channel", "stat") if getattr(self, way) is not None]
+        ways = [way for way in ("offset", "channel", "pointer", "stat") if getattr(self, way) is not None]
         if len(ways) != 1:
-            raise ValueError("give one of `offset` (bytes), `channel` (Cayenne LPP) and `stat` (the radio)")
-        layouts = {"type", "length", "bit", "bits", "byte_order", "scale", "add", "enum", "prefix"}
-        extra = self.model_fields_set & layouts
-        if extra and self.offset is None:
-            raise ValueError(f"`{min(extra)}` goes with `offset`")
-        if self.quantity is not None and self.channel is None:
-            raise ValueError("`quantity` goes with `channel`")
+            raise ValueError(
+                "give one of `offset` (bytes), `channel` (Cayenne LPP), `pointer` (a codec) and `stat` "
+                "(the radio)"
+            )
+        way = ways[0]
+        for owners, fields in _BELONG.items():
+            extra = self.model_fields_set & fields
+            if extra and way not in owners:
+                raise ValueError(f"`{to_camel(min(extra))}` goes with `{'` and `'.join(owners)}`")
         if self.port is not None and self.stat is not None:
             raise ValueError("`port` does not go with `stat`: it is of any uplink")
+        if self.pointer is not None:
+            document.tokens(self.pointer)
+            if self.scale == 0:
+                raise ValueError("`scale` must not be 0")
         return self
 
     @property
@@ -93,6 +108,8 @@ class LoraAddress(Bytes, Address):
             return f"stat:{self.stat}"
         if self.channel is not None:
             return f"lpp:{self.channel}" + (f"/{self.quantity}" if self.quantity else "")
+        if self.pointer is not None:
+            return f"{self.port or ''}{'~' if self.normalized else '#'}{self.pointer}"
         return f"{self.port or ''}@{self.offset}"
 
     def field(self, type_: ValueType) -> layout.Field:
@@ -106,7 +123,14 @@ class LoraAddress(Bytes, Address):
             length, "utf-8", self.scale, self.add, self.enum,
         )  # fmt: skip
 
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Those of `pointer`."""
+        return document.tokens(self.pointer) if self.pointer is not None else ()
+
     def refusal(self, type_: ValueType, access: str) -> str | None:
+        if self.pointer is not None:
+            return self._pointer_refusal(type_, access)
         if self.offset is None:
             return self._plain_refusal(type_, access)
         if type_ == ValueType.JSON:
@@ -130,9 +154,20 @@ class LoraAddress(Bytes, Address):
             return f"a {field.type} is not a bool: leave `type` away"
         return None
 
+    def _pointer_refusal(self, type_: ValueType, access: str) -> str | None:
+        if type_ == ValueType.BYTES:
+            return "a decoded payload has no bytes: make it a string or json"
+        if (self.scale != 1.0 or self.add != 0.0) and not type_.is_float:
+            return f"scale and add make a float of it, not a {type_}"
+        if access != "ReadOnly" and self.normalized:
+            return "a normalised payload can only be read"
+        if access != "ReadOnly" and any(step.isdigit() for step in self.steps):
+            return f"{self.pointer} can only be read: encodeDownlink is given names, no places in lists"
+        return None
+
     def _plain_refusal(self, type_: ValueType, access: str) -> str | None:
         if access != "ReadOnly":
-            return f"{self.text} can only be read: a property that is written needs `offset`"
+            return f"{self.text} can only be read: a property that is written needs `offset` or `pointer`"
         if self.stat in NODE_TEXTS:
             return None if type_ == ValueType.STRING else f"{self.stat} is a string, not a {type_}"
         if self.stat is not None or not (type_.is_number or type_ == ValueType.BOOL):
@@ -148,6 +183,25 @@ class LoraAddress(Bytes, Address):
     def payload(self, type_: ValueType, value: Scalar) -> bytes:
         """The payload of a downlink: the prefix, and the value. Raises ValueError where it does not fit."""
         return bytes.fromhex(self.prefix) + layout.encode(self.field(type_), value)
+
+    def object(self, value: Scalar) -> dict[str, Any]:
+        """What encodeDownlink is given as `data`, with the value where `pointer` says."""
+        if (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and (self.scale, self.add) != (1, 0)
+        ):
+            value = (value - self.add) / self.scale
+        return document.holding(self.steps, value, self.data)
+
+
+_BELONG: Mapping[tuple[str, ...], frozenset[str]] = {
+    ("offset",): frozenset({"type", "length", "bit", "bits", "byte_order", "enum", "prefix"}),
+    ("offset", "pointer"): frozenset({"scale", "add"}),
+    ("channel",): frozenset({"quantity"}),
+    ("pointer",): frozenset({"normalized", "data"}),
+}
+"""Fields that go with one way of finding a value, or with two."""
 
 
 class LoraCommand(Strict):

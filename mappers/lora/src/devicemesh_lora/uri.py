@@ -36,7 +36,16 @@ def parse_endpoint(uri: str) -> LoraEndpoint:
 
 
 def parse_address(text: str) -> LoraAddress:
-    """Read `2@0` (byte 0 of FPort 2), `@0` (of any port), `lpp:3/temperature` or `stat:rssi`."""
+    """Read `2@0` (byte 0 of FPort 2), `@0` (of any port), `lpp:3/temperature` or `stat:rssi`.
+
+    `#/temperature` is a JSON pointer into a decoded payload (of FPort 2: `2#/temperature`), and
+    `~/air/temperature` one into the normalised payload. Raises `ConfigError`.
+    """
+    for mark in "#~":
+        port, found, rest = text.partition(f"{mark}/")
+        if found and (port.isdecimal() or not port):
+            data = {"port": port or None, "pointer": f"/{rest}", "normalized": mark == "~"}
+            return validated(LoraAddress, data, text)
     kind, found, rest = text.partition(":")
     if found and kind == "stat":
         return validated(LoraAddress, {"stat": rest}, text)
@@ -46,6 +55,7 @@ def parse_address(text: str) -> LoraAddress:
     port, found, offset = text.partition("@")
     if not found:
         raise ConfigError(
-            f"{text!r} is not a LoRa address: write port@offset (2@0), lpp:channel/quantity or stat:rssi"
+            f"{text!r} is not a LoRa address: write port@offset (2@0), #/json/pointer, "
+            "lpp:channel/quantity or stat:rssi"
         )
     return validated(LoraAddress, {"port": port or None, "offset": offset}, text)
