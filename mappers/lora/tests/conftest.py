@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from devicemesh_lora import mac
+from devicemesh_lora.mapper import LoraMapper
 from devicemesh_lora.model import LoraAddress, LoraEndpoint
-from devicemesh_lora.session import LoraSession, open_session
 from websockets.asyncio.client import connect
 
 from devicemesh.mapper import Point, SecretRef
@@ -209,7 +209,7 @@ class Heard:
     def of(self, slot: int) -> list[Any]:
         return [value for one, value in self.values if one == slot]
 
-    async def collect(self, session: LoraSession, points: list[Any]) -> None:
+    async def collect(self, session: Any, points: list[Any]) -> None:
         async with contextlib.aclosing(session.subscribe(points)) as batches:
             async for batch in batches:
                 for row in rows(batch):
@@ -222,7 +222,7 @@ class Heard:
 @asynccontextmanager
 async def running_session(points: list[Any], secrets: Any = read_secret) -> AsyncIterator[Any]:
     heard = Heard()
-    async with open_session(points[0].endpoint, secrets) as session:
+    async with LoraMapper().open(points[0].endpoint, secrets) as session:
         task = asyncio.create_task(heard.collect(session, points))
         await asyncio.sleep(0)
         try:

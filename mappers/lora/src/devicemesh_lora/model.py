@@ -15,19 +15,21 @@ from devicemesh.spec.values import Scalar, ValueType
 from devicemesh_lora import document
 from devicemesh_lora.endpoint import LoraEndpoint as LoraEndpoint  # noqa: PLC0414 - what a person writes too
 
-NODE_TEXTS = ("dataRate", "gateway", "refusedReason")
+NODE_TEXTS = ("dataRate", "gateway", "refusedReason", "deduplicationId")
+FLAGS = ("adr", "online")
 GATEWAY_STATS = (
     "lastSeen", "latitude", "longitude", "altitude", "rxnb", "rxok", "rxfw", "ackr", "dwnb", "txnb",
-    "badCrc", "refused",
+    "badCrc", "refused", "online",
 )  # fmt: skip
 NODE_STATS = (
     "lastSeen", "rssi", "snr", "dataRate", "frequency", "gateway", "gateways", "counter", "lost",
-    "port", "battery", "margin", "refused", "refusedReason",
+    "port", "adr", "battery", "margin", "refused", "refusedReason", "deduplicationId", "latitude",
+    "longitude", "altitude",
 )  # fmt: skip
 Stat = Literal[
     "lastSeen", "rssi", "snr", "dataRate", "frequency", "gateway", "gateways", "counter", "lost", "port",
     "battery", "margin", "refused", "refusedReason", "latitude", "longitude", "altitude",
-    "rxnb", "rxok", "rxfw", "ackr", "dwnb", "txnb", "badCrc",
+    "rxnb", "rxok", "rxfw", "ackr", "dwnb", "txnb", "badCrc", "adr", "deduplicationId", "online",
 ]  # fmt: skip
 Quantity = Literal[
     "digitalIn", "digitalOut", "analogIn", "analogOut", "illuminance", "presence", "temperature",
@@ -170,6 +172,8 @@ class LoraAddress(Bytes, Address):
             return f"{self.text} can only be read: a property that is written needs `offset` or `pointer`"
         if self.stat in NODE_TEXTS:
             return None if type_ == ValueType.STRING else f"{self.stat} is a string, not a {type_}"
+        if self.stat in FLAGS and type_ == ValueType.BOOL:
+            return None
         if self.stat is not None or not (type_.is_number or type_ == ValueType.BOOL):
             return None if type_.is_number else f"{self.text} is a number, not a {type_}"
         return None

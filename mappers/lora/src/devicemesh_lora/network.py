@@ -204,6 +204,7 @@ class Network:
         node.last_phy, node.last_heard, node.refusals, node.last_refused = frame.phy, now, 0, b""
         node.acknowledge = node.acknowledge or frame.confirmed
         node.uplinks += 1
+        node.adr = bool(frame.control & 0x80)
         self._dirty[node.name] = node
         port, payload = frame.port, b""
         if port is not None:

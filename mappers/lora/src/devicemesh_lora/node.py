@@ -56,6 +56,7 @@ class Node:
     lost: int = 0
     battery: float | None = None
     margin: float | None = None
+    adr: bool = False  # its last uplink said that its data rate may be adapted
     acknowledge: bool = False
     answers: bytes = b""  # MAC commands for the next downlink
     uplinks: int = 0

@@ -257,7 +257,8 @@ def _known(uplink: Uplink) -> dict[str, float | str | None]:
         "frequency": float(best.frequency), "gateway": best.gateway, "gateways": float(len(uplink.copies)),
         "counter": float(uplink.counter), "lost": float(node.lost),
         "port": None if uplink.port is None else float(uplink.port), "battery": node.battery,
-        "margin": node.margin, "refused": float(node.refused), "refusedReason": node.refused_reason,
+        "margin": node.margin, "adr": float(node.adr), "refused": float(node.refused),
+        "refusedReason": node.refused_reason,
     }  # fmt: skip
 
 
