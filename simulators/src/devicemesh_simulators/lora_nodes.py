@@ -92,8 +92,19 @@ class Cell:
         return bool(value) if self.prop.type == ValueType.BOOL else value
 
 
+def _plain_room(type_: ValueType) -> Room:
+    if type_ == ValueType.BOOL:
+        return Room(0, 1, whole=True)
+    if type_.is_integer:
+        low, high = map(float, INTEGER_RANGES[type_])
+        return Room(low, high, whole=True)
+    return Room()
+
+
 def room(address: LoraAddress, type_: ValueType) -> Room:
     """What a payload holds of a property of this type."""
+    if address.pointer is not None:
+        return _plain_room(type_)
     if address.offset is None:
         low, high = _LPP_LIMITS.get(address.quantity or "temperature", (-30.0, 30.0))
         return Room(low, high)
@@ -162,6 +173,7 @@ class Node:
     answers: bytes = b""
     heard_down: int = -1
     joined: asyncio.Event = field(default_factory=asyncio.Event)
+    decoded: dict[int, list[Cell]] = field(default_factory=dict)  # what a network server's codec makes of it
 
     def join(self) -> bytes:
         """The next join request."""
@@ -241,6 +253,7 @@ class Node:
 def node(device: SimulatedDevice, join_eui: str, seed: str, nonce: int) -> Node:
     """A device out of its declaration. Raises ValueError for what can't be simulated."""
     ports: dict[int, list[Cell]] = {}
+    decoded: dict[int, list[Cell]] = {}
     period_s = 86400.0
     for point in device.points:
         prop, address = device.properties[point.name], point.address
@@ -253,7 +266,12 @@ def node(device: SimulatedDevice, join_eui: str, seed: str, nonce: int) -> Node:
         except ValueError as error:
             raise ValueError(f"{device.name}: {prop.name}: {error}") from error
         cells = ports.setdefault(address.port or 1, [])
+        if address.pointer is not None:
+            decoded.setdefault(address.port or 1, []).append(Cell(prop, address, holds, shape))
+            continue
         if cells and (cells[0].address.channel is None) != (address.channel is None):
             raise ValueError(f"{device.name}: bytes and Cayenne LPP can't be simulated on one port")
         cells.append(Cell(prop, address, holds, shape))
-    return Node(device.name, device.endpoint.eui, join_eui, ports, max(period_s, LEAST_PERIOD_S), nonce)  # type: ignore[attr-defined]
+    eui: str = device.endpoint.eui  # type: ignore[attr-defined]
+    period_s = max(period_s, LEAST_PERIOD_S)
+    return Node(device.name, eui, join_eui, ports, period_s, nonce, decoded=decoded)
