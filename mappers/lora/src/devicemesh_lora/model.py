@@ -62,6 +62,37 @@ class Abp(Strict):
     """The AppSKey, 32 hexadecimal digits, by reference."""
 
 
+class CodecExample(Strict):
+    """A payload that a device has sent."""
+
+    port: int = Field(default=1, ge=1, le=223)
+    """Its FPort."""
+    bytes: str = Field(pattern=r"^([0-9a-fA-F]{2})*$", max_length=484)
+    """The payload, hexadecimal."""
+
+
+class Codec(Strict):
+    """A payload codec in JavaScript, as device makers publish it (TS013)."""
+
+    file: str | None = Field(default=None, min_length=1, max_length=1000)
+    """The codec's file: absolute, or in the home's folder `codecs`. Read again when it changes."""
+    source: str | None = Field(default=None, min_length=1, max_length=262_144)
+    """Instead of `file`: the codec itself."""
+    examples: tuple[CodecExample, ...] = ()
+    """Payloads that a simulated device sends in turn, where the codec has no encodeUplink."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.file is None) == (self.source is None):
+            raise ValueError("give either `file`, the codec's file, or `source`, the codec itself")
+        return self
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return self.file or "in `source`"
+
+
 class LoraEndpoint(Endpoint):
     """Where gateways send to, and who the device is. Devices and gateways of one `listen` share a link."""
 
@@ -87,6 +118,8 @@ class LoraEndpoint(Endpoint):
     """Whether downlinks ask the device for an acknowledgement, without which a write is not done."""
     write_timeout: Interval = "10s"
     """How long a write waits for the device to be heard; it stays queued, and is asked for again later."""
+    codec: Codec | None = None
+    """Of a device: the JavaScript codec of its payloads; needs pip install devicemesh-lora[codecs]."""
     deduplication: Interval = "200ms"
     """How long copies of an uplink from other gateways are waited for."""
     _simulated: bool = PrivateAttr(default=False)
@@ -114,6 +147,8 @@ class LoraEndpoint(Endpoint):
             raise ValueError("give either `otaa` or `abp`: how the device is activated")
         if self.dev_eui is not None and self.sender is not None:
             raise ValueError("`sender` goes with `gateway`")
+        if self.gateway is not None and self.codec is not None:
+            raise ValueError("`codec` goes with `devEui`: a gateway decodes nothing")
         if not 0 < duration_ns(self.deduplication) <= 700_000_000:
             raise ValueError("`deduplication` is 1ms to 700ms: a device listens 1 s after its uplink")
         return self
@@ -351,16 +386,28 @@ _BELONG: Mapping[tuple[str, ...], frozenset[str]] = {
 
 
 class LoraCommand(Strict):
-    """A command that is a downlink: the payload, and the arguments behind it in their order."""
+    """A command that is a downlink: of a codec, or the payload and the arguments behind it in their order."""
 
-    port: int = Field(ge=1, le=223)
-    """FPort of the downlink."""
+    port: int | None = Field(default=None, ge=1, le=223)
+    """FPort of a downlink in bytes. Without it the codec's encodeDownlink is given the arguments, by name."""
     payload: str = Field(default="", pattern=r"^([0-9a-fA-F]{2})*$")
-    """Hexadecimal bytes that the downlink begins with."""
+    """With `port`: hexadecimal bytes that the downlink begins with."""
     types: dict[str, ValueType] = Field(default_factory=dict)
-    """How arguments lie in the payload, if otherwise than declared: {seconds: uint16}."""
+    """With `port`: how arguments lie in the payload, if otherwise than declared: {seconds: uint16}."""
     byte_order: layout.Order = "big"
-    """The order of bytes of the arguments."""
+    """With `port`: the order of bytes of the arguments."""
+    data: dict[str, Any] = Field(default_factory=dict)
+    """Without `port`: what else encodeDownlink is given beside the arguments."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        extra = self.model_fields_set & (
+            {"data"} if self.port is not None else {"payload", "types", "byte_order"}
+        )
+        if extra:
+            how = "without" if self.port is not None else "with"
+            raise ValueError(f"`{to_camel(min(extra))}` goes {how} `port`")
+        return self
 
     def encoded(self, arguments: dict[str, Any], types: dict[str, ValueType]) -> bytes:
         """The payload. Raises ValueError where an argument does not fit."""

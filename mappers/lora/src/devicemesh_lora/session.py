@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeAlias
 
 from devicemesh.mapper import (
@@ -28,6 +29,8 @@ from devicemesh.mapper import (
 from devicemesh.spec.values import duration_ns
 from devicemesh_lora import queueing, secret, semtech
 from devicemesh_lora.air import Flight, Flights, attempts
+from devicemesh_lora.codec import Codecs, uplink_batches
+from devicemesh_lora.codec_source import CodecError
 from devicemesh_lora.gateways import Gateway, Gateways
 from devicemesh_lora.model import LoraAddress, LoraEndpoint
 from devicemesh_lora.network import Gathering, Network
@@ -64,6 +67,7 @@ class LoraSession(
         self.gateways = Gateways()
         self.network = Network(store)
         self.flights = Flights(REGIONS[endpoint.region])
+        self.codecs = Codecs()
         self.dropped = 0
         self._region = REGIONS[endpoint.region]
         self._secrets, self._store = secrets, store
@@ -76,10 +80,11 @@ class LoraSession(
         self._wake, self._pump_wake = asyncio.Event(), asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self.socket: Socket | None = None
-        self.pump: asyncio.Task[None] | None = None
+        self.tasks: list[asyncio.Task[None]] = []
 
     def lost(self) -> Mapping[str, int]:
-        return {"server_queue": self.dropped} if self.dropped else {}
+        counts = {"server_queue": self.dropped, "codec_queue": self.codecs.dropped}
+        return {reason: count for reason, count in counts.items() if count}
 
     # What is declared
 
@@ -105,10 +110,19 @@ class LoraSession(
             except AuthError as error:
                 self._silence(eui, str(error), error.reason, Quality.REFUSED)
         self.network.declare(nodes)
+        self._declare_codecs(nodes)
         now = self._loop.time()
         self._since = {eui: self._since.get(eui, now) for eui in endpoints}
         self._silent = {eui: self._silent.get(eui, False) for eui in endpoints}
         self._pump_wake.set()
+
+    def _declare_codecs(self, nodes: Sequence[Node]) -> None:
+        coded = {node.endpoint.eui: node.endpoint.codec for node in nodes}
+        self.codecs.declare({eui: codec for eui, codec in coded.items() if codec is not None})
+        for eui in coded:
+            plan = self._plans[eui]
+            if plan.uses_codec and (error := self.codecs.refusal(eui)) is not None:
+                self._put(plan.uncoded(str(error), error.reason, time.time_ns()))
 
     async def subscribe(self, points: Sequence[LoraPoint]) -> AsyncGenerator[Batch]:
         """See `Subscribable`. Only the gateways and devices of these points are listened to from now on."""
@@ -117,8 +131,9 @@ class LoraSession(
         while True:
             while self._out:
                 yield self._out.popleft()
-            if self.pump is not None and self.pump.done():
-                self.pump.result()
+            for task in self.tasks:
+                if task.done():
+                    task.result()
             self._wake.clear()
             await self._wake.wait()
 
@@ -133,6 +148,17 @@ class LoraSession(
     def _silence(self, eui: str, why: str, reason: str, quality: Quality) -> None:
         if (plan := self._plans.get(eui)) is not None:
             self._put([plan.silence(why, reason, quality, time.time_ns())])
+
+    def start(self) -> None:
+        """Work off what comes in, and have it decoded."""
+        self.tasks = [asyncio.create_task(self.pumping()), asyncio.create_task(self.codecs.running())]
+        for task in self.tasks:
+            task.add_done_callback(lambda _: self._wake.set())
+
+    async def stop(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.wait(self.tasks)
 
     # Gateways
 
@@ -223,7 +249,6 @@ class LoraSession(
                     async with asyncio.timeout_at(tick if due is None else min(due, tick)):
                         await (self._pump_wake.wait() if due is None else asyncio.Event().wait())
         finally:
-            self._wake.set()
             self.network.flush()
 
     def _silences(self, now: float) -> None:
@@ -265,7 +290,20 @@ class LoraSession(
         self._heard(eui, now)
         self._reply(node, copies)
         if (plan := self._plans.get(eui)) is not None:
-            self._put(plan.payload(uplink.port, uplink.payload, now_ns) + plan.stats(_known(uplink), now_ns))
+            self._put(plan.payload(uplink.port, uplink.payload, now_ns) + plan.stats(uplink.known(), now_ns))
+            if uplink.port and (wanted := plan.pointed(uplink.port)):
+                done = partial(self._decoded, eui, uplink.port, now_ns)
+                normalized = any(point.address.normalized for point in wanted)
+                self.codecs.uplink(
+                    eui, uplink.port, uplink.payload, now_ns, done, samples=len(wanted), normalized=normalized
+                )
+
+    def _decoded(self, eui: str, port: int, time_ns: int, result: Mapping[str, Any] | CodecError) -> None:
+        if (plan := self._plans.get(eui)) is None:
+            return
+        self._put(uplink_batches(plan, port, result, time_ns))
+        if isinstance(result, Mapping) and result.get("warnings"):
+            self._tell(eui, "codec warns", "; ".join(result["warnings"]))
 
     def _refused(self, event: Refused) -> None:
         node = event.node
@@ -320,10 +358,8 @@ class LoraSession(
     async def _write(self, write: LoraWrite) -> Outcome:
         point = write.point
         try:
-            payload = point.address.payload(point.type, write.value)
-            queued = self._queued(
-                point.endpoint, point.address.port or 1, payload, (point.device, point.name)
-            )
+            port, payload = await self._payload(point, write.value)
+            queued = self._queued(point.endpoint, port, payload, (point.device, point.name))
             await queueing.delivered(point.endpoint, queued)
         except ValueError as error:
             return Outcome(error=PointError(str(error), reason="WrongType"))
@@ -331,30 +367,30 @@ class LoraSession(
             return Outcome(error=error)
         return Outcome()
 
+    async def _payload(self, point: LoraPoint, value: Any) -> tuple[int, bytes]:
+        """FPort and bytes of a downlink. Raises ValueError and PointError."""
+        address = point.address
+        if address.pointer is None:
+            return address.port or 1, address.payload(point.type, value)
+        payload, port = await self.codecs.encoded(point.endpoint.eui, address.object(value))
+        return port or address.port or 1, payload
+
     async def invoke(self, invocation: Invocation[LoraEndpoint]) -> Mapping[str, Any]:
         """See `Invocable`: one downlink. One that was not sent in time is taken back."""
-        address = invocation.address
+        address, arguments, port = invocation.address, dict(invocation.arguments), invocation.address.port
         try:
-            payload = address.encoded(dict(invocation.arguments), dict(invocation.types))
+            if port is not None:
+                payload = address.encoded(arguments, dict(invocation.types))
+            else:
+                data = {**address.data, **arguments}
+                payload, port = await self.codecs.encoded(invocation.endpoint.eui, data)
         except ValueError as error:
             raise PointError(str(error), reason="WrongType") from error
-        queued = self._queued(invocation.endpoint, address.port, payload, None)
+        queued = self._queued(invocation.endpoint, port or 1, payload, None)
         try:
             return {"gateway": await queueing.delivered(invocation.endpoint, queued), "bytes": payload.hex()}
         finally:
             queued.done.cancel()
-
-
-def _known(uplink: Uplink) -> dict[str, float | str | None]:
-    """What the radio tells, by the names of `stat`."""
-    node, best = uplink.node, uplink.copies[0]
-    return {
-        "lastSeen": best.time_ns / 1e9, "rssi": best.rssi, "snr": best.snr, "dataRate": best.data_rate,
-        "frequency": float(best.frequency), "gateway": best.gateway, "gateways": float(len(uplink.copies)),
-        "counter": float(uplink.counter), "lost": float(node.lost),
-        "port": None if uplink.port is None else float(uplink.port), "battery": node.battery,
-        "margin": node.margin, "refused": float(node.refused), "refusedReason": node.refused_reason,
-    }  # fmt: skip
 
 
 @asynccontextmanager
@@ -364,9 +400,8 @@ async def open_session(endpoint: LoraEndpoint, secrets: Secrets = no_secrets) ->
     with opened(path) as store:
         session = LoraSession(endpoint, secrets, store)
         async with listening(endpoint.address, session.received) as session.socket:
-            session.pump = asyncio.create_task(session.pumping())
+            session.start()
             try:
                 yield session
             finally:
-                session.pump.cancel()
-                await asyncio.wait({session.pump})
+                await session.stop()
