@@ -136,6 +136,7 @@ class Heard:
     def __init__(self) -> None:
         self.values: list[tuple[int, Any]] = []
         self.errors: list[Any] = []
+        self.bad: list[tuple[int, Any]] = []
 
     def of(self, slot: int) -> list[Any]:
         return [value for one, value in self.values if one == slot]
@@ -148,6 +149,7 @@ class Heard:
                         self.values.append((row.slot, row.value))
                     else:
                         self.errors.append(row.error)
+                        self.bad.append((row.slot, row.error))
 
 
 @asynccontextmanager

@@ -59,6 +59,8 @@ class Codecs:
         """Samples that were dropped, as their codec is too slow."""
         self.calls = 0
         """Calls that the helper has answered."""
+        self.starts = 0
+        """Helper processes that were started."""
         self.helper: Helper | None = None
         self._devices: dict[str, Coded] = {}
         self._sources: dict[Codec, Source] = {}
@@ -218,6 +220,7 @@ class Codecs:
         try:
             if self.helper is None:
                 self.helper = await Helper.started()
+                self.starts += 1
                 self._told.clear()
             answers = await self.helper.trip(self._lines(taken))
         except HelperMissingError as error:

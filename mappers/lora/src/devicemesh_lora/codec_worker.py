@@ -35,6 +35,7 @@ MOST_CONTEXTS = 500
 """A context takes 170 kB, and what the codec makes of it."""
 ORPHAN_S = 60
 """A trip is over by far by then: the parent is not there any more to end it."""
+OUT_OF_MEMORY = "InternalError: out of memory"
 STATM = Path("/proc/self/statm")
 NAMES = ("decodeUplink", "normalizeUplink", "encodeDownlink", "decodeDownlink", "encodeUplink")
 OWN = ", ".join(f"{name}: typeof {name} === 'function' ? {name} : undefined" for name in NAMES)
@@ -70,8 +71,8 @@ class Codecs:
             raise _refused(error) from error
         if answer[0] == "-":
             del self._calls[device]  # what it left behind is not to be trusted
-            raise RefusedError("CodecError", answer[1:])
-        return answer[1:]
+            raise _worded(answer[1:])
+        return answer
 
     def _loaded(self, device: str, codec: str) -> tuple[str, Any, Any]:
         if codec in self._broken:
@@ -102,14 +103,20 @@ class Codecs:
         return held
 
 
+def _worded(said: str) -> RefusedError:
+    if said.startswith(OUT_OF_MEMORY):
+        return RefusedError("CodecMemory", f"it takes more than {CONTEXT_BYTES >> 20} MB")
+    return RefusedError("CodecError", said)
+
+
 def _refused(error: Exception) -> RefusedError:
     lines = [line.strip() for line in str(error).split("\n")]
     said = lines[0][:300]
     where = next((line for line in lines if "<input>:" in line), "") if "SyntaxError" in said else ""
     if "interrupted" in said:
         return RefusedError("CodecTimeout", f"it did not end within {CALL_S:g} s")
-    if "out of memory" in said or said in ("null", ""):  # there was no room for the words
-        return RefusedError("CodecMemory", f"it takes more than {CONTEXT_BYTES >> 20} MB")
+    if said in ("null", ""):  # there was no room for the words
+        said = OUT_OF_MEMORY
     return RefusedError(
         "CodecError", said + (f" (line {where.split('<input>:')[1].split(':')[0]})" if where else "")
     )

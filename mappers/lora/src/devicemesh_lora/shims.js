@@ -1,5 +1,5 @@
 // What a published codec expects around itself, and how it is called. Evaluated in front of each codec, in a
-// context of its own. Gives back bind(own), and bind gives back call(way, input): JSON in, JSON out.
+// context of its own. Gives back bind(own), and bind gives back call(way, input): JSON in, JSON or `-words` out.
 (function () {
   'use strict';
   // kept here, as a codec may replace them
@@ -21,7 +21,8 @@
   // what was thrown, in words: anything can be
   function words(thrown) {
     try {
-      if (thrown === null || thrown === undefined) return 'it throws ' + string(thrown);
+      if (thrown === null) return 'it throws null, or has no memory left';
+      if (thrown === undefined) return 'it throws undefined';
       if (typeof thrown === 'object' && thrown.message !== undefined) {
         const kind = string(thrown.name || 'Error');
         return (kind === 'Error' ? '' : kind + ': ') + string(thrown.message);
@@ -95,7 +96,7 @@
         const codes = way === 'encodeDownlink' || way === 'encodeUplink';
         const made = stringify((codes ? encoded : decoded)(own, way, input));
         if (made.length > MOST) throw new TooLarge('it gives back ' + made.length + ' characters, ' + MOST + ' at most');
-        return '+' + made;
+        return made; // as it is: a long string that is put together is a rope, which does not get out
       } catch (thrown) {
         return '-' + words(thrown).slice(0, 300);
       }
