@@ -174,6 +174,13 @@ async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
             await asyncio.sleep(0.005)
 
 
+def down(packet: dict[str, Any]) -> tuple[int | None, bytes]:
+    """FPort and payload of what was sent to the device."""
+    frame = mac.decode(base64.b64decode(packet["data"]))
+    assert isinstance(frame, mac.DataFrame) and frame.is_signed(KEYS[0], frame.counter16)
+    return frame.port, frame.opened(KEYS[1], frame.counter16)
+
+
 class Kit:
     """What tests are made of."""
 
@@ -187,6 +194,7 @@ class Kit:
     until = staticmethod(until)
     free_port = staticmethod(free_port)
     read_secret = staticmethod(read_secret)
+    down = staticmethod(down)
     app_key, keys, eui, address, gateway_eui = APP_KEY, KEYS, EUI, ADDRESS, GATEWAY
 
 

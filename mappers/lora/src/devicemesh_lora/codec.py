@@ -20,6 +20,7 @@ from devicemesh_lora.helper import Helper, HelperDiedError, HelperMissingError, 
 from devicemesh_lora.model import Codec
 from devicemesh_lora.plan import Plan, Unmade
 
+_JSON = json.JSONDecoder()
 log = logging.getLogger("devicemesh.lora")
 MOST_WAITING = 64
 """Calls that wait for one device; of its uplinks the oldest are dropped, and counted."""
@@ -66,6 +67,7 @@ class Codecs:
         self._sources: dict[Codec, Source] = {}
         self._numbers = 0
         self._ready: deque[Coded] = deque()  # those of whom calls wait, each once
+        self._suspects: deque[Coded] = deque()  # likewise, of codecs that did harm: they go alone
         self._told: set[int] = set()  # sources that the helper has
         self._wake = asyncio.Event()
         self._failures = 0
@@ -120,7 +122,7 @@ class Codecs:
             return
         if not device.waiting:
             self._ready.append(device)
-        self._wake.set()
+            self._wake.set()
         device.waiting.append(Call(way, given, done, samples))
 
     def _made_room(self, device: Coded) -> bool:
@@ -183,12 +185,13 @@ class Codecs:
         taken: list[tuple[Coded, Call]] = []
         try:
             while True:
-                while not self._ready:
+                while not self._ready and not self._suspects:
                     self._wake.clear()
                     await self._wake.wait()
-                if taken := self._taken():
-                    await self._trip(taken)
-                    taken = []
+                for take in (self._taken, self._suspected):
+                    if taken := take():
+                        await self._trip(taken)
+                        taken = []
         finally:
             closed = "the link is closed"
             _abandon(deque(call for _, call in taken), closed)
@@ -204,17 +207,31 @@ class Codecs:
         cost, now = 0.0, self._loop.time()
         while self._ready and len(taken) < MOST_CALLS and (cost < TRIP_US or not taken):
             device = self._ready.popleft()
-            if not device.waiting:
-                continue
-            call = device.waiting.popleft()
-            if device.waiting:
-                self._ready.append(device)
-            if (refusal := device.source.refusal(now)) is not None:
-                call.done(refusal)
-                continue
-            taken.append((device, call))
-            cost += device.source.cost_us
+            if device.source.strikes >= 1:
+                self._suspects.append(device)
+            elif (call := self._next_of(device, now)) is not None:
+                taken.append((device, call))
+                cost += device.source.cost_us
         return taken
+
+    def _suspected(self) -> list[tuple[Coded, Call]]:
+        """One call of a codec that ended, or stopped, the helper lately: nobody is to share its trip."""
+        while self._suspects:
+            device = self._suspects.popleft()
+            if (call := self._next_of(device, self._loop.time())) is not None:
+                return [(device, call)]
+        return []
+
+    def _next_of(self, device: Coded, now: float) -> Call | None:
+        if not device.waiting:
+            return None
+        call = device.waiting.popleft()
+        if device.waiting:
+            self._ready.append(device)
+        if (refusal := device.source.refusal(now)) is not None:
+            call.done(refusal)
+            return None
+        return call
 
     async def _trip(self, taken: list[tuple[Coded, Call]]) -> None:
         try:
@@ -255,8 +272,8 @@ class Codecs:
         if rest[:1] == b"+":
             source.judge("", "", now)
             try:
-                result = json.loads(rest[1:])
-            except RecursionError:
+                result = _JSON.decode(rest[1:].decode())
+            except (RecursionError, ValueError):
                 call.done(
                     CodecError("it gives back an object that is nested too deeply", reason="CodecError")
                 )

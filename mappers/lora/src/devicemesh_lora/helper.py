@@ -15,6 +15,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 HANG_S = 1.0
@@ -25,6 +26,10 @@ MOST_ANSWER = 16 << 20
 """Bytes of one trip's answers."""
 ENGINE = "quickjs-ng"
 INSTALL = "JavaScript codecs need quickjs-ng: pip install devicemesh-lora[codecs]"
+TWICE = (
+    "quickjs and quickjs-ng are both installed, and are the same module: pip uninstall quickjs quickjs-ng, "
+    "then pip install devicemesh-lora[codecs]"
+)
 
 
 class HelperMissingError(Exception):
@@ -39,22 +44,26 @@ class HelperDiedError(Exception):
         self.call = call
 
 
-def engine_folder() -> Path:
-    """Where the engine's module is. Raises HelperMissingError."""
+@cache
+def _engine() -> Path | str:
+    """Where the engine's module is, or what to do to have it."""
     try:
         importlib.metadata.distribution(ENGINE)
     except importlib.metadata.PackageNotFoundError:
-        raise HelperMissingError(INSTALL) from None
+        return INSTALL
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         importlib.metadata.distribution("quickjs")
-        raise HelperMissingError(
-            "quickjs and quickjs-ng are both installed, and bring the same module: pip uninstall quickjs "
-            "quickjs-ng, then pip install devicemesh-lora[codecs]"
-        )
+        return TWICE
     found = importlib.util.find_spec("quickjs")
-    if found is None or found.origin is None:
-        raise HelperMissingError(INSTALL)
-    return Path(found.origin).parent.parent
+    return Path(found.origin).parent.parent if found is not None and found.origin is not None else INSTALL
+
+
+def engine_folder() -> Path:
+    """Where the engine's module is. Raises HelperMissingError."""
+    found = _engine()
+    if isinstance(found, str):
+        raise HelperMissingError(found)
+    return found
 
 
 class Helper:

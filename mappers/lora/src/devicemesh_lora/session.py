@@ -377,18 +377,21 @@ class LoraSession(
 
     async def invoke(self, invocation: Invocation[LoraEndpoint]) -> Mapping[str, Any]:
         """See `Invocable`: one downlink. One that was not sent in time is taken back."""
-        address, arguments, port = invocation.address, dict(invocation.arguments), invocation.address.port
+        address, arguments = invocation.address, dict(invocation.arguments)
+        chosen: dict[str, Any] = {}
         try:
-            if port is not None:
+            if (port := address.port) is not None:
                 payload = address.encoded(arguments, dict(invocation.types))
             else:
                 data = {**address.data, **arguments}
                 payload, port = await self.codecs.encoded(invocation.endpoint.eui, data)
+                chosen["port"] = port = port or 1
         except ValueError as error:
             raise PointError(str(error), reason="WrongType") from error
-        queued = self._queued(invocation.endpoint, port or 1, payload, None)
+        queued = self._queued(invocation.endpoint, port, payload, None)
         try:
-            return {"gateway": await queueing.delivered(invocation.endpoint, queued), "bytes": payload.hex()}
+            gateway = await queueing.delivered(invocation.endpoint, queued)
+            return {"gateway": gateway, "bytes": payload.hex(), **chosen}
         finally:
             queued.done.cancel()
 
