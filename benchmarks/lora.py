@@ -30,11 +30,12 @@ from typing import Any
 
 from devicemesh_lora import mac
 from devicemesh_lora.codec import Codecs
+from devicemesh_lora.declared_codec import Codec
 from devicemesh_lora.mac import MType
-from devicemesh_lora.model import Codec, LoraAddress, LoraEndpoint
+from devicemesh_lora.model import LoraAddress, LoraEndpoint
 from devicemesh_lora.network import Network
 from devicemesh_lora.node import Keys, Node, Uplink
-from devicemesh_lora.semtech import Packet
+from devicemesh_lora.packet import Packet
 from devicemesh_lora.session import LoraSession, open_session
 from devicemesh_lora.store import Kept, opened
 

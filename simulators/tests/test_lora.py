@@ -159,6 +159,28 @@ def test_values_writes_and_faults() -> None:
     asyncio.run(work())
 
 
+def test_a_station_brings_values_and_takes_writes() -> None:
+    async def work() -> None:
+        station = declare("mast", [{"name": "sent", "type": "uint32", "address": {"stat": "txnb"}}], 20,
+                          gateway="0102030405060709", station={"token": {"name": "mast"}})  # fmt: skip
+        async with heard([DEVICES[0], station]) as (simulation, session, seen, points):
+            await until(lambda: {"temperature", "door", "limit", "north", "battery"} <= set(seen.values))
+            assert (seen.values["temperature"], seen.values["limit"]) == (21.5, 7) and not seen.errors
+            (done,) = await session.write([Write(points[2], 900)])
+            assert done.error is None
+            await until(lambda: seen.values["limit"] == 900 and seen.values["sent"] > 0)
+            simulation.fault("default/probe", "tooLate", {"value": "100"})
+            simulation.fault("default/probe", "crc", {"value": "50"})
+            writing = asyncio.create_task(session.write([Write(points[2], 901)]))
+            lost = seen.values["lost"]
+            await until(lambda: seen.values["lost"] > lost)
+            assert not writing.done()
+            simulation.fault("default/probe", "heal", {})
+            assert (await writing)[0].error is None
+
+    asyncio.run(work())
+
+
 def test_without_a_gateway_nobody_hears() -> None:
     async def work() -> None:
         with pytest.raises(ValueError, match="has no gateway"):

@@ -1,4 +1,4 @@
-"""LoRaWAN end to end: simulated devices and two gateways, over real UDP, to a real broker."""
+"""LoRaWAN end to end: simulated devices and two gateways, by UDP and websocket, to a real broker."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +48,7 @@ kind: Device
 metadata: {name: mast}
 spec:
   modelRef: {name: gateway}
-  endpoint: {lora: {listen: "0.0.0.0:1700", gateway: "0102030405060709", lifetime: 2s, deduplication: 50ms}}
+  endpoint: {lora: {listen: "0.0.0.0:1700", gateway: "0102030405060709", station: {}, lifetime: 2s, deduplication: 50ms}}
 ---
 apiVersion: devicemesh.io/v1alpha1
 kind: Device

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 from devicemesh_lora import mac
+from devicemesh_lora.mapper import LoraMapper
 from devicemesh_lora.model import LoraAddress, LoraEndpoint
-from devicemesh_lora.session import LoraSession, open_session
+from websockets.asyncio.client import connect
 
 from devicemesh.mapper import Point, SecretRef
 from devicemesh.spec.values import ValueType
@@ -100,6 +101,74 @@ async def running_forwarder(port: int, eui: str = GATEWAY) -> AsyncIterator[Forw
         await asyncio.sleep(0)
 
 
+class Box:
+    """A gateway with Basics Station: sends what a test hands it, keeps what comes."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self.sent: list[dict[str, Any]] = []  # what we were told, router_config first
+        self.silent = False  # does not say that it has sent a downlink
+        self.xtime = 0x1234_5678_9ABC_DEF0
+
+    def downlinks(self) -> list[dict[str, Any]]:
+        return [one for one in self.sent if one["msgtype"] == "dnmsg"]
+
+    async def listen(self) -> None:
+        async for message in self.connection:
+            told = json.loads(message)
+            self.sent.append(told)
+            if told["msgtype"] == "dnmsg" and not self.silent:
+                await self.say({"msgtype": "dntxed", "diid": told["diid"], "DevEui": told["DevEui"]})
+
+    async def say(self, body: Any) -> None:
+        await self.connection.send(body if isinstance(body, str | bytes) else json.dumps(body))
+
+    async def uplink(self, phy: bytes, **more: Any) -> None:
+        await self.say(taken_apart(phy, self.xtime, **more))
+
+
+def taken_apart(phy: bytes, xtime: int = 5, **more: Any) -> dict[str, Any]:
+    """A frame as a station writes it: numbers of 32 bits are signed."""
+
+    def signed(data: bytes) -> int:
+        return int.from_bytes(data, "little", signed=True)
+
+    body: dict[str, Any] = {
+        "DR": 5, "Freq": 868_100_000, "MHdr": phy[0], "MIC": signed(phy[-4:]),
+        "upinfo": {"rctx": 3, "xtime": xtime, "gpstime": 0, "rssi": -60, "snr": 5.5},
+    }  # fmt: skip
+    if phy[0] >> 5 == 0:
+        euis = [phy[at : at + 8][::-1].hex("-").upper() for at in (1, 9)]
+        body |= {"msgtype": "jreq", "JoinEui": euis[0], "DevEui": euis[1],
+                 "DevNonce": int.from_bytes(phy[17:19], "little")}  # fmt: skip
+    else:
+        end = 8 + (phy[5] & 15)
+        rest = phy[end:-4]
+        body |= {"msgtype": "updf", "DevAddr": signed(phy[1:5]), "FCtrl": phy[5],
+                 "FCnt": int.from_bytes(phy[6:8], "little"), "FOpts": phy[8:end].hex(),
+                 "FPort": rest[0] if rest else -1, "FRMPayload": rest[1:].hex()}  # fmt: skip
+    return {**body, **more}
+
+
+@asynccontextmanager
+async def running_box(port: int, eui: str = GATEWAY, **options: Any) -> AsyncIterator[Box]:
+    """Discovery, connection, version: as a station begins."""
+    scheme = "wss" if "ssl" in options else "ws"
+    async with connect(f"{scheme}://127.0.0.1:{port}/router-info", **options) as asking:
+        await asking.send(json.dumps({"router": eui}))
+        told = json.loads(await asking.recv())
+    async with connect(told["uri"], **options) as connection:
+        box = Box(connection)
+        listening = asyncio.create_task(box.listen())
+        try:
+            await box.say({"msgtype": "version", "station": "2.0.6", "model": "test", "protocol": 2})
+            await until(lambda: box.sent)
+            yield box
+        finally:
+            listening.cancel()
+            await asyncio.wait({listening})
+
+
 @pytest.fixture
 def forwarder() -> Callable[..., Any]:
     return running_forwarder
@@ -141,7 +210,7 @@ class Heard:
     def of(self, slot: int) -> list[Any]:
         return [value for one, value in self.values if one == slot]
 
-    async def collect(self, session: LoraSession, points: list[Any]) -> None:
+    async def collect(self, session: Any, points: list[Any]) -> None:
         async with contextlib.aclosing(session.subscribe(points)) as batches:
             async for batch in batches:
                 for row in rows(batch):
@@ -155,7 +224,7 @@ class Heard:
 @asynccontextmanager
 async def running_session(points: list[Any], secrets: Any = read_secret) -> AsyncIterator[Any]:
     heard = Heard()
-    async with open_session(points[0].endpoint, secrets) as session:
+    async with LoraMapper().open(points[0].endpoint, secrets) as session:
         task = asyncio.create_task(heard.collect(session, points))
         await asyncio.sleep(0)
         try:
@@ -186,6 +255,8 @@ class Kit:
 
     session = staticmethod(running_session)
     forwarder = staticmethod(running_forwarder)
+    box = staticmethod(running_box)
+    taken_apart = staticmethod(taken_apart)
     radio = Forwarder
     node = staticmethod(node_endpoint)
     gateway = staticmethod(gateway_endpoint)

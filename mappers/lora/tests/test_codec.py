@@ -14,7 +14,8 @@ from devicemesh_lora import codec as codec_module
 from devicemesh_lora import codec_source, helper
 from devicemesh_lora.codec import Codecs
 from devicemesh_lora.codec_source import CodecError
-from devicemesh_lora.model import Codec, LoraCommand
+from devicemesh_lora.declared_codec import Codec
+from devicemesh_lora.model import LoraCommand
 
 from devicemesh.mapper import Invocation, Quality, Write
 from devicemesh.spec.values import ValueType
@@ -49,7 +50,7 @@ def test_an_uplink_is_decoded_and_normalised(kit: Any, run: Run) -> None:
             kit.point(5, kit.gateway(port), "float64", stat="lastSeen"),
         ]
         async with kit.session(points) as (session, heard), kit.forwarder(port) as radio:
-            assert session.codecs.helper is None
+            assert session.decoding.codecs.helper is None
             radio.uplink(kit.frame(1, b"\x00\xd7", 7))
             await kit.until(lambda: heard.of(3))
             assert heard.of(0) == [21.5] and heard.of(1) == [7] and heard.of(3) == [21.5]
@@ -377,12 +378,12 @@ def test_whoever_waits_when_the_link_closes_is_told(run: Run) -> None:
 
 
 def test_the_mark_of_quality_is_undecodable(kit: Any) -> None:
-    from devicemesh_lora.codec import uplink_batches
+    from devicemesh_lora.decoding import batches
     from devicemesh_lora.plan import Plan
 
     plan = Plan([kit.point(0, kit.node(1700), "float64", pointer="/v"),
                  kit.point(1, kit.node(1700), "float64", pointer="/n", normalized=True)])  # fmt: skip
-    (batch,) = uplink_batches(plan, 1, CodecError("why", reason="CodecTimeout"), 0)
+    (batch,) = batches(plan, 1, CodecError("why", reason="CodecTimeout"), 0)
     assert batch.quality == Quality.UNDECODABLE and batch.error is not None
-    good, bad = uplink_batches(plan, 1, {"data": {"v": 1}, "normalizeErrors": ["none"]}, 0)
+    good, bad = batches(plan, 1, {"data": {"v": 1}, "normalizeErrors": ["none"]}, 0)
     assert list(good.slot) == [0] and list(bad.slot) == [1] and "none" in str(bad.error)

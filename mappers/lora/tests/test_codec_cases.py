@@ -76,6 +76,6 @@ def test_case(folder: Path, kit: Any, run: Callable[[Any], None], home: Path) ->
             assert {slot for slot, _ in heard.bad} < set(range(50))
             if "reason" in expect:
                 assert heard.errors[-1].reason == expect["reason"]
-            assert session.codecs.starts == expect.get("starts", 1) and not session.lost()
+            assert session.decoding.codecs.starts == expect.get("starts", 1) and not session.lost()
 
     run(work())

@@ -1,4 +1,4 @@
-"""The LoRa simulator: declared gateways that forward what declared devices send, over real UDP.
+"""The LoRa simulator: declared gateways that forward what declared devices send, over real sockets.
 
 The air between them is a function call. A downlink is given to the devices at once, if the gateway would
 still have been in time for it.
@@ -18,12 +18,13 @@ from functools import partial
 from typing import Any
 
 from devicemesh_lora import semtech
-from devicemesh_lora.model import LoraEndpoint, bracketed
+from devicemesh_lora.endpoint import LoraEndpoint, bracketed
 from devicemesh_lora.regions import REGIONS
 
 from devicemesh.testing.simulator import SimulatedDevice, Simulation, Simulator
 from devicemesh_simulators.links import by_link, place
 from devicemesh_simulators.lora_nodes import Faults, Node, node
+from devicemesh_simulators.lora_station import StationGateway
 
 KEEP_ALIVE_S = 0.5
 """Between two PULL_DATA of a gateway; with each goes its report."""
@@ -101,7 +102,8 @@ class Air:
     def __init__(self, endpoint: LoraEndpoint, rng: random.Random) -> None:
         self._first = REGIONS[endpoint.region].first
         self._rng = rng
-        self.gateways: list[Gateway] = []
+        self.region = REGIONS[endpoint.region]
+        self.gateways: list[Gateway | StationGateway] = []
         self.nodes: list[Node] = []
         self._later: set[asyncio.TimerHandle] = set()
 
@@ -146,7 +148,7 @@ class LoraSimulation(Simulation):
 
     def __init__(self) -> None:
         self._addresses: dict[str, str] = {}
-        self.members: dict[str, tuple[Node | Gateway, Air]] = {}
+        self.members: dict[str, tuple[Node | Gateway | StationGateway, Air]] = {}
 
     @property
     def addresses(self) -> Mapping[str, str]:
@@ -193,7 +195,7 @@ class LoraSimulator(Simulator):
                 air = Air(_endpoint(sharing[0]), random.Random(f"{seed} {link}"))
                 at, port = await stack.enter_async_context(_sending(air, sharing, seed, host))
                 simulation.served(link, at, port)
-                members: list[Node | Gateway] = [*air.nodes, *air.gateways]
+                members: list[Node | Gateway | StationGateway] = [*air.nodes, *air.gateways]
                 simulation.members |= {member.name: (member, air) for member in members}
             yield simulation
 
@@ -208,9 +210,14 @@ def _place(endpoint: LoraEndpoint, host: str) -> tuple[str, int]:
     at, port = place(endpoint.address, host)
     if port:
         return at, port
-    with socket.socket(socket.AF_INET6 if ":" in at else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind((at, 0))
-        return at, probe.getsockname()[1]
+    family = socket.AF_INET6 if ":" in at else socket.AF_INET
+    while True:  # one that is free by UDP, for packet forwarders, and by TCP, for stations
+        with socket.socket(family, socket.SOCK_DGRAM) as udp, socket.socket(family) as tcp:
+            udp.bind((at, 0))
+            port = udp.getsockname()[1]
+            with contextlib.suppress(OSError):
+                tcp.bind((at, port))
+                return at, port
 
 
 def _itself(gateway: Gateway) -> Gateway:
@@ -225,6 +232,11 @@ async def _sending(
     loop = asyncio.get_running_loop()
     for device in sharing:
         endpoint, rng = _endpoint(device), random.Random(f"{seed} {device.name}")
+        if endpoint.station is not None:
+            air.gateways.append(
+                StationGateway(device.name, endpoint.eui, air.region, air.down, air.share_too_late, rng)
+            )
+            continue
         if endpoint.gateway is not None:
             air.gateways.append(Gateway(device.name, endpoint.eui, air, rng))
             continue
@@ -235,10 +247,13 @@ async def _sending(
             f"{_endpoint(sharing[0]).link()} has no gateway: declare a Device with `gateway: EUI`"
         )
     transports = []
+    tasks = [asyncio.create_task(_live(one, air)) for one in air.nodes]
     for gateway in air.gateways:
+        if isinstance(gateway, StationGateway):
+            tasks.append(asyncio.create_task(gateway.run(at, port)))
+            continue
         transport, _ = await loop.create_datagram_endpoint(partial(_itself, gateway), remote_addr=(at, port))
         transports.append(transport)
-    tasks = [asyncio.create_task(_live(one, air)) for one in air.nodes]
     tasks.append(asyncio.create_task(_keep_alive(air)))
     try:
         yield at, port

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from devicemesh_lora import cayenne, mac
+from devicemesh_lora.endpoint import stand_in_key
 from devicemesh_lora.mac import DataFrame, FrameError, MType
-from devicemesh_lora.model import LoraAddress, stand_in_key
+from devicemesh_lora.model import LoraAddress
 
 from devicemesh import layout
 from devicemesh.spec.device import Property

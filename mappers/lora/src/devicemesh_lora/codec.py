@@ -14,11 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from devicemesh.mapper import Batch
 from devicemesh_lora.codec_source import CodecError, Source
+from devicemesh_lora.declared_codec import Codec
 from devicemesh_lora.helper import Helper, HelperDiedError, HelperMissingError, engine_folder
-from devicemesh_lora.model import Codec
-from devicemesh_lora.plan import Plan, Unmade
 
 _JSON = json.JSONDecoder()
 log = logging.getLogger("devicemesh.lora")
@@ -312,22 +310,6 @@ class Codecs:
                     device.key, error)  # fmt: skip
         device.source.judge("CodecDied", str(error), now)
         call.done(CodecError(str(error), reason="CodecDied"))
-
-
-def uplink_batches(
-    plan: Plan, port: int, result: Mapping[str, Any] | CodecError, time_ns: int
-) -> list[Batch]:
-    """What a codec made of an uplink, as values; where it failed, the uplink's points are bad."""
-    if isinstance(result, CodecError):
-        return plan.undecoded(port, str(result), result.reason, time_ns)
-    if errors := result.get("errors"):
-        return plan.undecoded(port, "; ".join(errors), "CodecError", time_ns)
-    if "data" not in result:
-        return []  # warnings only
-    normalized = result.get("normalized")
-    if why := result.get("normalizeErrors"):
-        normalized = Unmade("; ".join(why))
-    return plan.decoded(port, result["data"], normalized, time_ns)
 
 
 def _abandon(calls: deque[Call], why: str) -> None:

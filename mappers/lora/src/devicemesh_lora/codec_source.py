@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devicemesh.mapper import PointError, default_home
-from devicemesh_lora.model import Codec
+from devicemesh_lora.declared_codec import Codec
 
 log = logging.getLogger("devicemesh.lora")
 MOST_SOURCE = 1 << 20

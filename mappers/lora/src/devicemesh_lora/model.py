@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
-import ipaddress
 from collections.abc import Mapping
 from typing import Any, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from devicemesh import layout
-from devicemesh.mapper import Address, Endpoint, SecretRef
+from devicemesh.mapper import Address
 from devicemesh.spec.base import Strict
-from devicemesh.spec.values import Interval, Scalar, ValueType, duration_ns
+from devicemesh.spec.values import Scalar, ValueType
 from devicemesh_lora import document
+from devicemesh_lora.endpoint import LoraEndpoint as LoraEndpoint  # noqa: PLC0414 - what a person writes too
 
-EUI = r"^[0-9a-fA-F]{16}$"
-RegionName = Literal["EU868", "US915", "AU915", "AS923", "CN470", "IN865"]
-EXAMPLE = "lora://0.0.0.0:1700/70b3d57ed0000001?secret=NAME"
-NODE_TEXTS = ("dataRate", "gateway", "refusedReason")
+NODE_TEXTS = ("dataRate", "gateway", "refusedReason", "deduplicationId")
+FLAGS = ("adr", "online")
 GATEWAY_STATS = (
     "lastSeen", "latitude", "longitude", "altitude", "rxnb", "rxok", "rxfw", "ackr", "dwnb", "txnb",
-    "badCrc", "refused",
+    "badCrc", "refused", "online",
 )  # fmt: skip
 NODE_STATS = (
     "lastSeen", "rssi", "snr", "dataRate", "frequency", "gateway", "gateways", "counter", "lost",
-    "port", "battery", "margin", "refused", "refusedReason",
+    "port", "adr", "battery", "margin", "refused", "refusedReason", "deduplicationId", "latitude",
+    "longitude", "altitude",
 )  # fmt: skip
 Stat = Literal[
     "lastSeen", "rssi", "snr", "dataRate", "frequency", "gateway", "gateways", "counter", "lost", "port",
     "battery", "margin", "refused", "refusedReason", "latitude", "longitude", "altitude",
-    "rxnb", "rxok", "rxfw", "ackr", "dwnb", "txnb", "badCrc",
+    "rxnb", "rxok", "rxfw", "ackr", "dwnb", "txnb", "badCrc", "adr", "deduplicationId", "online",
 ]  # fmt: skip
 Quantity = Literal[
     "digitalIn", "digitalOut", "analogIn", "analogOut", "illuminance", "presence", "temperature",
@@ -40,182 +37,6 @@ Quantity = Literal[
     "latitude", "longitude", "altitude",
 ]  # fmt: skip
 _TEXTS = (ValueType.STRING, ValueType.BYTES, ValueType.JSON)
-
-
-class Otaa(Strict):
-    """Activation over the air: the device joins, and its session keys are made then."""
-
-    app_key: SecretRef
-    """The AppKey, 32 hexadecimal digits, most significant byte first, by reference."""
-    join_eui: str | None = Field(default=None, pattern=EUI)
-    """The JoinEUI (AppEUI); a join request with another one is refused. By default any."""
-
-
-class Abp(Strict):
-    """Activation by personalisation: the session is written into the device."""
-
-    dev_addr: str = Field(pattern=r"^[0-9a-fA-F]{8}$")
-    """The device address, 8 hexadecimal digits, most significant byte first."""
-    nwk_s_key: SecretRef
-    """The NwkSKey, 32 hexadecimal digits, by reference."""
-    app_s_key: SecretRef
-    """The AppSKey, 32 hexadecimal digits, by reference."""
-
-
-class CodecExample(Strict):
-    """A payload that a device has sent."""
-
-    port: int = Field(default=1, ge=1, le=223)
-    """Its FPort."""
-    bytes: str = Field(pattern=r"^([0-9a-fA-F]{2})*$", max_length=484)
-    """The payload, hexadecimal."""
-
-
-class Codec(Strict):
-    """A payload codec in JavaScript, as device makers publish it (TS013)."""
-
-    file: str | None = Field(default=None, min_length=1, max_length=1000)
-    """The codec's file: absolute, or in the home's folder `codecs`. Read again when it changes."""
-    source: str | None = Field(default=None, min_length=1, max_length=262_144)
-    """Instead of `file`: the codec itself."""
-    examples: tuple[CodecExample, ...] = ()
-    """Payloads that a simulated device sends in turn, where the codec has no encodeUplink."""
-
-    @model_validator(mode="after")
-    def _one_place(self) -> Self:
-        if (self.file is None) == (self.source is None):
-            raise ValueError("give either `file`, the codec's file, or `source`, the codec itself")
-        return self
-
-    @property
-    def name(self) -> str:
-        """For people."""
-        return self.file or "in `source`"
-
-
-class LoraEndpoint(Endpoint):
-    """Where gateways send to, and who the device is. Devices and gateways of one `listen` share a link."""
-
-    listen: str
-    """Where the gateways' packet forwarders send to, as in 0.0.0.0:1700."""
-    region: RegionName = "EU868"
-    """The channel plan."""
-    dev_eui: str | None = Field(default=None, pattern=EUI)
-    """Of a device: its DevEUI, 16 hexadecimal digits, most significant byte first, as on its label."""
-    gateway: str | None = Field(default=None, pattern=EUI)
-    """Of a gateway, instead of `devEui`: its EUI. Gateways that are not declared are not listened to."""
-    sender: str | None = None
-    """With `gateway`: the address or network that it sends from, as in 10.0.0.7 or 10.0.0.0/24."""
-    otaa: Otaa | None = None
-    """How the device is activated: over the air."""
-    abp: Abp | None = None
-    """How the device is activated: by personalisation."""
-    lifetime: Interval = "24h"
-    """After this silence the values of the device, or gateway, turn bad."""
-    skip_counter_check: bool = False
-    """Take a counter that goes back, as of a device by ABP that forgets it. Replays are then not noticed."""
-    confirmed: bool = False
-    """Whether downlinks ask the device for an acknowledgement, without which a write is not done."""
-    write_timeout: Interval = "10s"
-    """How long a write waits for the device to be heard; it stays queued, and is asked for again later."""
-    codec: Codec | None = None
-    """Of a device: the JavaScript codec of its payloads; needs pip install devicemesh-lora[codecs]."""
-    deduplication: Interval = "200ms"
-    """How long copies of an uplink from other gateways are waited for."""
-    _simulated: bool = PrivateAttr(default=False)
-
-    @field_validator("listen")
-    @classmethod
-    def _is_place(cls, listen: str) -> str:
-        place(listen)
-        return listen
-
-    @field_validator("sender")
-    @classmethod
-    def _is_network(cls, sender: str | None) -> str | None:
-        if sender is not None:
-            ipaddress.ip_network(sender, strict=False)
-        return sender
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        if (self.dev_eui is None) == (self.gateway is None):
-            raise ValueError("give either `devEui`, of a device, or `gateway`, the EUI of a gateway")
-        if self.gateway is not None and (self.otaa is not None or self.abp is not None):
-            raise ValueError("`otaa` and `abp` go with `devEui`: a gateway has no keys here")
-        if self.dev_eui is not None and (self.otaa is None) == (self.abp is None):
-            raise ValueError("give either `otaa` or `abp`: how the device is activated")
-        if self.dev_eui is not None and self.sender is not None:
-            raise ValueError("`sender` goes with `gateway`")
-        if self.gateway is not None and self.codec is not None:
-            raise ValueError("`codec` goes with `devEui`: a gateway decodes nothing")
-        if not 0 < duration_ns(self.deduplication) <= 700_000_000:
-            raise ValueError("`deduplication` is 1ms to 700ms: a device listens 1 s after its uplink")
-        return self
-
-    @property
-    def eui(self) -> str:
-        """The device's or the gateway's EUI, in lower case."""
-        return (self.dev_eui or self.gateway or "").lower()
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Where to listen."""
-        return place(self.listen)
-
-    @property
-    def lifetime_s(self) -> float:
-        return duration_ns(self.lifetime) / 1e9
-
-    @property
-    def simulated(self) -> bool:
-        """Whether a simulator stands in for this device or gateway: only `redirect` makes it so."""
-        return self._simulated
-
-    def link(self) -> str:
-        host, port = self.address
-        return f"listen {bracketed(host)}:{port}"
-
-    def text(self) -> str:
-        return f"{self.link()} {self.eui}"
-
-    def redirect(self, address: str) -> Self:
-        """`host:port`. A stand-in joins with a key that everybody can work out (`stand_in_key`)."""
-        place(address)
-        made = self.model_copy(update={"listen": address, "otaa": None, "abp": None, "sender": None})
-        made._simulated = True
-        return made
-
-    def conflict(self, other: LoraEndpoint) -> str | None:
-        for name in ("region", "deduplication"):
-            mine, theirs = getattr(self, name), getattr(other, name)
-            if mine != theirs:
-                return f"{name} {mine} and {theirs}"
-        if self.eui == other.eui and self != other:
-            return f"what they say of {self.eui}"
-        return None
-
-
-def stand_in_key(eui: str) -> bytes:
-    """The AppKey of a simulated device: no secret, and so none of a real one."""
-    return hashlib.sha256(f"devicemesh simulated {eui}".encode()).digest()[:16]
-
-
-def place(listen: str) -> tuple[str, int]:
-    """Address and port to listen on. Raises ValueError."""
-    parts = urlsplit(f"//{listen}")
-    try:
-        host, port = parts.hostname or "", parts.port
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        port = None
-    if port is None or parts.path or parts.query:
-        raise ValueError(f"{listen!r} is no address to listen on: write it like 0.0.0.0:1700 or [::]:1700")
-    return host, port
-
-
-def bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 class Bytes(Strict):
@@ -351,6 +172,8 @@ class LoraAddress(Bytes, Address):
             return f"{self.text} can only be read: a property that is written needs `offset` or `pointer`"
         if self.stat in NODE_TEXTS:
             return None if type_ == ValueType.STRING else f"{self.stat} is a string, not a {type_}"
+        if self.stat in FLAGS and type_ == ValueType.BOOL:
+            return None
         if self.stat is not None or not (type_.is_number or type_ == ValueType.BOOL):
             return None if type_.is_number else f"{self.text} is a number, not a {type_}"
         return None

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from devicemesh.mapper import LinkError
-from devicemesh_lora.model import bracketed
+from devicemesh_lora.endpoint import bracketed
 
 RECEIVE_BUFFER = 4 << 20
 """Bytes: a burst of uplinks waits in it. With the system's default some are lost (Linux: see rmem_max)."""

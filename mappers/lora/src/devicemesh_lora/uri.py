@@ -6,7 +6,8 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from devicemesh.mapper import ConfigError, validated
-from devicemesh_lora.model import EXAMPLE, LoraAddress, LoraEndpoint
+from devicemesh_lora.endpoint import EXAMPLE
+from devicemesh_lora.model import LoraAddress, LoraEndpoint
 
 
 def parse_endpoint(uri: str) -> LoraEndpoint:
