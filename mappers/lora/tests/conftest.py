@@ -205,6 +205,7 @@ class Heard:
     def __init__(self) -> None:
         self.values: list[tuple[int, Any]] = []
         self.errors: list[Any] = []
+        self.bad: list[tuple[int, Any]] = []
 
     def of(self, slot: int) -> list[Any]:
         return [value for one, value in self.values if one == slot]
@@ -217,6 +218,7 @@ class Heard:
                         self.values.append((row.slot, row.value))
                     else:
                         self.errors.append(row.error)
+                        self.bad.append((row.slot, row.error))
 
 
 @asynccontextmanager
@@ -241,6 +243,13 @@ async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
             await asyncio.sleep(0.005)
 
 
+def down(packet: dict[str, Any]) -> tuple[int | None, bytes]:
+    """FPort and payload of what was sent to the device."""
+    frame = mac.decode(base64.b64decode(packet["data"]))
+    assert isinstance(frame, mac.DataFrame) and frame.is_signed(KEYS[0], frame.counter16)
+    return frame.port, frame.opened(KEYS[1], frame.counter16)
+
+
 class Kit:
     """What tests are made of."""
 
@@ -256,6 +265,7 @@ class Kit:
     until = staticmethod(until)
     free_port = staticmethod(free_port)
     read_secret = staticmethod(read_secret)
+    down = staticmethod(down)
     app_key, keys, eui, address, gateway_eui = APP_KEY, KEYS, EUI, ADDRESS, GATEWAY
 
 

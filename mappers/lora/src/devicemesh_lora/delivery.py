@@ -51,13 +51,14 @@ class Delivery:
         """Drop what nobody has fetched: its slots may be those of others now."""
         self._out.clear()
 
-    async def batches(self, pump: asyncio.Task[None] | None) -> AsyncGenerator[Batch]:
-        """What is put, until the pump ends: then its error."""
+    async def batches(self, tasks: Sequence[asyncio.Task[None]]) -> AsyncGenerator[Batch]:
+        """What is put, until one of the tasks ends: then its error."""
         while True:
             while self._out:
                 yield self._out.popleft()
-            if pump is not None and pump.done():
-                pump.result()
+            for task in tasks:
+                if task.done():
+                    task.result()
             self._wake.clear()
             await self._wake.wait()
 

@@ -31,7 +31,7 @@ def at(document: Any, steps: Sequence[str]) -> Any:
     """What is there, or MISSING."""
     place = document
     for token in steps:
-        if isinstance(place, Mapping):
+        if isinstance(place, dict):
             place = place.get(token, MISSING)
         elif isinstance(place, list) and token.isascii() and token.isdigit() and len(token) < 10:
             place = place[int(token)] if int(token) < len(place) else MISSING

@@ -13,6 +13,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from devicemesh.mapper import Endpoint, SecretRef
 from devicemesh.spec.base import Strict
 from devicemesh.spec.values import Interval, duration_ns
+from devicemesh_lora.declared_codec import Codec
 from devicemesh_lora.regions import REGIONS
 
 EUI = r"^[0-9a-fA-F]{16}$"
@@ -147,7 +148,7 @@ class ThingsStack(_Server):
         return f"{self.application}@{self.tenant}" if self.tenant else self.application
 
 
-_OF_LISTEN = ("otaa", "abp", "sender", "station", "region", "skip_counter_check", "deduplication")
+_OF_LISTEN = ("otaa", "abp", "sender", "station", "region", "skip_counter_check", "codec", "deduplication")
 
 
 class LoraEndpoint(Endpoint):
@@ -183,6 +184,8 @@ class LoraEndpoint(Endpoint):
     """Whether downlinks ask the device for an acknowledgement, without which a write is not done."""
     write_timeout: Interval = "10s"
     """How long a write waits for the device to be heard; it stays queued, and is asked for again later."""
+    codec: Codec | None = None
+    """Of a device: the JavaScript codec of its payloads; needs pip install devicemesh-lora[codecs]."""
     deduplication: Interval = "200ms"
     """How long copies of an uplink from other gateways are waited for."""
     _simulated: bool = PrivateAttr(default=False)
@@ -210,6 +213,8 @@ class LoraEndpoint(Endpoint):
             raise ValueError("give either `devEui`, of a device, or `gateway`, the EUI of a gateway")
         if self.gateway is not None and (self.otaa is not None or self.abp is not None):
             raise ValueError("`otaa` and `abp` go with `devEui`: a gateway has no keys here")
+        if self.gateway is not None and self.codec is not None:
+            raise ValueError("`codec` goes with `devEui`: a gateway decodes nothing")
         if self.dev_eui is not None and (self.sender is not None or self.station is not None):
             raise ValueError("`sender` and `station` go with `gateway`")
         if self.device_id is not None and (self.things_stack is None or self.dev_eui is None):

@@ -209,16 +209,28 @@ _BELONG: Mapping[tuple[str, ...], frozenset[str]] = {
 
 
 class LoraCommand(Strict):
-    """A command that is a downlink: the payload, and the arguments behind it in their order."""
+    """A command that is a downlink: of a codec, or the payload and the arguments behind it in their order."""
 
-    port: int = Field(ge=1, le=223)
-    """FPort of the downlink."""
+    port: int | None = Field(default=None, ge=1, le=223)
+    """FPort of a downlink in bytes. Without it the codec's encodeDownlink is given the arguments, by name."""
     payload: str = Field(default="", pattern=r"^([0-9a-fA-F]{2})*$")
-    """Hexadecimal bytes that the downlink begins with."""
+    """With `port`: hexadecimal bytes that the downlink begins with."""
     types: dict[str, ValueType] = Field(default_factory=dict)
-    """How arguments lie in the payload, if otherwise than declared: {seconds: uint16}."""
+    """With `port`: how arguments lie in the payload, if otherwise than declared: {seconds: uint16}."""
     byte_order: layout.Order = "big"
-    """The order of bytes of the arguments."""
+    """With `port`: the order of bytes of the arguments."""
+    data: dict[str, Any] = Field(default_factory=dict)
+    """Without `port`: what else encodeDownlink is given beside the arguments."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        extra = self.model_fields_set & (
+            {"data"} if self.port is not None else {"payload", "types", "byte_order"}
+        )
+        if extra:
+            how = "without" if self.port is not None else "with"
+            raise ValueError(f"`{to_camel(min(extra))}` goes {how} `port`")
+        return self
 
     def encoded(self, arguments: dict[str, Any], types: dict[str, ValueType]) -> bytes:
         """The payload. Raises ValueError where an argument does not fit."""

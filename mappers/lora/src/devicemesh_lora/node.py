@@ -103,6 +103,18 @@ class Uplink:
     payload: bytes
     copies: list[Packet]  # the best one first
 
+    def known(self) -> dict[str, float | str | None]:
+        """What the radio tells, by the names of `stat`."""
+        node, best = self.node, self.copies[0]
+        return {
+            "lastSeen": best.time_ns / 1e9, "rssi": best.rssi, "snr": best.snr, "dataRate": best.data_rate,
+            "frequency": float(best.frequency), "gateway": best.gateway, "gateways": float(len(self.copies)),
+            "counter": float(self.counter), "lost": float(node.lost),
+            "port": None if self.port is None else float(self.port), "battery": node.battery,
+            "margin": node.margin, "adr": float(node.adr), "refused": float(node.refused),
+            "refusedReason": node.refused_reason,
+        }  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Joined:

@@ -42,6 +42,12 @@ def parted(batch: Batch) -> list[Batch]:
     return made
 
 
+class Unmade(str):
+    """In place of a normalised payload: why there is none."""
+
+    __slots__ = ()
+
+
 class Plan:
     """The points of one device or gateway."""
 
@@ -90,6 +96,10 @@ class Plan:
                 values[point.slot] = got
         return self.rows([(p, values[p.slot]) for p in points if p.slot in values], time_ns)
 
+    @property
+    def uses_codec(self) -> bool:
+        return bool(self._pointed)
+
     def pointed(self, port: int | None) -> list[LoraPoint]:
         """The points that a decoded payload of this FPort can have."""
         return [point for point in self._pointed if point.address.port in (None, port)]
@@ -105,6 +115,8 @@ class Plan:
         measured = [p for p in held if p.address.normalized]
         if not measured:
             return made
+        if isinstance(normalized, Unmade):
+            return made + self._unmade(measured, normalized, "CodecError", time_ns)
         listed = normalized if isinstance(normalized, list) else [normalized]
         for one in listed[:MOST_MEASUREMENTS]:
             made += self._picked(measured, one, _own_time(one, time_ns))
@@ -137,10 +149,17 @@ class Plan:
 
     def undecoded(self, port: int | None, why: str, reason: str, time_ns: int) -> list[Batch]:
         """A payload of which the codec made nothing: what it could have had is bad."""
-        if not (slots := [point.slot for point in self.pointed(port)]):
+        return self._unmade(self.pointed(port), why, reason, time_ns)
+
+    def uncoded(self, why: str, reason: str, time_ns: int) -> list[Batch]:
+        """Nothing can be decoded: the points of all ports that a codec should find are bad."""
+        return self._unmade(self._pointed, why, reason, time_ns)
+
+    def _unmade(self, points: Sequence[LoraPoint], why: str, reason: str, time_ns: int) -> list[Batch]:
+        if not points:
             return []
         error = PointError(f"{self.where}: {why}", reason=reason)
-        return [bad(slots, time_ns, Quality.UNDECODABLE, error)]
+        return [bad([point.slot for point in points], time_ns, Quality.UNDECODABLE, error)]
 
     def stats(self, known: Mapping[str, float | str | None], time_ns: int) -> list[Batch]:
         """What the radio tells; what is not known has no row."""

@@ -146,7 +146,9 @@ class ServerSession(
         self.broker.unsubscribe([topic for topic in before if topic not in wanted])
         await self.broker.subscribe([topic for topic in wanted if topic not in before], self._dialect.qos)
         self.topics = wanted
-        async with contextlib.aclosing(self.out.batches(self.pump)) as batches:
+        async with contextlib.aclosing(
+            self.out.batches([self.pump] if self.pump is not None else [])
+        ) as batches:
             async for batch in batches:
                 yield batch
 
@@ -326,9 +328,12 @@ class ServerSession(
 
     async def invoke(self, invocation: Invocation[LoraEndpoint]) -> Mapping[str, Any]:
         """See `Invocable`: one downlink. The server keeps one that was not sent in time."""
-        address = invocation.address
+        address, arguments = invocation.address, dict(invocation.arguments)
+        if address.port is None:  # the server's codec makes bytes of it
+            pending = self._push(invocation.endpoint, 1, {**address.data, **arguments}, None)
+            return {"gateway": await queueing.delivered(invocation.endpoint, pending)}
         try:
-            payload = address.encoded(dict(invocation.arguments), dict(invocation.types))
+            payload = address.encoded(arguments, dict(invocation.types))
         except ValueError as error:
             raise PointError(str(error), reason="WrongType") from error
         pending = self._push(invocation.endpoint, address.port, payload, None)

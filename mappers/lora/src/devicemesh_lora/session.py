@@ -26,6 +26,7 @@ from devicemesh.mapper import (
 from devicemesh.spec.values import duration_ns
 from devicemesh_lora import queueing, secret
 from devicemesh_lora.air import Flight, Flights, attempts
+from devicemesh_lora.decoding import Decoding
 from devicemesh_lora.delivery import TICK_S, Delivery
 from devicemesh_lora.forwarders import Forwarders
 from devicemesh_lora.gateways import Gateway, Gateways
@@ -62,14 +63,16 @@ class LoraSession(
         self.flights = Flights(self._region)
         self.forwarders = Forwarders(self)
         self.stations = Stations(self, endpoint, secrets)
+        self.decoding = Decoding(self.out)
         self._secrets, self._store = secrets, store
         self._gathering = Gathering(duration_ns(endpoint.deduplication) / 1e9)
         self._pump_wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self.pump: asyncio.Task[None] | None = None
+        self.tasks: list[asyncio.Task[None]] = []
 
     def lost(self) -> Mapping[str, int]:
-        return {"server_queue": self.out.dropped} if self.out.dropped else {}
+        counts = {"server_queue": self.out.dropped, "codec_queue": self.decoding.codecs.dropped}
+        return {reason: count for reason, count in counts.items() if count}
 
     # What is declared
 
@@ -92,6 +95,7 @@ class LoraSession(
             except AuthError as error:
                 self.out.silence(eui, str(error), error.reason, Quality.REFUSED)
         self.network.declare(nodes)
+        self.decoding.declare([node.endpoint for node in nodes])
         self._pump_wake.set()
 
     async def subscribe(self, points: Sequence[LoraPoint]) -> AsyncGenerator[Batch]:
@@ -99,9 +103,23 @@ class LoraSession(
         self.out.forget()
         self.declare(points)
         await self.stations.declare()
-        async with contextlib.aclosing(self.out.batches(self.pump)) as batches:
+        async with contextlib.aclosing(self.out.batches(self.tasks)) as batches:
             async for batch in batches:
                 yield batch
+
+    def start(self) -> None:
+        """Work off what comes in, and have it decoded."""
+        self.tasks = [
+            asyncio.create_task(self.pumping()),
+            asyncio.create_task(self.decoding.codecs.running()),
+        ]
+        for task in self.tasks:
+            task.add_done_callback(lambda _: self.out.wake())
+
+    async def stop(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.wait(self.tasks)
 
     # Gateways: see `House`
 
@@ -144,7 +162,6 @@ class LoraSession(
                     async with asyncio.timeout_at(tick if due is None else min(due, tick)):
                         await (self._pump_wake.wait() if due is None else asyncio.Event().wait())
         finally:
-            self.out.wake()
             self.network.flush()
 
     def _frame(self, copies: list[Packet], now: float) -> None:
@@ -170,7 +187,8 @@ class LoraSession(
         self._reply(node, copies)
         if (plan := self.out.plans.get(eui)) is not None:
             self.out.put(plan.payload(uplink.port, uplink.payload, now_ns))
-            self.out.put(plan.stats(_known(uplink), now_ns))
+            self.out.put(plan.stats(uplink.known(), now_ns))
+            self.decoding.uplink(eui, uplink.port, uplink.payload, now_ns)
 
     def _refused(self, event: Refused) -> None:
         node = event.node
@@ -224,10 +242,8 @@ class LoraSession(
     async def _write(self, write: LoraWrite) -> Outcome:
         point = write.point
         try:
-            payload = point.address.payload(point.type, write.value)
-            queued = self._queued(
-                point.endpoint, point.address.port or 1, payload, (point.device, point.name)
-            )
+            port, payload = await self.decoding.written(write)
+            queued = self._queued(point.endpoint, port, payload, (point.device, point.name))
             await queueing.delivered(point.endpoint, queued)
         except ValueError as error:
             return Outcome(error=PointError(str(error), reason="WrongType"))
@@ -237,29 +253,17 @@ class LoraSession(
 
     async def invoke(self, invocation: Invocation[LoraEndpoint]) -> Mapping[str, Any]:
         """See `Invocable`: one downlink. One that was not sent in time is taken back."""
-        address = invocation.address
         try:
-            payload = address.encoded(dict(invocation.arguments), dict(invocation.types))
+            port, payload = await self.decoding.called(invocation)
         except ValueError as error:
             raise PointError(str(error), reason="WrongType") from error
-        queued = self._queued(invocation.endpoint, address.port, payload, None)
+        queued = self._queued(invocation.endpoint, port, payload, None)
+        chosen = {"port": port} if invocation.address.port is None else {}
         try:
-            return {"gateway": await queueing.delivered(invocation.endpoint, queued), "bytes": payload.hex()}
+            gateway = await queueing.delivered(invocation.endpoint, queued)
+            return {"gateway": gateway, "bytes": payload.hex(), **chosen}
         finally:
             queued.done.cancel()
-
-
-def _known(uplink: Uplink) -> dict[str, float | str | None]:
-    """What the radio tells, by the names of `stat`."""
-    node, best = uplink.node, uplink.copies[0]
-    return {
-        "lastSeen": best.time_ns / 1e9, "rssi": best.rssi, "snr": best.snr, "dataRate": best.data_rate,
-        "frequency": float(best.frequency), "gateway": best.gateway, "gateways": float(len(uplink.copies)),
-        "counter": float(uplink.counter), "lost": float(node.lost),
-        "port": None if uplink.port is None else float(uplink.port), "battery": node.battery,
-        "margin": node.margin, "adr": float(node.adr), "refused": float(node.refused),
-        "refusedReason": node.refused_reason,
-    }  # fmt: skip
 
 
 @asynccontextmanager
@@ -272,9 +276,8 @@ async def open_session(endpoint: LoraEndpoint, secrets: Secrets = no_secrets) ->
             listening(endpoint.address, session.forwarders.received) as session.forwarders.socket,
             session.stations,
         ):
-            session.pump = asyncio.create_task(session.pumping())
+            session.start()
             try:
                 yield session
             finally:
-                session.pump.cancel()
-                await asyncio.wait({session.pump})
+                await session.stop()

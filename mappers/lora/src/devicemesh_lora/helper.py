@@ -1,0 +1,169 @@
+"""The process that codecs run in, from outside: it is started, spoken to, and ended when it hangs.
+
+The engine's own limits can be escaped (a sparse array that is joined never asks whether its time is up), and
+a thread can't be stopped: so it is a process, and our clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import importlib.util
+import mmap
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+HANG_S = 1.0
+"""Ten times what a call may take by the engine's clock: it has escaped, and the process ends."""
+LOOK_S = 0.25
+START_S = 20.0
+MOST_ANSWER = 16 << 20
+"""Bytes of one trip's answers."""
+ENGINE = "quickjs-ng"
+INSTALL = "JavaScript codecs need quickjs-ng: pip install devicemesh-lora[codecs]"
+TWICE = (
+    "quickjs and quickjs-ng are both installed, and are the same module: pip uninstall quickjs quickjs-ng, "
+    "then pip install devicemesh-lora[codecs]"
+)
+
+
+class HelperMissingError(Exception):
+    """There is no engine; says what to install."""
+
+
+class HelperDiedError(Exception):
+    """The process is gone. `call` is the number of the call that it was in, from 1; 0: in none."""
+
+    def __init__(self, why: str, call: int) -> None:
+        super().__init__(why)
+        self.call = call
+
+
+@cache
+def _engine() -> Path | str:
+    """Where the engine's module is, or what to do to have it."""
+    try:
+        importlib.metadata.distribution(ENGINE)
+    except importlib.metadata.PackageNotFoundError:
+        return INSTALL
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        importlib.metadata.distribution("quickjs")
+        return TWICE
+    found = importlib.util.find_spec("quickjs")
+    return Path(found.origin).parent.parent if found is not None and found.origin is not None else INSTALL
+
+
+def engine_folder() -> Path:
+    """Where the engine's module is. Raises HelperMissingError."""
+    found = _engine()
+    if isinstance(found, str):
+        raise HelperMissingError(found)
+    return found
+
+
+class Helper:
+    """One process. After HelperDiedError it is of no more use."""
+
+    def __init__(self, process: asyncio.subprocess.Process, progress: mmap.mmap) -> None:
+        assert process.stdin is not None and process.stdout is not None
+        self._process, self._progress = process, progress
+        self._into, self._out = process.stdin, process.stdout
+        self._numbers = memoryview(progress).cast("I")
+        self._seen = (0, 0.0)
+        self._hung = False
+
+    @classmethod
+    async def started(cls) -> Helper:
+        """A process that is ready. Raises HelperMissingError and HelperDiedError."""
+        site, folder = engine_folder(), Path(__file__).parent
+        with tempfile.TemporaryFile() as shared:
+            shared.truncate(mmap.PAGESIZE)
+            progress = mmap.mmap(shared.fileno(), mmap.PAGESIZE)
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-I", "-S", str(folder / "codec_worker.py"), str(folder), str(site),
+                str(shared.fileno()), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL, pass_fds=(shared.fileno(),), env={}, limit=MOST_ANSWER,
+            )  # fmt: skip
+        made = cls(process, progress)
+        try:
+            async with asyncio.timeout(START_S):
+                await made._answer()
+        except TimeoutError:
+            await made.close()
+            raise HelperDiedError(f"it was not ready within {START_S:g} s", 0) from None
+        except BaseException:
+            await made.close()
+            raise
+        return made
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def trip(self, lines: Sequence[bytes]) -> list[bytes]:
+        """Send calls, and what they need; return a line for each call. Raises HelperDiedError."""
+        loop = asyncio.get_running_loop()
+        self._seen = (self._numbers[0], loop.time())
+        watch = loop.call_later(LOOK_S, self._look, loop)
+        self._watch = watch
+        try:
+            self._into.write(b"".join(lines) + b"\n")
+            await self._into.drain()
+            return await self._answer()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            raise await self._dead() from None
+        except asyncio.LimitOverrunError:
+            raise HelperDiedError("it answers without end", self._numbers[0]) from None
+        finally:
+            self._watch.cancel()
+
+    async def _answer(self) -> list[bytes]:
+        try:
+            block = await self._out.readuntil(b"\n\n")
+        except asyncio.IncompleteReadError:
+            raise await self._dead() from None
+        return block[:-2].split(b"\n")
+
+    async def _dead(self) -> HelperDiedError:
+        code = await self._process.wait()
+        if self._hung:
+            why = f"it did not end within {HANG_S:g} s"
+        elif code < 0:
+            with contextlib.suppress(ValueError):
+                return HelperDiedError(
+                    f"it ended its process: {signal.Signals(-code).name}", self._numbers[0]
+                )
+            why = f"it ended its process: signal {-code}"
+        else:
+            why = f"it ended its process: code {code}"
+        return HelperDiedError(why, self._numbers[0])
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Whether the process is still at the call that it was at."""
+        call, now = self._numbers[0], loop.time()
+        if call != self._seen[0]:
+            self._seen = (call, now)
+        elif call and now - self._seen[1] >= HANG_S:
+            self._hung = True
+            self.kill()
+            return
+        self._watch = loop.call_later(LOOK_S, self._look, loop)
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def close(self) -> None:
+        """End it."""
+        self.kill()
+        self._into.close()
+        await self._process.wait()
+        with contextlib.suppress(ConnectionError, BrokenPipeError):
+            await self._into.wait_closed()
+        self._numbers.release()
+        self._progress.close()
