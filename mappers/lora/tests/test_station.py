@@ -114,7 +114,7 @@ def test_uplinks_and_a_write(kit: Any, run: Run) -> None:
         held = points(kit, port)
         target = kit.point(9, held[0].endpoint, "uint8", port=5, offset=0)
         async with kit.session(held) as (session, heard):
-            await kit.until(lambda: session.stations._listens)
+            await kit.until(lambda: session.stations.listens)
             async with kit.box(port, "0102:0304:0506:0708") as box:
                 assert box.sent[0]["msgtype"] == "router_config" and box.sent[0]["region"] == "EU863"
                 await box.uplink(kit.frame(1, (215).to_bytes(2, "big")))
@@ -146,7 +146,7 @@ def test_a_downlink_that_is_not_sent_waits_for_the_next_uplink(kit: Any, run: Ru
         held = points(kit, port)
         target = kit.point(9, kit.node(port, writeTimeout="100ms"), "uint8", port=5, offset=0)
         async with kit.session(held) as (session, _):
-            await kit.until(lambda: session.stations._listens)
+            await kit.until(lambda: session.stations.listens)
             async with kit.box(port) as box:
                 box.silent = True
                 writing = asyncio.create_task(session.write([Write(target, 7)]))
@@ -170,7 +170,7 @@ def test_a_device_joins_by_a_station(kit: Any, run: Run) -> None:
         held = [kit.point(0, node, "int16", port=2, offset=0),
                 kit.point(1, kit.gateway(port, station={}), "float64", stat="lastSeen")]  # fmt: skip
         async with kit.session(held) as (session, heard):
-            await kit.until(lambda: session.stations._listens)
+            await kit.until(lambda: session.stations.listens)
             async with kit.box(port) as box:
                 await box.uplink(mac.join_request(kit.app_key, bytes(8), bytes.fromhex(kit.eui), 7))
                 await kit.until(box.downlinks)
@@ -191,7 +191,7 @@ def test_a_station_and_a_forwarder_in_front_of_one_network(kit: Any, run: Run) -
         port, other = kit.free_port(), "0908070605040302"
         held = [*points(kit, port), kit.point(3, kit.gateway(port, other), "float64", stat="lastSeen")]
         async with kit.session(held) as (session, heard), kit.forwarder(port, other) as radio:
-            await kit.until(lambda: session.stations._listens)
+            await kit.until(lambda: session.stations.listens)
             async with kit.box(port) as box:
                 phy = kit.frame(1, (3).to_bytes(2, "big"), kind=mac.MType.CONFIRMED_UP)
                 radio.uplink(phy, lsnr=-9.0)
@@ -225,7 +225,7 @@ def test_who_is_not_let_in(kit: Any, run: Run, caplog: pytest.LogCaptureFixture)
             return int(caught.value.response.status_code)
 
         async with kit.session(held) as (session, _):
-            await kit.until(lambda: session.stations._listens)
+            await kit.until(lambda: session.stations.listens)
             assert await refused("/", {}) == 404 and await refused("/gateway/xyz", {}) == 404
             for path in ("/gateway/ffffffffffffffff", f"/gateway/{udp.eui}", f"/gateway/{kit.gateway_eui}"):
                 assert await refused(path, right if path.endswith(udp.eui) else {}) == 403
@@ -251,7 +251,7 @@ def test_nonsense_is_counted_and_harms_nobody(kit: Any, run: Run) -> None:
     async def work() -> None:
         port = kit.free_port()
         async with kit.session(points(kit, port)) as (session, heard):
-            await kit.until(lambda: session.stations._listens)
+            await kit.until(lambda: session.stations.listens)
             async with kit.box(port) as box:
                 for wrong in ("", "[", b"\x00shell", "[]", "{}", "[" * 5000, '{"msgtype": "updf"}'):
                     await box.say(wrong)
@@ -338,7 +338,7 @@ def test_tls_with_certificates_of_gateways(kit: Any, run: Run, tmp_path: Path, b
         known = ssl.create_default_context(cafile=str(authority.file))
         known.load_cert_chain(*client)
         async with kit.session(held, read) as (session, heard):
-            await kit.until(lambda: session.stations._listens)
+            await kit.until(lambda: session.stations.listens)
             with pytest.raises((OSError, InvalidMessage)):
                 async with kit.box(port, ssl=bare):
                     pytest.fail("a gateway without a certificate was let in")

@@ -47,7 +47,7 @@ class Stations:
         self._address, self._region = endpoint.address, REGIONS[endpoint.region]
         self._server = AsyncExitStack()
         self._tls: ServerTls | None = None
-        self._listens = False
+        self.listens = False
         self._connections: dict[str, ServerConnection] = {}
         self._loop = asyncio.get_running_loop()
 
@@ -66,11 +66,11 @@ class Stations:
         """
         declared = [one for one in self._house.gateways.by_eui.values() if one.endpoint.station is not None]
         tls = declared[0].endpoint.station.tls if declared and declared[0].endpoint.station else None
-        if self._listens and declared and tls == self._tls:
+        if self.listens and declared and tls == self._tls:
             for eui in self._connections.keys() - {one.endpoint.eui for one in declared}:
                 await self._connections[eui].close(1008, "it is not declared any more")
             return
-        self._listens = False
+        self.listens = False
         await self._server.aclose()
         if not declared:
             return
@@ -83,7 +83,7 @@ class Stations:
                 self._house.out.silence(one.endpoint.eui, str(why), why.reason, Quality.REFUSED)
             return
         await self._listen(context)
-        self._listens, self._tls = True, tls
+        self.listens, self._tls = True, tls
 
     async def _listen(self, context: ssl.SSLContext | None) -> None:
         from websockets.asyncio.server import serve
