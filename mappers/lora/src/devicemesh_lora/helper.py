@@ -11,9 +11,9 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import mmap
+import os
 import signal
 import sys
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -66,6 +66,11 @@ def engine_folder() -> Path:
     return found
 
 
+def _environment() -> dict[str, str]:
+    """What Python needs to start, and nothing that a codec could be after."""
+    return {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+
+
 class Helper:
     """One process. After HelperDiedError it is of no more use."""
 
@@ -81,14 +86,17 @@ class Helper:
     async def started(cls) -> Helper:
         """A process that is ready. Raises HelperMissingError and HelperDiedError."""
         site, folder = engine_folder(), Path(__file__).parent
-        with tempfile.TemporaryFile() as shared:
-            shared.truncate(mmap.PAGESIZE)
-            progress = mmap.mmap(shared.fileno(), mmap.PAGESIZE)
+        shared = os.memfd_create("codecs")  # no file: the disk may be read-only
+        try:
+            os.ftruncate(shared, mmap.PAGESIZE)
+            progress = mmap.mmap(shared, mmap.PAGESIZE)
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", "-S", str(folder / "codec_worker.py"), str(folder), str(site),
-                str(shared.fileno()), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL, pass_fds=(shared.fileno(),), env={}, limit=MOST_ANSWER,
+                sys.executable, "-I", "-S", str(folder / "codec_worker.py"), str(folder), str(site), str(shared),
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+                pass_fds=(shared,), env=_environment(), limit=MOST_ANSWER,
             )  # fmt: skip
+        finally:
+            os.close(shared)
         made = cls(process, progress)
         try:
             async with asyncio.timeout(START_S):
