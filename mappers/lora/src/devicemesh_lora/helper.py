@@ -91,9 +91,9 @@ class Helper:
             os.ftruncate(shared, mmap.PAGESIZE)
             progress = mmap.mmap(shared, mmap.PAGESIZE)
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", "-S", str(folder / "codec_worker.py"), str(folder), str(site), str(shared),
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-                pass_fds=(shared,), env=_environment(), limit=MOST_ANSWER,
+                sys.executable, "-I", "-S", str(folder / "codec_worker.py"), str(folder), str(site),
+                str(shared), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL, pass_fds=(shared,), env=_environment(), limit=MOST_ANSWER,
             )  # fmt: skip
         finally:
             os.close(shared)
