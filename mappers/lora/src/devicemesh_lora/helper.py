@@ -14,16 +14,20 @@ import mmap
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 HANG_S = 1.0
 """Ten times what a call may take by the engine's clock: it has escaped, and the process ends."""
+STARVED_S = 20.0
+"""So long it may take if it hardly had a processor: then the machine is to blame."""
 LOOK_S = 0.25
 START_S = 20.0
 MOST_ANSWER = 16 << 20
 """Bytes of one trip's answers."""
+TICKS = os.sysconf("SC_CLK_TCK")
 ENGINE = "quickjs-ng"
 INSTALL = "JavaScript codecs need quickjs-ng: pip install devicemesh-lora[codecs]"
 TWICE = (
@@ -79,7 +83,7 @@ class Helper:
         self._process, self._progress = process, progress
         self._into, self._out = process.stdin, process.stdout
         self._numbers = memoryview(progress).cast("I")
-        self._seen = (0, 0.0)
+        self._seen = (0, 0.0, 0.0)  # call, when it was first seen there, CPU seconds then
         self._hung = False
 
     @classmethod
@@ -116,7 +120,7 @@ class Helper:
     async def trip(self, lines: Sequence[bytes]) -> list[bytes]:
         """Send calls, and what they need; return a line for each call. Raises HelperDiedError."""
         loop = asyncio.get_running_loop()
-        self._seen = (self._numbers[0], loop.time())
+        self._seen = (0, loop.time(), 0.0)
         watch = loop.call_later(LOOK_S, self._look, loop)
         self._watch = watch
         try:
@@ -153,14 +157,22 @@ class Helper:
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         """Whether the process is still at the call that it was at."""
-        call, now = self._numbers[0], loop.time()
-        if call != self._seen[0]:
-            self._seen = (call, now)
-        elif call and now - self._seen[1] >= HANG_S:
+        call, now, used = self._numbers[0], loop.time(), self._cpu_s()
+        seen, since, before = self._seen
+        if call != seen:
+            self._seen = (call, now, used)
+        elif now - since >= (HANG_S if used - before >= HANG_S / 4 else STARVED_S):
             self._hung = True
             self.kill()
             return
         self._watch = loop.call_later(LOOK_S, self._look, loop)
+
+    def _cpu_s(self) -> float:
+        """CPU time of the process in its own code (proc(5), stat)."""
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+            return int(fields[11]) / TICKS
+        return time.monotonic()  # not Linux: as if it had a processor all the time
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
