@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from devicemesh_lora.mapper import LoraMapper
 from devicemesh_lora.model import LoraAddress, LoraEndpoint
-from devicemesh_lora.session import LoraSession, open_session
 from devicemesh_simulators.lora import LoraSimulator
 
 from devicemesh.mapper import Point, Write
@@ -40,7 +40,8 @@ KEY = {"appKey": {"name": "n", "key": "appKey"}}
 
 
 def declare(name: str, properties: list[dict[str, Any]], first: int, **endpoint: Any) -> SimulatedDevice:
-    reached = LoraEndpoint.model_validate({"listen": "0.0.0.0:1700", "deduplication": "20ms", **endpoint})
+    fields = {"listen": "0.0.0.0:1700", "deduplication": "20ms", **endpoint}
+    reached = LoraEndpoint.model_validate({key: value for key, value in fields.items() if value is not None})
     found = {p["name"]: Property.model_validate(p) for p in properties}
     points = [
         Point(
@@ -70,7 +71,7 @@ class Seen:
         self.values: dict[str, Any] = {}
         self.errors: list[str] = []
 
-    async def collect(self, session: LoraSession, points: list[Any]) -> None:
+    async def collect(self, session: Any, points: list[Any]) -> None:
         names = {point.slot: point.name for point in points}
         async with contextlib.aclosing(session.subscribe(points)) as batches:
             async for batch in batches:
@@ -82,7 +83,7 @@ class Seen:
 
 
 @asynccontextmanager
-async def heard(devices: list[SimulatedDevice]) -> AsyncIterator[tuple[Any, LoraSession, Seen, list[Any]]]:
+async def heard(devices: list[SimulatedDevice]) -> AsyncIterator[tuple[Any, Any, Seen, list[Any]]]:
     async with LoraSimulator().serve(devices, seed=1, host="127.0.0.1") as simulation:
         points = [
             dataclasses.replace(
@@ -92,7 +93,7 @@ async def heard(devices: list[SimulatedDevice]) -> AsyncIterator[tuple[Any, Lora
             for point in device.points
         ]
         seen = Seen()
-        async with open_session(points[0].endpoint) as session:
+        async with LoraMapper().open(points[0].endpoint) as session:
             task = asyncio.create_task(seen.collect(session, points))
             try:
                 yield simulation, session, seen, points
@@ -181,6 +182,66 @@ def test_a_station_brings_values_and_takes_writes() -> None:
     asyncio.run(work())
 
 
+SERVERS: list[dict[str, Any]] = [
+    {"chirpstack": {"broker": "mqtt://192.0.2.1", "application": "b3a1", "topicPrefix": "site", "regionPrefix": "eu868"}},
+    {"thingsStack": {"broker": "mqtts://eu1.cloud.thethings.network", "application": "app", "tenant": "ttn",
+                     "apiKey": {"name": "tts"}}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("server", SERVERS, ids=["chirpstack", "thingsStack"])
+def test_a_network_server_brings_values_and_takes_writes(server: dict[str, Any]) -> None:
+    more: list[dict[str, Any]] = [
+        {"name": "humidity", "type": "float64", "address": {"port": 5, "pointer": "/air/humidity"},
+         "simulation": {"value": 40.5}},
+        {"name": "interval", "type": "uint16", "access": "ReadWrite", "address": {"port": 5, "pointer": "/interval"},
+         "simulation": {"value": 30}},
+    ]  # fmt: skip
+    node = [one for one in NODE if one["name"] != "battery"] + more
+
+    def served(name: str, properties: list[dict[str, Any]], first: int, **endpoint: Any) -> SimulatedDevice:
+        return declare(name, properties, first, listen=None, deduplication=None, **server, **endpoint)
+
+    async def work() -> None:
+        probe = served("probe", node, 0, devEui="70b3d57ed0000001", writeTimeout="5s")
+        sure = served("sure", NODE[:3], 20, devEui="70b3d57ed0000002", writeTimeout="5s", confirmed=True)
+        roof = served("roof", [{"name": "lastSeen", "type": "float64", "address": {"stat": "lastSeen"}}], 40,
+                      gateway="0102030405060708")  # fmt: skip
+        async with heard([probe, sure, roof]) as (simulation, session, seen, points):
+            await until(lambda: {"temperature", "limit", "north", "humidity", "lastSeen"} <= set(seen.values))
+            assert (seen.values["temperature"], seen.values["door"], seen.values["north"]) == (21.5, 1, 52.5)
+            assert (seen.values["humidity"], seen.values["interval"]) == (40.5, 30) and not seen.errors
+            by_name = {point.name: point for point in points if point.device == "default/probe"}
+            (done,) = await session.write([Write(by_name["interval"], 60)])
+            assert done.error is None
+            await until(lambda: seen.values["interval"] == 60)
+            (done,) = await session.write([Write(points[-2], 901)])  # of the one that confirms
+            assert done.error is None
+
+            def fault(name: str, **arguments: str) -> str:
+                said: str = simulation.fault("default/probe", name, arguments)
+                return said
+
+            fault("loss", value="60")
+            await until(lambda: seen.values["lost"] > 0)
+            fault("heal")
+            for name in ("duplicate", "late", "crc"):
+                fault(name, value="50")
+            lost = session.remotes["70b3d57ed0000001"].counter
+            await until(lambda: session.remotes["70b3d57ed0000001"].counter > lost + 3)
+            fault("heal")
+            if "chirpstack" in server:
+                fault("badMic", value="100")
+                await until(lambda: seen.values["reason"] == "UPLINK_MIC")
+                fault("heal")
+                fault("replay")
+                await until(lambda: seen.values["reason"] == "UPLINK_F_CNT_RESET")
+                fault("reboot")
+                await until(lambda: any("UPLINK_F_CNT_RESET" in error for error in seen.errors))
+
+    asyncio.run(work())
+
+
 def test_without_a_gateway_nobody_hears() -> None:
     async def work() -> None:
         with pytest.raises(ValueError, match="has no gateway"):
@@ -238,7 +299,7 @@ def test_without_an_encoder_recorded_payloads_are_sent() -> None:
             for wanted in (21.5, 21.6, 21.5):
                 await until(lambda wanted=wanted: seen.values.get("temperature") == wanted)
             assert not seen.errors
-        with pytest.raises(ValueError, match="it has no encodeUplink.*`examples`"):
+        with pytest.raises(ValueError, match=r"it has no encodeUplink.*`examples`"):
             async with heard(coded(source=CODEC)):
                 pytest.fail("simulated")
 

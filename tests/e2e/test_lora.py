@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 Wait = Callable[..., Any]
 MANIFEST = """
 apiVersion: devicemesh.io/v1alpha1
@@ -108,6 +110,94 @@ spec:
           }
           function decodeDownlink(input) { return { data: { config: { every: input.bytes[0] } } }; }
 """
+SERVED = """
+apiVersion: devicemesh.io/v1alpha1
+kind: DeviceModel
+metadata: {name: gateway}
+spec:
+  properties:
+  - name: lastSeen
+    type: float64
+    address: {lora: {stat: lastSeen}}
+    telemetry: {report: every}
+---
+apiVersion: devicemesh.io/v1alpha1
+kind: DeviceModel
+metadata: {name: probe}
+spec:
+  properties:
+  - name: temperature
+    type: float64
+    unit: Cel
+    address: {lora: {port: 2, offset: 0, type: int16, scale: 0.1}}
+    telemetry: {samplingInterval: 100ms, report: every}
+    simulation: {signal: sine, low: 18, high: 24, period: 5s}
+  - name: humidity
+    type: float64
+    address: {lora: {port: 3, pointer: /air/humidity}}
+    simulation: {value: 40.5}
+  - name: interval
+    type: uint16
+    access: ReadWrite
+    address: {lora: {port: 3, pointer: /interval}}
+    simulation: {value: 30}
+  - name: lost
+    type: uint32
+    address: {lora: {stat: lost}}
+---
+apiVersion: devicemesh.io/v1alpha1
+kind: Device
+metadata: {name: roof}
+spec:
+  modelRef: {name: gateway}
+  endpoint: {lora: {SERVER, gateway: "0102030405060708", lifetime: 2s}}
+---
+apiVersion: devicemesh.io/v1alpha1
+kind: Device
+metadata: {name: probe-1}
+spec:
+  modelRef: {name: probe}
+  endpoint: {lora: {SERVER, devEui: "70b3d57ed0000001", lifetime: 2s}}
+"""
+SERVERS = {
+    "chirpstack": 'chirpstack: {broker: "mqtts://lns.example.com", application: b3a1, userName: mesh, '
+                  "password: {name: lns}}",
+    "things-stack": 'thingsStack: {broker: "mqtts://eu1.cloud.thethings.network", application: soil, '
+                    "tenant: ttn, apiKey: {name: ttn}}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_from_a_simulated_network_server_to_the_broker(
+    site: Any, listener: Any, wait: Wait, tmp_path: Path, gapless: Callable[[list[Any]], int], server: str
+) -> None:
+    folder = tmp_path / "declared"
+    folder.mkdir()
+    (folder / "field.yaml").write_text(SERVED.replace("SERVER", SERVERS[server]))
+    simulation = site.simulate(folder)
+    run = site.run(files=folder)
+    wait(site.all_ready)
+    wait(lambda: set(listener.telemetry()) == {"probe-1", "roof"})
+
+    def held() -> dict[str, Any]:
+        listed = site.device("probe-1")["status"]["properties"]
+        return {one["name"]: one.get("reported", {}).get("value") for one in listed}
+
+    wait(lambda: held()["interval"] == 30 and 18 <= held()["temperature"] <= 24)
+    assert held()["humidity"] == 40.5 and held()["lost"] == 0
+    assert site.dm("set", "probe-1", "interval=60", "--wait").returncode == 0
+    wait(lambda: held()["interval"] == 60)
+    assert site.dm("fault", "probe-1", "loss=50").returncode == 0
+    wait(lambda: held()["lost"] > 0)
+    assert site.dm("fault", "probe-1", "heal").returncode == 0
+    assert site.dm("fault", "probe-1", "unplug").returncode == 0
+    wait(lambda: "has sent nothing to" in str(site.device("probe-1").get("status", {})))
+    assert site.stop(simulation) == 0  # and with it the network server's broker
+    wait(lambda: site.condition("roof", "Connected").get("status") == "False")
+    assert site.stop(run) == 0
+    for device, messages in listener.telemetry().items():
+        assert gapless(messages) == len(messages), device
+    assert "Traceback" not in site.log() + site.log("sim")
 
 
 def test_from_simulated_devices_to_the_broker(

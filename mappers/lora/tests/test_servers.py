@@ -13,11 +13,14 @@ from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
+from devicemesh_lora import uri
 from devicemesh_lora.mapper import LoraMapper
-from devicemesh_lora.model import LoraCommand, LoraEndpoint
+from devicemesh_lora.model import LoraAddress, LoraCommand, LoraEndpoint
 from devicemesh_lora.servers import open_session
 
 from devicemesh.mapper import AuthError, ConfigError, Invocation, LinkError, SecretRef, Write
+from devicemesh.spec.base import Protocol
+from devicemesh.spec.manifest import load
 from devicemesh.spec.values import ValueType
 from devicemesh.testing.broker import RealBroker
 
@@ -454,6 +457,103 @@ def test_a_ca_file_that_is_missing_is_a_mistake(kit: Any, run: Run, broker: Real
 def test_mistakes_in_an_endpoint(fields: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         LoraEndpoint.model_validate(fields)
+
+
+URIS = [
+    f"lora+chirpstack://lns:8883/{APP}/{EUI}?user=mesh&secret=lns&topicPrefix=site",
+    f"lora+chirpstack://127.0.0.1:4000/{APP}/{EUI}?tls=false",
+    f"lora+thingsstack://eu1.cloud.thethings.network/soil@ttn/{EUI}?secret=ttn",
+]
+
+
+@pytest.mark.parametrize("written", URIS)
+def test_uris_of_servers(written: str) -> None:
+    made = LoraMapper().parse_endpoint(written)
+    assert made.eui == EUI and uri.format_server(made, EUI) == written
+    assert made.server is not None and made.server.secure == ("tls=false" not in written)
+
+
+def test_mistakes_in_uris() -> None:
+    parse = LoraMapper().parse_endpoint
+    assert parse(f"lora+chirpstack://h:1883/{APP}?gateway={GATEWAY}").link() == f"chirpstack h:1883 {APP}"
+    for wrong in ("lora+chirpstack://h", "lora+chirpstack:///a/b", f"lora+thingsstack://h/a/{EUI}"[:-1]):
+        with pytest.raises(ConfigError):
+            parse(wrong)
+    with pytest.raises(ConfigError, match="devices speak first"):
+        uri.parse_application("lora://0.0.0.0:1700?gateway=0102030405060708")
+
+
+def test_discovery_listens_to_an_application(kit: Any, run: Run, broker: RealBroker) -> None:
+    async def work() -> None:
+        server = await asyncio.to_thread(Server, broker.port, "nothing")
+        where = f"lora+chirpstack://127.0.0.1:{broker.port}/{APP}?tls=false&seconds=2"
+        decoded = {"air": {"temperature": 21.5, "wet": False}, "9": "word", "list": [1]}
+
+        async def speak() -> None:
+            for counter in range(100):
+                server.say(CHIRPSTACK_UP, up(counter, object=decoded))
+                server.say(CHIRPSTACK_UP, b"nonsense")
+                await asyncio.sleep(0.05)
+
+        speaking = asyncio.create_task(speak())
+        try:
+            (found,) = [one async for one in LoraMapper().discover(where)]
+        finally:
+            speaking.cancel()
+            await asyncio.wait({speaking})
+            server.close()
+        assert found.uri == f"lora+chirpstack://127.0.0.1:{broker.port}/{APP}/{EUI}?tls=false"
+        assert found.points == [("2#/air/temperature", "21.5"), ("2#/air/wet", "false"), ("2#/9", '"word"')]
+        assert found.identity["dataRate"] == "SF7BW125"
+        protocols = {"lora": Protocol(LoraEndpoint, LoraAddress, LoraCommand)}
+        loaded = load({"found.yaml": found.manifest}, protocols, lambda *_: None)
+        assert loaded.problems == [] and len(loaded.resources) == 2
+
+    run(work())
+
+
+CONNACK, NO_RIGHT = b"\x20\x02\x00\x00", b"\x20\x02\x00\x05"
+SUBACK = b"\x90\x03\x00\x01"
+
+
+@pytest.mark.parametrize(
+    ("answers", "error", "why"),
+    [
+        ([CONNACK, SUBACK + b"\x80"], AuthError, "does not let us read application/b3a1/device"),
+        ([NO_RIGHT], AuthError, "look at `userName`, `password`"),
+        ([b"\x20\x02\x00\x03"], LinkError, "refused us, Server unavailable"),
+        ([b""], LinkError, "the connection broke"),
+        ([b"\xff" * 50], LinkError, "127.0.0.1"),
+        ([CONNACK, b"\x90\xff\xff\xff\xff\xff"], LinkError, "127.0.0.1"),
+        ([CONNACK, SUBACK + b"\x01\x30\xff\xff\xff\x7f"], LinkError, "sends a message of 255 MB"),
+        ([CONNACK, SUBACK + b"\x01\x30\x04\x00\x09ab"], LinkError, "127.0.0.1"),
+    ],
+)  # fmt: skip
+def test_hostile_brokers(kit: Any, run: Run, answers: list[bytes], error: type[Exception], why: str) -> None:
+    """Each is given after one packet of ours, the last one followed by the end or by silence."""
+
+    talking: list[Any] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        talking.append(asyncio.current_task())
+        for one in answers:
+            await reader.read(4096)
+            writer.write(one)
+        if answers[-1]:
+            await reader.read(4096)
+        writer.close()
+
+    async def work() -> None:
+        async with await asyncio.start_server(talk, "127.0.0.1") as server:
+            port = server.sockets[0].getsockname()[1]
+            points = [kit.point(0, endpoint(f"mqtt://127.0.0.1:{port}"), "int16", offset=0)]
+            with pytest.raises(error, match=why):
+                async with open_session(points[0].endpoint) as session:
+                    async for _ in session.subscribe(points):
+                        pytest.fail("there is nothing")
+            await asyncio.wait(talking, timeout=5)
+
+    run(work())
 
 
 def test_links_and_conflicts() -> None:

@@ -12,10 +12,12 @@ import contextlib
 import json
 import random
 import socket
+import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from devicemesh_lora import semtech
 from devicemesh_lora.codec import Codecs
@@ -23,10 +25,12 @@ from devicemesh_lora.declared_codec import Codec
 from devicemesh_lora.endpoint import LoraEndpoint, bracketed
 from devicemesh_lora.regions import REGIONS
 
+from devicemesh.sink.broker import embedded_broker, find_mosquitto
 from devicemesh.testing.simulator import SimulatedDevice, Simulation, Simulator
 from devicemesh_simulators.links import by_link, place
 from devicemesh_simulators.lora_codec import CodedNode
 from devicemesh_simulators.lora_nodes import Faults, Node, node
+from devicemesh_simulators.lora_server import ServerGateway, StandIn
 from devicemesh_simulators.lora_station import StationGateway
 
 KEEP_ALIVE_S = 0.5
@@ -99,6 +103,9 @@ class Gateway(asyncio.DatagramProtocol):
         self._send(semtech.PUSH_DATA, {"rxpk": [packet]})
 
 
+AnyGateway: TypeAlias = Gateway | StationGateway | ServerGateway
+
+
 class Air:
     """What is between the devices and the gateways of one link."""
 
@@ -106,7 +113,8 @@ class Air:
         self._first = REGIONS[endpoint.region].first
         self._rng = rng
         self.region = REGIONS[endpoint.region]
-        self.gateways: list[Gateway | StationGateway] = []
+        self.gateways: list[AnyGateway] = []
+        self.server: StandIn | None = None
         self.nodes: list[Node] = []
         self._later: set[asyncio.TimerHandle] = set()
         self.codecs = Codecs()
@@ -114,6 +122,9 @@ class Air:
     def share_too_late(self) -> float:
         shares = [one.faults.too_late for one in self.nodes]
         return max([*shares, *(one.faults.too_late for one in self.gateways)], default=0.0)
+
+    def too_late(self) -> bool:
+        return self._happens(self.share_too_late())
 
     def down(self, phy: bytes) -> None:
         for one in self.nodes:
@@ -141,6 +152,8 @@ class Air:
     def _heard(self, phy: bytes, stat: int) -> None:
         for gateway in self.gateways:
             gateway.forward(phy, self._first.frequency, self._first.data_rate, stat)
+        if self.server is not None:
+            self.server.collect()
 
     def close(self) -> None:
         for handle in self._later:
@@ -152,7 +165,7 @@ class LoraSimulation(Simulation):
 
     def __init__(self) -> None:
         self._addresses: dict[str, str] = {}
-        self.members: dict[str, tuple[Node | Gateway | StationGateway, Air]] = {}
+        self.members: dict[str, tuple[Node | AnyGateway, Air]] = {}
 
     @property
     def addresses(self) -> Mapping[str, str]:
@@ -197,9 +210,10 @@ class LoraSimulator(Simulator):
         async with contextlib.AsyncExitStack() as stack:
             for link, sharing in by_link(devices).items():
                 air = Air(_endpoint(sharing[0]), random.Random(f"{seed} {link}"))
-                at, port = await stack.enter_async_context(_sending(air, sharing, seed, host))
+                way = _sending if _endpoint(sharing[0]).server is None else _serving
+                at, port = await stack.enter_async_context(way(air, sharing, seed, host))
                 simulation.served(link, at, port)
-                members: list[Node | Gateway | StationGateway] = [*air.nodes, *air.gateways]
+                members: list[Node | AnyGateway] = [*air.nodes, *air.gateways]
                 simulation.members |= {member.name: (member, air) for member in members}
             yield simulation
 
@@ -266,6 +280,7 @@ async def _sending(
     for gateway in air.gateways:
         if isinstance(gateway, StationGateway):
             tasks.append(asyncio.create_task(gateway.run(at, port)))
+        if not isinstance(gateway, Gateway):
             continue
         transport, _ = await loop.create_datagram_endpoint(partial(_itself, gateway), remote_addr=(at, port))
         transports.append(transport)
@@ -293,6 +308,47 @@ async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
+
+
+@contextlib.asynccontextmanager
+async def _serving(
+    air: Air, sharing: Sequence[SimulatedDevice], seed: int, host: str
+) -> AsyncIterator[tuple[str, int]]:
+    """A network server and, unless one is there already, its broker."""
+    for device in sharing:
+        endpoint, rng = _endpoint(device), random.Random(f"{seed} {device.name}")
+        if endpoint.gateway is not None:
+            air.gateways.append(ServerGateway(device.name, endpoint.eui, rng))
+        else:
+            air.nodes.append(node(device, "0" * 16, f"{seed}", int(time.time()) & 0xFFFF))
+    if not air.gateways:
+        air.gateways.append(ServerGateway("", "fffe" * 4, random.Random(seed)))
+    air.server = StandIn(_endpoint(sharing[0]), air)
+    async with contextlib.AsyncExitStack() as stack:
+        at, port = _place(_endpoint(sharing[0]), host)
+        if not await _answers(at, port):
+            if find_mosquitto() is None:
+                raise ValueError("a network server's broker is simulated by mosquitto: apt install mosquitto")
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="devicemesh-lora-")))
+            at = "127.0.0.1"
+            await stack.enter_async_context(embedded_broker(folder, port))
+        await stack.enter_async_context(air.server.serving(at, port, [_endpoint(one) for one in sharing]))
+        tasks = [asyncio.create_task(_live(one, None, air)) for one in air.nodes]
+        tasks.append(asyncio.create_task(air.server.live()))
+        try:
+            yield at, port
+        finally:
+            await _ended(tasks)
+            air.close()
+
+
+async def _answers(host: str, port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 async def _keep_alive(air: Air) -> None:

@@ -94,6 +94,14 @@ class Cell:
         value = coerced(value, self.prop.type, self.room)
         return bool(value) if self.prop.type == ValueType.BOOL else value
 
+    def take(self, data: Any) -> None:
+        """Hold from now on what a decoded downlink has of it."""
+        value = document.at(data, self.address.steps)
+        if value is document.MISSING or self.prop.access == "ReadOnly":
+            return
+        with contextlib.suppress(document.DocumentError):
+            self.written = document.typed(value, self.prop.type, self.address.scale, self.address.add)
+
     def raw(self, seconds: float) -> Any:
         """As a decoded payload has it, before `scale` and `add`."""
         value, address = self.now(seconds), self.address
@@ -102,10 +110,19 @@ class Cell:
         return (value - address.add) / address.scale
 
 
+def _plain_room(type_: ValueType) -> Room:
+    if type_ == ValueType.BOOL:
+        return Room(0, 1, whole=True)
+    if type_.is_integer:
+        low, high = map(float, INTEGER_RANGES[type_])
+        return Room(low, high, whole=True)
+    return Room()
+
+
 def room(address: LoraAddress, type_: ValueType) -> Room:
     """What a payload holds of a property of this type."""
     if address.pointer is not None:
-        return _free_room(type_)
+        return _plain_room(type_)
     if address.offset is None:
         low, high = _LPP_LIMITS.get(address.quantity or "temperature", (-30.0, 30.0))
         return Room(low, high)
@@ -124,16 +141,6 @@ def room(address: LoraAddress, type_: ValueType) -> Room:
     if address.scale != 1.0 or address.add != 0.0:
         low, high = sorted((low * address.scale + address.add, high * address.scale + address.add))
         return Room(low, high, whole=True, scaled=True)
-    return Room(low, high, whole=True)
-
-
-def _free_room(type_: ValueType) -> Room:
-    """What a decoded payload holds of a property: all that its type does."""
-    if type_ == ValueType.BOOL:
-        return Room(0, 1, whole=True)
-    if not type_.is_integer:
-        return Room()
-    low, high = map(float, INTEGER_RANGES[type_])
     return Room(low, high, whole=True)
 
 
@@ -184,8 +191,13 @@ class Node:
     answers: bytes = b""
     heard_down: int = -1
     joined: asyncio.Event = field(default_factory=asyncio.Event)
-    pointed: list[Cell] = field(default_factory=list)  # what a codec makes payloads of
+    decoded: dict[int, list[Cell]] = field(default_factory=dict)  # what a codec finds, by FPort
     downlinks: list[tuple[int, bytes]] = field(default_factory=list)  # that the codec is to read
+
+    @property
+    def pointed(self) -> list[Cell]:
+        """The properties that a codec finds, of all ports."""
+        return [cell for cells in self.decoded.values() for cell in cells]
 
     def join(self) -> bytes:
         """The next join request."""
@@ -215,11 +227,7 @@ class Node:
     def obey_document(self, data: Any) -> None:
         """Take over what a decoded downlink has."""
         for cell in self.pointed:
-            value = document.at(data, cell.address.steps)
-            if value is document.MISSING or cell.prop.access == "ReadOnly":
-                continue
-            with contextlib.suppress(document.DocumentError):
-                cell.written = document.typed(value, cell.prop.type, cell.address.scale, cell.address.add)
+            cell.take(data)
 
     def frame(self, port: int, data: bytes) -> bytes:
         """An uplink with this payload."""
@@ -286,7 +294,8 @@ class Node:
 def node(device: SimulatedDevice, join_eui: str, seed: str, nonce: int) -> Node:
     """A device out of its declaration. Raises ValueError for what can't be simulated."""
     ports: dict[int, list[Cell]] = {}
-    pointed: list[Cell] = []
+    decoded: dict[int, list[Cell]] = {}
+    endpoint: Any = device.endpoint
     period_s = 86400.0
     for point in device.points:
         prop, address = device.properties[point.name], point.address
@@ -299,12 +308,13 @@ def node(device: SimulatedDevice, join_eui: str, seed: str, nonce: int) -> Node:
         except ValueError as error:
             raise ValueError(f"{device.name}: {prop.name}: {error}") from error
         if address.pointer is not None:
-            pointed.append(Cell(prop, address, holds, shape))
+            decoded.setdefault(address.port or 1, []).append(Cell(prop, address, holds, shape))
+            if endpoint.server is not None:  # whose codec it is: the payload itself does not matter
+                ports.setdefault(address.port or 1, [])
             continue
         cells = ports.setdefault(address.port or 1, [])
         if cells and (cells[0].address.channel is None) != (address.channel is None):
             raise ValueError(f"{device.name}: bytes and Cayenne LPP can't be simulated on one port")
         cells.append(Cell(prop, address, holds, shape))
-    endpoint: Any = device.endpoint
     period_s = max(period_s, LEAST_PERIOD_S)
-    return Node(device.name, endpoint.eui, join_eui, ports, period_s, nonce, pointed=pointed)
+    return Node(device.name, endpoint.eui, join_eui, ports, period_s, nonce, decoded=decoded)

@@ -93,8 +93,8 @@ class Broker:
 
     # Speaking
 
-    def publish(self, topic: str, body: bytes, qos: int) -> None:
-        self._guarded(lambda: self._client.publish(topic, body, qos))
+    def publish(self, topic: str, body: bytes, qos: int, *, retained: bool = False) -> None:
+        self._guarded(lambda: self._client.publish(topic, body, qos, retained))
 
     async def subscribe(self, topics: Sequence[str], qos: int) -> None:
         """Raises AuthError for topics that the broker does not let us read, LinkError when it is silent."""

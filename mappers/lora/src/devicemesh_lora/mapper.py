@@ -35,9 +35,8 @@ class LoraMapper(Mapper[LoraEndpoint, LoraAddress]):
     def parse_address(self, text: str) -> LoraAddress:
         return uri.parse_address(text)
 
-    async def discover(self, uri_: str, secrets: Secrets = no_secrets) -> AsyncIterator[Found]:
-        """Devices speak first: there is nobody to ask. Undeclared ones are named in the log."""
-        uri.parse_endpoint(uri_)
-        nobody: tuple[Found, ...] = ()
-        for found in nobody:
-            yield found
+    def discover(self, uri_: str, secrets: Secrets = no_secrets) -> AsyncIterator[Found]:
+        """Devices speak first: those of a network server's application are listened to for a while."""
+        from devicemesh_lora.discover import discover
+
+        return discover(uri_, secrets)
