@@ -249,3 +249,58 @@ def test_without_a_gateway_nobody_hears() -> None:
                 pytest.fail("simulated")
 
     asyncio.run(work())
+
+
+CODEC = """
+function decodeUplink(i) {
+  return { data: { temp: (i.bytes[0] << 8 | i.bytes[1]) / 10, cfg: { every: i.bytes[2] }, open: i.bytes[3] === 1 } };
+}
+function normalizeUplink(i) { return { data: { air: { temperature: i.data.temp } } }; }
+function encodeDownlink(i) { return { bytes: [7, i.data.cfg.every], fPort: 9 }; }
+"""
+ENCODE = """
+function encodeUplink(i) {
+  var t = Math.round(i.data.temp * 10);
+  return { bytes: [t >> 8, t & 255, i.data.cfg.every, i.data.open ? 1 : 0], fPort: 4 };
+}
+function decodeDownlink(i) { return i.fPort === 9 ? { data: { cfg: { every: i.bytes[1] } } } : { errors: ['?'] }; }
+"""
+POINTED: list[dict[str, Any]] = [
+    {"name": "temperature", "type": "float64", "address": {"pointer": "/temp"}, "simulation": {"value": 21.5},
+     "telemetry": FAST},
+    {"name": "every", "type": "uint8", "access": "ReadWrite", "address": {"pointer": "/cfg/every"},
+     "simulation": {"value": 30}},
+    {"name": "open", "type": "bool", "address": {"pointer": "/open"}, "simulation": {"value": True}},
+    {"name": "normal", "type": "float64", "address": {"pointer": "/air/temperature", "normalized": True}},
+]  # fmt: skip
+
+
+def coded(**codec: Any) -> list[SimulatedDevice]:
+    return [declare("meter", POINTED, 0, devEui="70b3d57ed0000009", otaa=KEY, codec=codec), DEVICES[1]]
+
+
+def test_a_device_with_a_codec_speaks_by_its_encoder() -> None:
+    async def work() -> None:
+        async with heard(coded(source=CODEC + ENCODE)) as (_, session, seen, points):
+            await until(lambda: {"temperature", "every", "open", "normal"} <= set(seen.values))
+            assert (seen.values["temperature"], seen.values["every"]) == (21.5, 30) and not seen.errors
+            assert (seen.values["open"], seen.values["normal"]) == (1, 21.5)
+            (done,) = await session.write([Write(points[1], 77)])
+            assert done.error is None
+            await until(lambda: seen.values["every"] == 77)
+
+    asyncio.run(work())
+
+
+def test_without_an_encoder_recorded_payloads_are_sent() -> None:
+    async def work() -> None:
+        examples = [{"port": 4, "bytes": "00d70a01"}, {"port": 4, "bytes": "00d80b00"}]
+        async with heard(coded(source=CODEC, examples=examples)) as (_, _, seen, _):
+            for wanted in (21.5, 21.6, 21.5):
+                await until(lambda wanted=wanted: seen.values.get("temperature") == wanted)
+            assert not seen.errors
+        with pytest.raises(ValueError, match=r"it has no encodeUplink.*`examples`"):
+            async with heard(coded(source=CODEC)):
+                pytest.fail("simulated")
+
+    asyncio.run(work())

@@ -64,6 +64,51 @@ spec:
       lifetime: 2s
       deduplication: 50ms
       otaa: {appKey: {name: probe-1, key: appKey}}
+---
+apiVersion: devicemesh.io/v1alpha1
+kind: DeviceModel
+metadata: {name: meter}
+spec:
+  properties:
+  - name: level
+    type: float64
+    address: {lora: {pointer: /level}}
+    telemetry: {samplingInterval: 100ms, report: every}
+    simulation: {signal: sine, low: 1, high: 3, period: 5s}
+  - name: every
+    type: uint8
+    access: ReadWrite
+    address: {lora: {pointer: /config/every}}
+    simulation: {value: 30}
+  commands:
+  - name: pace
+    address: {lora: {data: {config: {every: 44}}}}
+---
+apiVersion: devicemesh.io/v1alpha1
+kind: Device
+metadata: {name: meter-1}
+spec:
+  modelRef: {name: meter}
+  endpoint:
+    lora:
+      listen: "0.0.0.0:1700"
+      devEui: "70b3d57ed0000002"
+      lifetime: 2s
+      deduplication: 50ms
+      otaa: {appKey: {name: probe-1, key: appKey}}
+      codec:
+        source: |
+          function decodeUplink(input) {
+            return { data: { level: input.bytes[0] / 50, config: { every: input.bytes[1] } } };
+          }
+          function encodeUplink(input) {
+            return { bytes: [Math.round(input.data.level * 50), input.data.config.every], fPort: 4 };
+          }
+          function encodeDownlink(input) {
+            if (input.data.config.every === 13) return { errors: ['thirteen brings bad luck'] };
+            return { bytes: [input.data.config.every], fPort: 5 };
+          }
+          function decodeDownlink(input) { return { data: { config: { every: input.bytes[0] } } }; }
 """
 SERVED = """
 apiVersion: devicemesh.io/v1alpha1
@@ -163,7 +208,7 @@ def test_from_simulated_devices_to_the_broker(
     (folder / "field.yaml").write_text(MANIFEST)
     site.simulate(folder)
     run = site.run(files=folder)
-    devices = {"probe-1", "roof", "mast"}
+    devices = {"probe-1", "meter-1", "roof", "mast"}
     wait(site.all_ready)
     wait(lambda: set(listener.telemetry()) == devices)
     wait(lambda: len(listener.telemetry()["probe-1"]) > 5)
@@ -177,6 +222,20 @@ def test_from_simulated_devices_to_the_broker(
 
     assert site.dm("set", "probe-1", "interval=60", "--wait").returncode == 0
     wait(lambda: held()["interval"] == 60)
+
+    def metered(name: str) -> Any:
+        listed = site.device("meter-1")["status"]["properties"]
+        return {one["name"]: one.get("reported", {}).get("value") for one in listed}[name]
+
+    wait(lambda: metered("every") == 30 and 1 <= metered("level") <= 3)
+    assert site.dm("set", "meter-1", "every=60", "--wait").returncode == 0
+    wait(lambda: metered("every") == 60)
+    api = site.log().rsplit("http ", 1)[1].split()[0]
+    called = site.dm("call", "meter-1", "pace", "--api", api)
+    assert called.returncode == 0, called.stderr
+    wait(lambda: metered("every") == 44)
+    site.dm("set", "meter-1", "every=13")
+    wait(lambda: "thirteen brings bad luck" in str(site.device("meter-1")["status"]))
 
     assert site.dm("fault", "probe-1", "loss=50").returncode == 0
     wait(lambda: held()["lost"] > 0)

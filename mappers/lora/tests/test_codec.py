@@ -137,6 +137,30 @@ def test_a_helper_that_is_killed_is_started_anew_and_nothing_is_lost(
     with_codecs(run, {"a": SHAPE}, work)
 
 
+@pytest.mark.parametrize("starved_s", [30.0, 0.3])
+def test_a_helper_that_gets_no_processor_has_more_time(
+    kit: Any, run: Run, monkeypatch: pytest.MonkeyPatch, starved_s: float
+) -> None:
+    monkeypatch.setattr(helper, "HANG_S", 0.1)
+    monkeypatch.setattr(helper, "LOOK_S", 0.02)
+    monkeypatch.setattr(helper, "STARVED_S", starved_s)
+
+    async def work(asking: Asking) -> None:
+        asking.ask("a", 1)
+        await kit.until(lambda: asking.answers)
+        assert asking.codecs.helper is not None
+        pid = asking.codecs.helper.pid
+        os.kill(pid, signal.SIGSTOP)
+        asking.ask("a", 2)
+        if starved_s == 30.0:
+            await asyncio.sleep(0.5)  # many times what it had, were it at work
+            os.kill(pid, signal.SIGCONT)
+        await kit.until(lambda: asking.answers["a"] == [1, 2])
+        assert asking.codecs.starts == (1 if starved_s == 30.0 else 2)
+
+    with_codecs(run, {"a": SHAPE}, work)
+
+
 def test_a_codec_that_kills_again_and_again_is_put_aside(
     kit: Any, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -6,9 +6,12 @@ import math
 from typing import Any
 
 import pytest
+from devicemesh_lora import document
 from devicemesh_lora.model import LoraAddress
 from devicemesh_lora.plan import Plan
 from devicemesh_lora.uri import parse_address
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from devicemesh.mapper import ConfigError, Quality
@@ -170,3 +173,41 @@ def test_the_short_form(text: str) -> None:
 def test_no_short_form() -> None:
     with pytest.raises(ConfigError, match="#/json/pointer"):
         parse_address("x#/temp")
+
+
+JSONS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["a", "b", "0", ""]), inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+TYPES = [type_ for type_ in ValueType if type_ != ValueType.BYTES]
+
+
+@given(
+    data=JSONS,
+    normalized=JSONS,
+    type_=st.sampled_from(TYPES),
+    pointer=st.sampled_from(["/a", "/a/0", "/b/a/", "/"]),
+)
+def test_whatever_a_codec_makes_is_a_value_or_bad(
+    data: Any, normalized: Any, type_: ValueType, pointer: str
+) -> None:
+    from devicemesh_lora.model import LoraEndpoint
+
+    from devicemesh.mapper import Point
+
+    keys = {"name": "k", "key": "k"}
+    node = LoraEndpoint.model_validate(
+        {"listen": "127.0.0.1:1", "devEui": "0" * 16, "otaa": {"appKey": keys}}
+    )
+    points = [Point(slot, "default/d", "p", type_, node, LoraAddress(pointer=pointer, normalized=bool(slot)))
+              for slot in (0, 1)]  # fmt: skip
+    batches = Plan(points).decoded(1, data, normalized, NOW)
+    seen = [row for batch in batches for row in rows(batch)]
+    assert {row.slot for row in seen} == {0, 1} or (
+        isinstance(normalized, list) and {0} <= {row.slot for row in seen}
+    )
+    for row in seen:
+        if row.error is None and type_.is_number:
+            assert math.isfinite(row.value)
+    assert document.at(data, ()) is data

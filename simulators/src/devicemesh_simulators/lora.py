@@ -20,12 +20,15 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from devicemesh_lora import semtech
+from devicemesh_lora.codec import Codecs
+from devicemesh_lora.declared_codec import Codec
 from devicemesh_lora.endpoint import LoraEndpoint, bracketed
 from devicemesh_lora.regions import REGIONS
 
 from devicemesh.sink.broker import embedded_broker, find_mosquitto
 from devicemesh.testing.simulator import SimulatedDevice, Simulation, Simulator
 from devicemesh_simulators.links import by_link, place
+from devicemesh_simulators.lora_codec import CodedNode
 from devicemesh_simulators.lora_nodes import Faults, Node, node
 from devicemesh_simulators.lora_server import ServerGateway, StandIn
 from devicemesh_simulators.lora_station import StationGateway
@@ -114,6 +117,7 @@ class Air:
         self.server: StandIn | None = None
         self.nodes: list[Node] = []
         self._later: set[asyncio.TimerHandle] = set()
+        self.codecs = Codecs()
 
     def share_too_late(self) -> float:
         shares = [one.faults.too_late for one in self.nodes]
@@ -244,6 +248,7 @@ async def _sending(
 ) -> AsyncIterator[tuple[str, int]]:
     at, port = _place(_endpoint(sharing[0]), host)
     loop = asyncio.get_running_loop()
+    codecs: dict[str, Codec] = {}
     for device in sharing:
         endpoint, rng = _endpoint(device), random.Random(f"{seed} {device.name}")
         if endpoint.station is not None:
@@ -255,13 +260,23 @@ async def _sending(
             air.gateways.append(Gateway(device.name, endpoint.eui, air, rng))
             continue
         join_eui = (endpoint.otaa.join_eui if endpoint.otaa is not None else None) or "0" * 16
-        air.nodes.append(node(device, join_eui, f"{seed}", int(time.time()) & 0xFFFF))
+        made = node(device, join_eui, f"{seed}", int(time.time()) & 0xFFFF)
+        air.nodes.append(made)
+        if endpoint.codec is not None:
+            codecs[made.eui] = endpoint.codec
     if not air.gateways:
         raise ValueError(
             f"{_endpoint(sharing[0]).link()} has no gateway: declare a Device with `gateway: EUI`"
         )
+    air.codecs.declare(codecs)
+    tasks = [asyncio.create_task(air.codecs.running())]
+    try:
+        coded = [await _coded(one, air, codecs) for one in air.nodes]
+    except ValueError:
+        await _ended(tasks)
+        raise
+    tasks += [asyncio.create_task(_live(*one, air)) for one in zip(air.nodes, coded, strict=True)]
     transports = []
-    tasks = [asyncio.create_task(_live(one, air)) for one in air.nodes]
     for gateway in air.gateways:
         if isinstance(gateway, StationGateway):
             tasks.append(asyncio.create_task(gateway.run(at, port)))
@@ -273,13 +288,26 @@ async def _sending(
     try:
         yield at, port
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        await _ended(tasks)
         air.close()
         for transport in transports:
             transport.close()
         await asyncio.sleep(0)
+
+
+async def _coded(one: Node, air: Air, codecs: Mapping[str, Codec]) -> CodedNode | None:
+    """Raises ValueError where the codec can't make its uplinks."""
+    if not one.pointed:
+        return None
+    made = CodedNode(one, codecs.get(one.eui), air.codecs)
+    await made.check()
+    return made
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
 
 
 @contextlib.asynccontextmanager
@@ -305,14 +333,12 @@ async def _serving(
             at = "127.0.0.1"
             await stack.enter_async_context(embedded_broker(folder, port))
         await stack.enter_async_context(air.server.serving(at, port, [_endpoint(one) for one in sharing]))
-        tasks = [asyncio.create_task(_live(one, air)) for one in air.nodes]
+        tasks = [asyncio.create_task(_live(one, None, air)) for one in air.nodes]
         tasks.append(asyncio.create_task(air.server.live()))
         try:
             yield at, port
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await _ended(tasks)
             air.close()
 
 
@@ -332,7 +358,7 @@ async def _keep_alive(air: Air) -> None:
         await asyncio.sleep(KEEP_ALIVE_S)
 
 
-async def _live(one: Node, air: Air) -> None:
+async def _live(one: Node, coded: CodedNode | None, air: Air) -> None:
     """A device: it joins, and sends at its pace."""
     loop = asyncio.get_running_loop()
     start = loop.time()
@@ -345,4 +371,6 @@ async def _live(one: Node, air: Air) -> None:
             continue
         for phy in one.uplinks(loop.time() - start):
             air.up(phy, one.faults)
+        if coded is not None and (made := await coded.uplink(loop.time() - start)) is not None:
+            air.up(made, one.faults)
         await asyncio.sleep(one.period_s)

@@ -276,7 +276,7 @@ class StandIn:
         cells = self._decoded.get(eui, {}).get(uplink.port or 0)
         held: dict[str, Any] | None = {} if cells else None
         for cell in cells or ():
-            value = cell.now(time.monotonic() - self._start)
+            value = cell.raw(time.monotonic() - self._start)
             held = document.holding(cell.address.steps, value, held or {})
         if uplink.port:
             self._say(*self._tongue.up(uplink, held))
@@ -322,7 +322,5 @@ class StandIn:
         if self._network.by_eui[eui].endpoint.confirmed:
             self._say(*self._tongue.acknowledged(eui, number))
         for cell in [one for cells in self._decoded.get(eui, {}).values() for one in cells]:
-            if isinstance(held, dict) and cell.prop.access != "ReadOnly":
-                found = document.at(held, cell.address.steps)
-                if found is not document.MISSING:
-                    cell.written = found
+            if isinstance(held, dict):
+                cell.take(held)

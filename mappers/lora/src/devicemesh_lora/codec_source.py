@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,10 +72,12 @@ class Source:
 
     def _stamp(self) -> tuple[int, int]:
         """What tells whether the file has changed. Raises OSError and ValueError."""
-        stat = self.path.stat()
-        if stat.st_size > MOST_SOURCE:
-            raise ValueError(f"it has {stat.st_size} bytes, {MOST_SOURCE} at most")
-        return stat.st_mtime_ns, stat.st_size
+        found = self.path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("it is no file")
+        if found.st_size > MOST_SOURCE:
+            raise ValueError(f"it has {found.st_size} bytes, {MOST_SOURCE} at most")
+        return found.st_mtime_ns, found.st_size
 
     def refusal(self, now: float) -> CodecError | None:
         """Why it can't be called now."""

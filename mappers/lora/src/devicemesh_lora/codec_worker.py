@@ -106,6 +106,8 @@ class Codecs:
 def _worded(said: str) -> RefusedError:
     if said.startswith(OUT_OF_MEMORY):
         return RefusedError("CodecMemory", f"it takes more than {CONTEXT_BYTES >> 20} MB")
+    if said in ("null", ""):  # there was no room for the words; a codec may throw that too
+        return RefusedError("CodecMemory", f"it takes more than {CONTEXT_BYTES >> 20} MB, or throws null")
     return RefusedError("CodecError", said)
 
 
@@ -115,8 +117,6 @@ def _refused(error: Exception) -> RefusedError:
     where = next((line for line in lines if "<input>:" in line), "") if "SyntaxError" in said else ""
     if "interrupted" in said:
         return RefusedError("CodecTimeout", f"it did not end within {CALL_S:g} s")
-    if said in ("null", ""):  # there was no room for the words
-        said = OUT_OF_MEMORY
     return RefusedError(
         "CodecError", said + (f" (line {where.split('<input>:')[1].split(':')[0]})" if where else "")
     )

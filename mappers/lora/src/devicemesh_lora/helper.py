@@ -11,19 +11,23 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import mmap
+import os
 import signal
 import sys
-import tempfile
+import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 HANG_S = 1.0
 """Ten times what a call may take by the engine's clock: it has escaped, and the process ends."""
+STARVED_S = 20.0
+"""So long it may take if it hardly had a processor: then the machine is to blame."""
 LOOK_S = 0.25
 START_S = 20.0
 MOST_ANSWER = 16 << 20
 """Bytes of one trip's answers."""
+TICKS = os.sysconf("SC_CLK_TCK")
 ENGINE = "quickjs-ng"
 INSTALL = "JavaScript codecs need quickjs-ng: pip install devicemesh-lora[codecs]"
 TWICE = (
@@ -66,6 +70,11 @@ def engine_folder() -> Path:
     return found
 
 
+def _environment() -> dict[str, str]:
+    """What Python needs to start, and nothing that a codec could be after."""
+    return {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+
+
 class Helper:
     """One process. After HelperDiedError it is of no more use."""
 
@@ -74,21 +83,24 @@ class Helper:
         self._process, self._progress = process, progress
         self._into, self._out = process.stdin, process.stdout
         self._numbers = memoryview(progress).cast("I")
-        self._seen = (0, 0.0)
+        self._seen = (0, 0.0, 0.0)  # call, when it was first seen there, CPU seconds then
         self._hung = False
 
     @classmethod
     async def started(cls) -> Helper:
         """A process that is ready. Raises HelperMissingError and HelperDiedError."""
         site, folder = engine_folder(), Path(__file__).parent
-        with tempfile.TemporaryFile() as shared:
-            shared.truncate(mmap.PAGESIZE)
-            progress = mmap.mmap(shared.fileno(), mmap.PAGESIZE)
+        shared = os.memfd_create("codecs")  # no file: the disk may be read-only
+        try:
+            os.ftruncate(shared, mmap.PAGESIZE)
+            progress = mmap.mmap(shared, mmap.PAGESIZE)
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-S", str(folder / "codec_worker.py"), str(folder), str(site),
-                str(shared.fileno()), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL, pass_fds=(shared.fileno(),), env={}, limit=MOST_ANSWER,
+                str(shared), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL, pass_fds=(shared,), env=_environment(), limit=MOST_ANSWER,
             )  # fmt: skip
+        finally:
+            os.close(shared)
         made = cls(process, progress)
         try:
             async with asyncio.timeout(START_S):
@@ -108,7 +120,7 @@ class Helper:
     async def trip(self, lines: Sequence[bytes]) -> list[bytes]:
         """Send calls, and what they need; return a line for each call. Raises HelperDiedError."""
         loop = asyncio.get_running_loop()
-        self._seen = (self._numbers[0], loop.time())
+        self._seen = (0, loop.time(), 0.0)
         watch = loop.call_later(LOOK_S, self._look, loop)
         self._watch = watch
         try:
@@ -145,14 +157,22 @@ class Helper:
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         """Whether the process is still at the call that it was at."""
-        call, now = self._numbers[0], loop.time()
-        if call != self._seen[0]:
-            self._seen = (call, now)
-        elif call and now - self._seen[1] >= HANG_S:
+        call, now, used = self._numbers[0], loop.time(), self._cpu_s()
+        seen, since, before = self._seen
+        if call != seen:
+            self._seen = (call, now, used)
+        elif now - since >= (HANG_S if used - before >= HANG_S / 4 else STARVED_S):
             self._hung = True
             self.kill()
             return
         self._watch = loop.call_later(LOOK_S, self._look, loop)
+
+    def _cpu_s(self) -> float:
+        """CPU time of the process in its own code (proc(5), stat)."""
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+            return int(fields[11]) / TICKS
+        return time.monotonic()  # not Linux: as if it had a processor all the time
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):

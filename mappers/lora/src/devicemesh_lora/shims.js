@@ -21,7 +21,7 @@
   // what was thrown, in words: anything can be
   function words(thrown) {
     try {
-      if (thrown === null) return 'it throws null, or has no memory left';
+      if (thrown === null) return 'null'; // what the engine throws where there is no memory for an error
       if (thrown === undefined) return 'it throws undefined';
       if (typeof thrown === 'object' && thrown.message !== undefined) {
         const kind = string(thrown.name || 'Error');
@@ -51,10 +51,12 @@
     const name = way === 'decodeDownlink' ? way : 'decodeUplink';
     const given = output(name, own[name](input));
     const made = { data: given.data, warnings: listed(given.warnings), errors: listed(given.errors) };
-    if (made.data === undefined && !made.warnings.length && !made.errors.length) {
-      throw new Wrong(name + ' gives back no data: ' + (names(given).slice(0, 8).join(', ') || 'it is empty'));
+    // {} is how some say that there is nothing in a payload; other keys are a mistake
+    const keys = made.data === undefined && !made.warnings.length && !made.errors.length ? names(given) : [];
+    if (keys.length && !('data' in given) && !('warnings' in given) && !('errors' in given)) {
+      throw new Wrong(name + ' gives back no data: ' + keys.slice(0, 8).join(', '));
     }
-    if (way === 'normalizeUplink' && !made.errors.length) {
+    if (way === 'normalizeUplink' && !made.errors.length && made.data !== undefined) {
       if (!own.normalizeUplink) {
         made.normalizeErrors = ['the codec has no normalizeUplink'];
         return made;
