@@ -200,6 +200,32 @@ def test_from_a_simulated_network_server_to_the_broker(
     assert "Traceback" not in site.log() + site.log("sim")
 
 
+def test_from_a_station_alone_to_the_broker(
+    site: Any, listener: Any, wait: Wait, tmp_path: Path, gapless: Callable[[list[Any]], int]
+) -> None:
+    folder = tmp_path / "declared"
+    folder.mkdir()
+    documents = [one for one in MANIFEST.split("---") if "name: roof" not in one and "meter" not in one]
+    (folder / "field.yaml").write_text("---".join(documents))
+    site.simulate(folder)
+    run = site.run(files=folder)
+    wait(site.all_ready)
+    wait(lambda: set(listener.telemetry()) == {"probe-1", "mast"})
+    wait(lambda: len(listener.telemetry()["probe-1"]) > 5)
+    assert site.dm("set", "probe-1", "interval=60", "--wait").returncode == 0
+    for fault in ("replay", "duplicate=100", "late=100", "badMic=20", "tooLate=50"):
+        assert site.dm("fault", "probe-1", fault).returncode == 0, fault
+    count = len(listener.telemetry()["probe-1"])
+    wait(lambda: len(listener.telemetry()["probe-1"]) > count + 5)
+    assert site.dm("fault", "probe-1", "heal").returncode == 0
+    assert site.dm("fault", "mast", "unplug").returncode == 0
+    wait(lambda: "has sent nothing" in str(site.device("mast").get("status", {})))
+    assert site.stop(run) == 0
+    for device, messages in listener.telemetry().items():
+        assert gapless(messages) == len(messages), device
+    assert "Traceback" not in site.log() + site.log("sim")
+
+
 def test_from_simulated_devices_to_the_broker(
     site: Any, listener: Any, wait: Wait, tmp_path: Path, gapless: Callable[[list[Any]], int]
 ) -> None:

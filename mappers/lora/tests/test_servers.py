@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -336,6 +337,10 @@ def test_names_of_downlink_topics() -> None:
         {"f_port": 3, "priority": "NORMAL", "correlation_ids": ["devicemesh:7"], "decoded_payload": {"a": 1},
          "confirmed": True}
     ]  # fmt: skip
+    heard = json.dumps(things_up(1)).encode()
+    for name, kept in (("probe", "probe"), ("a/../+", None), ("Probe #", "")):
+        event = thingsstack.decode(server, f"v3/{APP}@ttn/devices/{name}/up", heard, 0)
+        assert getattr(event, "device_id", None) == kept, "a topic is made of it"
     own = server.model_copy(update={"tenant": None})
     assert thingsstack.topics(own, [])[0] == f"v3/{APP}/devices/+/up"
 
@@ -456,6 +461,39 @@ require_certificate true
                 with pytest.raises(LinkError, match=f"127.0.0.1:{port}"):
                     async with open_session(made):
                         pytest.fail("it was let in")
+
+    run(work())
+
+
+def test_messages_that_share_a_tls_record(kit: Any, run: Run, tmp_path: Path) -> None:
+    """Nothing tells that a record has more than was read of it, but for TLS itself."""
+    authority = kit.authority(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*authority.certificate("broker"))
+    talking: list[Any] = []
+
+    def publish(counter: int) -> bytes:
+        topic, body = (
+            CHIRPSTACK_UP.encode(),
+            json.dumps({"fCnt": counter, "fPort": 2, "data": "ANc="}).encode(),
+        )
+        return bytes((0x30, 2 + len(topic) + len(body), 0, len(topic))) + topic + body
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        talking.append(asyncio.current_task())
+        for one in (CONNACK, SUBACK + b"\x01" + b"".join(publish(counter) for counter in range(5))):
+            await reader.read(4096)
+            writer.write(one)
+        await reader.read(4096)
+        writer.close()
+
+    async def work() -> None:
+        async with await asyncio.start_server(talk, "127.0.0.1", ssl=context) as server:
+            port = server.sockets[0].getsockname()[1]
+            made = endpoint(f"mqtts://127.0.0.1:{port}", server={"tls": {"caFile": str(authority.file)}})
+            async with kit.session([kit.point(0, made, "int16", offset=0)]) as (_, heard):
+                await kit.until(lambda: len(heard.of(0)) == 5)
+            await asyncio.wait(talking, timeout=5)
 
     run(work())
 

@@ -46,6 +46,8 @@ from devicemesh_lora.plan import LoraPoint
 LoraWrite = Write[LoraEndpoint, LoraAddress]
 HARMED_AFTER = 2
 """Complaints of the server in a row after which a device's values turn bad."""
+MOST_STRANGERS = 100
+"""Undeclared devices that are named in the log, once each: an application may have thousands."""
 MOST_QUEUED = 16
 """Downlinks of one device of which nothing was said yet."""
 
@@ -114,6 +116,7 @@ class ServerSession(
         self.pump: asyncio.Task[None] | None = None
         self._dialect = dialect(endpoint)
         self._by_id: dict[str, str] = {}  # the server's names of devices -> EUI
+        self._strangers: set[str] = set()
         self.topics: list[str] = []  # that we are subscribed to
         self._loop = asyncio.get_running_loop()
 
@@ -205,7 +208,8 @@ class ServerSession(
         if turned in self.remotes:
             why = f"{eui} is heard: `devEui` is declared with its bytes reversed"
             self.out.silence(turned, why, "WrongByteOrder", Quality.REFUSED)
-        else:
+        elif eui not in self._strangers and len(self._strangers) < MOST_STRANGERS:
+            self._strangers.add(eui)
             self.out.tell(eui[:40], "belongs to the application", "it is not declared")
 
     def _reported(self, remote: Remote, event: Reported) -> None:
