@@ -38,6 +38,7 @@ from devicemesh_lora.node import Keys, Node, Uplink
 from devicemesh_lora.packet import Packet
 from devicemesh_lora.session import LoraSession, open_session
 from devicemesh_lora.store import Kept, opened
+from lora_messages import fuzz_messages
 
 from devicemesh.mapper import Point
 from devicemesh.spec.values import ValueType
@@ -226,6 +227,7 @@ def main() -> None:
     parser.add_argument("--uplinks", type=int, default=20_000)
     parser.add_argument("--rate", type=float, default=6000, help="uplinks a second that are sent")
     parser.add_argument("--fuzz", type=int, default=0)
+    parser.add_argument("--fuzz-messages", type=int, default=0, help="of stations and network servers")
     parser.add_argument("--codec", action="store_true", help="decode with a JavaScript codec")
     parser.add_argument("--send", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -236,6 +238,8 @@ def main() -> None:
         os.environ["DEVICEMESH_HOME"] = str(Path(home))
         if options.fuzz:
             found = fuzz(options.fuzz)
+        elif options.fuzz_messages:
+            found = fuzz_messages(options.fuzz_messages)
         else:
             found = asyncio.run(uplinks(options.uplinks, options.rate, options.codec))
         if options.codec:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import datetime
+import ipaddress
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -13,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from devicemesh_lora import mac
 from devicemesh_lora.mapper import LoraMapper
 from devicemesh_lora.model import LoraAddress, LoraEndpoint
@@ -254,6 +260,39 @@ def down(packet: dict[str, Any]) -> tuple[int | None, bytes]:
     return frame.port, frame.opened(KEYS[1], frame.counter16)
 
 
+class Authority:
+    """Makes certificates."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._key = folder, ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
+        self.file = self._signed("ca", self._name, self._key, is_authority=True)
+
+    def _signed(self, name: str, subject: x509.Name, key: Any, *, is_authority: bool) -> Path:
+        now = datetime.datetime.now(datetime.UTC)
+        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        made = (
+            x509.CertificateBuilder().subject_name(subject).issuer_name(self._name).public_key(key.public_key())
+            .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(1))
+            .not_valid_after(now + datetime.timedelta(1)).add_extension(names, critical=False)
+            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )  # fmt: skip
+        file = self.folder / f"{name}.pem"
+        file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        return file
+
+    def certificate(self, name: str) -> tuple[Path, Path]:
+        """(certificate, key), as files."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        file, at = self._signed(name, subject, key, is_authority=False), self.folder / f"{name}.key"
+        plain = serialization.NoEncryption()
+        kind = serialization.PrivateFormat.PKCS8
+        at.write_bytes(key.private_bytes(serialization.Encoding.PEM, kind, plain))
+        return file, at
+
+
 class Kit:
     """What tests are made of."""
 
@@ -261,6 +300,7 @@ class Kit:
     forwarder = staticmethod(running_forwarder)
     box = staticmethod(running_box)
     taken_apart = staticmethod(taken_apart)
+    authority = Authority
     radio = Forwarder
     node = staticmethod(node_endpoint)
     gateway = staticmethod(gateway_endpoint)

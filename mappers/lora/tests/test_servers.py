@@ -428,6 +428,38 @@ def test_credentials_that_are_refused(kit: Any, run: Run, tmp_path: Path) -> Non
     run(work())
 
 
+def test_tls_with_our_certificate(kit: Any, run: Run, tmp_path: Path) -> None:
+    authority = kit.authority(tmp_path)
+    (cert, key), (ours, our_key) = authority.certificate("broker"), authority.certificate("devicemesh")
+    port = kit.free_port()
+    own = f"""persistence false
+listener {port} 127.0.0.1
+allow_anonymous true
+cafile {authority.file}
+certfile {cert}
+keyfile {key}
+require_certificate true
+"""
+
+    async def work() -> None:
+        with RealBroker(port=port, configuration=own):
+            tls = {"caFile": str(authority.file), "certFile": str(ours), "keyFile": str(our_key)}
+            made = endpoint(f"mqtts://127.0.0.1:{port}", server={"tls": tls})
+            points = [kit.point(0, made, "int16", offset=0)]
+            async with kit.session(points) as (session, heard):
+                await kit.until(lambda: session.topics)
+                for counter in range(200):  # more than one TLS record at once
+                    session.broker.publish(CHIRPSTACK_UP, json.dumps(up(counter)).encode(), 1)
+                await kit.until(lambda: len(heard.of(0)) == 200)
+            for wrong in ({"caFile": str(authority.file)}, {}):
+                made = endpoint(f"mqtts://127.0.0.1:{port}", server={"tls": wrong})
+                with pytest.raises(LinkError, match=f"127.0.0.1:{port}"):
+                    async with open_session(made):
+                        pytest.fail("it was let in")
+
+    run(work())
+
+
 def test_a_ca_file_that_is_missing_is_a_mistake(kit: Any, run: Run, broker: RealBroker) -> None:
     async def work() -> None:
         made = endpoint(f"mqtts://127.0.0.1:{broker.port}", server={"tls": {"caFile": "/nowhere.pem"}})

@@ -21,6 +21,11 @@ MOST_BATCHES = 20_000
 """Batches that nobody has fetched yet; older ones are dropped, and counted."""
 
 
+def printable(text: str) -> str:
+    """A stranger's words on one line: nobody writes lines of his own into the log."""
+    return "".join(one if one.isprintable() else "?" for one in text[:400])
+
+
 class Delivery:
     """The declared devices and gateways of a link, by EUI."""
 
@@ -104,4 +109,4 @@ class Delivery:
         """Once for each kind."""
         if (eui, what) not in self._told and len(self._told) < MOST_TOLD:
             self._told.add((eui, what))
-            log.warning("%s: %s %s: %s", self.link, eui, what, why)
+            log.warning("%s: %s", self.link, printable(f"{eui} {what}: {why}".strip()))

@@ -27,7 +27,7 @@ from devicemesh.mapper import (
 )
 from devicemesh_lora import chirpstack, queueing, thingsstack
 from devicemesh_lora.broker import MOST_BYTES, Account, Broker, connected
-from devicemesh_lora.delivery import TICK_S, Delivery
+from devicemesh_lora.delivery import TICK_S, Delivery, printable
 from devicemesh_lora.endpoint import ChirpStack, LoraEndpoint
 from devicemesh_lora.happening import (
     Activated,
@@ -239,13 +239,13 @@ class ServerSession(
     def _complained(self, remote: Remote, event: Complaint) -> None:
         eui = remote.endpoint.eui
         remote.refused += 1
-        remote.refused_reason = event.reason
+        remote.refused_reason = printable(event.reason)
         self.out.tell(eui, event.reason, event.message)
         for one in [one for one in remote.queue if one.number in event.ids]:
-            self._fail(one, f"{event.reason}: {event.message}", "Refused")
+            self._fail(one, printable(f"{event.reason}: {event.message}"), "Refused")
         remote.complaints += event.harms
         if event.harms and remote.complaints >= HARMED_AFTER:
-            why = f"the server refuses what {eui} sends, {event.reason}: {event.message}"
+            why = printable(f"the server refuses what {eui} sends, {event.reason}: {event.message}")
             self.out.silence(eui, why, "Refused", Quality.REFUSED)
         else:
             self.out.stats(eui, remote.counts(), time.time_ns())
@@ -258,7 +258,7 @@ class ServerSession(
     def _progress(self, remote: Remote, one: Pending, event: Followed) -> None:
         eui = remote.endpoint.eui
         if event.state == "failed":
-            self._fail(one, event.why or "the server could not send it", "Refused")
+            self._fail(one, printable(event.why) or "the server could not send it", "Refused")
         elif event.state == "unacknowledged":
             self._fail(one, f"{eui} has not acknowledged it", "NotAcknowledged")
         elif one.done.done():

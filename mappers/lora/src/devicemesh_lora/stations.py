@@ -10,7 +10,7 @@ import logging
 import ssl
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +34,8 @@ OPEN_S = 10.0
 """Within which a connection must have said what it wants."""
 PING_S = 30.0
 """Between two pings; a gateway that does not answer for as long has gone."""
+MOST_CONNECTIONS = 1000
+"""At once, strangers at /router-info among them, who are given OPEN_S to say who they are."""
 MOST_WAITING = 64
 """Messages that wait for a gateway; more are given up, as their windows are over."""
 
@@ -47,7 +49,8 @@ class Stations:
         self._address, self._region = endpoint.address, REGIONS[endpoint.region]
         self._server = AsyncExitStack()
         self._tls: ServerTls | None = None
-        self._listens = False
+        self.listens = False
+        self._open: Collection[ServerConnection] = ()
         self._connections: dict[str, ServerConnection] = {}
         self._loop = asyncio.get_running_loop()
 
@@ -66,11 +69,11 @@ class Stations:
         """
         declared = [one for one in self._house.gateways.by_eui.values() if one.endpoint.station is not None]
         tls = declared[0].endpoint.station.tls if declared and declared[0].endpoint.station else None
-        if self._listens and declared and tls == self._tls:
+        if self.listens and declared and tls == self._tls:
             for eui in self._connections.keys() - {one.endpoint.eui for one in declared}:
                 await self._connections[eui].close(1008, "it is not declared any more")
             return
-        self._listens = False
+        self.listens = False
         await self._server.aclose()
         if not declared:
             return
@@ -83,7 +86,7 @@ class Stations:
                 self._house.out.silence(one.endpoint.eui, str(why), why.reason, Quality.REFUSED)
             return
         await self._listen(context)
-        self._listens, self._tls = True, tls
+        self.listens, self._tls = True, tls
 
     async def _listen(self, context: ssl.SSLContext | None) -> None:
         from websockets.asyncio.server import serve
@@ -93,9 +96,10 @@ class Stations:
             self._serve, host, port, ssl=context, process_request=self._asked, compression=None,
             max_size=station.MOST_BYTES, open_timeout=OPEN_S, ping_interval=PING_S, ping_timeout=PING_S,
             close_timeout=2.0, server_header=None, logger=_quiet(),
+            ssl_handshake_timeout=OPEN_S if context is not None else None,
         )  # fmt: skip
         try:
-            await self._server.enter_async_context(made)
+            self._open = (await self._server.enter_async_context(made)).connections
         except OSError as error:
             why = error.strerror or str(error)
             raise LinkError(f"can't open {self._link} for stations: {why}") from error
@@ -105,6 +109,8 @@ class Stations:
     def _asked(self, connection: ServerConnection, request: Request) -> Response | None:
         """Before a websocket is opened: None lets it in."""
         path = request.path.partition("?")[0]
+        if len(self._open) >= MOST_CONNECTIONS:
+            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "too many connections\n")
         if path == DISCOVERY:
             return None
         if not path.startswith(DATA):
@@ -145,7 +151,7 @@ class Stations:
             return str(error)
         given = request.headers.get("Authorization", "")
         bare = [one.strip().removeprefix("Bearer ").encode() for one in (wanted, given)]
-        return "" if hmac.compare_digest(*bare) else "its header Authorization is not the declared `token`"
+        return "" if hmac.compare_digest(*bare) else "its header Authorization is not the declared token"
 
     # What is said
 

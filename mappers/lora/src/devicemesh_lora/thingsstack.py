@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ _KINDS = (
     "up", "join", "down/queued", "down/sent", "down/ack", "down/nack", "down/failed", "location/solved",
     "service/data",
 )  # fmt: skip
+_ID = re.compile(r"[a-z0-9](-?[a-z0-9]){1,35}")
 _STATES: Mapping[str, Any] = {
     "down/queued": "queued", "down/sent": "sent", "down/ack": "acknowledged", "down/nack": "unacknowledged",
     "down/failed": "failed",
@@ -73,7 +75,9 @@ def decode(server: ThingsStack, topic: str, payload: bytes, now_ns: int) -> Happ
         body = fields.parsed(payload)
         ids = fields.part(body, "end_device_ids")
         eui = fields.words(ids.get("dev_eui", ""), "dev_eui", 16).lower()
-        name = fields.words(ids.get("device_id", device), "device_id")
+        if eui and not re.fullmatch("[0-9a-f]{16}", eui):
+            raise ValueError(f"its dev_eui {fields.shown(eui)} is no EUI")
+        name = device if _ID.fullmatch(device) else ""  # a topic is made of it
         if kind == "up":
             return _up(eui, name, body, now_ns)
         if kind == "join":
