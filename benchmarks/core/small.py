@@ -114,7 +114,7 @@ def memory() -> dict[str, float]:
     for start in (START, START + SECOND):
         for first in range(0, SERIES, batch):
             series = array("I", range(first, first + batch))
-            found.ingest(series, array("q", [start]) * batch, array("d", [1.0]) * batch)
+            found.ingest(series, array("q", [start]) * batch, array("d", [20.0]) * batch)
             found.reports()
     return {
         "bytes_per_series": round(found.memory_bytes / SERIES, 1),

@@ -22,7 +22,7 @@ CONFLICT_S = 0.2
 GONE = math.inf
 GRAIN_S = 0.001
 """No wait is shorter: times are rounded, and a wait too short for the clock would never end."""
-PARALLEL = 8
+PARALLEL = 16
 Send = Callable[[Key, dict[str, Any]], Awaitable[None]]
 """Writes one part of a status; may raise SlowDownError, LookupError, and what a store raises."""
 
@@ -109,7 +109,7 @@ class StatusWriter:
     def __init__(self, values: Send, health: Send, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._values = _Lane(values, Bucket(5, 20), Turn.values_due_s, Turn.spend_values)
-        self._health = _Lane(health, Bucket(200, 200), Turn.health_due_s, Turn.spend_health)
+        self._health = _Lane(health, Bucket(500, 200), Turn.health_due_s, Turn.spend_health)
         self._turns: dict[Key, Turn] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._said = ""

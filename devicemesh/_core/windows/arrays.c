@@ -90,8 +90,9 @@ static bool take_run(struct engine *engine, const struct target *target, const s
     if (dense.nonfinite || dense.min < line->low || dense.max > line->high || last >= line->due)
         return false;
     double shift = cell_shift(cell), before = dense.sum + (double)count * (dense.shift - shift) - (dense.last - shift);
-    if (pane->extras)
-        add_extra(pane_extra(pane, target->position), cell, samples, from, &dense);
+    struct extra *extra = pane_extra(pane, target->position); /* the row before gave it one, where all have one */
+    if (extra)
+        add_extra(extra, cell, samples, from, &dense);
     cell_add_many(cell, (uint32_t)count, dense.shift, dense.sum, dense.squares, dense.min, dense.max);
     cell->held += (dense.last - shift) * (double)(pane->end - last) + before * (double)samples->step -
                   (line->last - shift) * (double)(pane->end - first);
@@ -125,6 +126,7 @@ enum engine_status engine_ingest_array(struct engine *engine, const struct sampl
         return ENGINE_TIME;
     struct target target = find_target(engine, samples->series);
     uint64_t refused = counts_refused(&engine->counts);
+    engine->offered += samples->count;
     for (size_t at = 0; at < samples->count;) {
         size_t run = engine->grid.kind == GRID_PANES ? run_length(&target, samples, at) : 0;
         run = run < RUN_MAX ? run : RUN_MAX;

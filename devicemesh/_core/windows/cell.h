@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "machine.h"
+
 #define CELL_DISORDERED 0x80000000u /* a row came out of order: it is in the sums, without weight in time */
 #define CELL_COUNT_MAX 0x7FFFFFFFu
 #define CELL_OFFSET_BITS 48
@@ -89,8 +91,8 @@ static inline void cell_add(struct cell *cell, double x)
     cell->marks++;
     cell->sum += difference;
     cell->squares += difference * difference;
-    cell->min = x < cell->min ? x : cell->min;
-    cell->max = x > cell->max ? x : cell->max;
+    cell->min = lesser(x, cell->min);
+    cell->max = greater(x, cell->max);
 }
 
 /* The sums of many values at once, which are of differences to `shift`; `last` is the caller's to set. */

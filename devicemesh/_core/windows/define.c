@@ -96,14 +96,19 @@ static bool make_places(struct engine *engine)
     return true;
 }
 
+/* A capacity for `wanted` positions: a multiple of POSITIONS_STEP. Who defines many at once gets what he asked for. */
+static uint64_t wider(uint64_t capacity, uint64_t wanted)
+{
+    uint64_t roomy = capacity + capacity / 2;
+    return ((roomy > wanted ? roomy : wanted) + POSITIONS_STEP - 1) / POSITIONS_STEP * POSITIONS_STEP;
+}
+
 /* Room for `members` positions in a group and its panes. */
 static bool widen_group(struct engine *engine, struct group *group, uint64_t members)
 {
-    uint64_t capacity = group->capacity ? group->capacity : POSITIONS_STEP;
+    uint64_t capacity = wider(group->capacity, members);
     if (members <= group->capacity)
         return true;
-    while (capacity < members)
-        capacity *= 2;
     if (capacity > UINT32_MAX)
         return false;
     for (uint32_t i = 0; i < engine->ring_count; i++)
@@ -124,11 +129,9 @@ static bool widen_series(struct engine *engine, uint64_t wanted)
 {
     uint32_t old = engine->series_capacity;
     struct budget *budget = &engine->budget;
-    uint64_t capacity = old ? old : POSITIONS_STEP;
+    uint64_t capacity = wider(old, wanted);
     if (wanted <= old)
         return true;
-    while (capacity < wanted)
-        capacity *= 2;
     if (capacity > UINT32_MAX)
         return false;
     struct line *lines = budget_take(budget, capacity, sizeof *lines);
@@ -190,6 +193,7 @@ static bool extend_group(struct engine *engine, struct group *group, const struc
     }
     group->needs_extras |= extras;
     group->needs_sketches |= sketches;
+    group->needs_time |= (profile->statistics & STATS_TIMED) != 0;
     return true;
 }
 

@@ -10,7 +10,7 @@ typedef double pair __attribute__((vector_size(16)));
 typedef int64_t pair_mask __attribute__((vector_size(16)));
 
 #ifdef __SSE2__
-#include <emmintrin.h>
+#include <immintrin.h>
 #define pair_lesser(a, b) ((pair)_mm_min_pd((__m128d)(a), (__m128d)(b)))
 #define pair_greater(a, b) ((pair)_mm_max_pd((__m128d)(a), (__m128d)(b)))
 #else
@@ -55,7 +55,7 @@ static void store(struct lanes *lanes, int at, const struct half *half)
 }
 
 /* `count` is a multiple of DENSE_LANES, and not 0. */
-static void fold_lanes(struct lanes *lanes, const double *x, size_t count)
+static void fold_pairs(struct lanes *lanes, const double *x, size_t count)
 {
     pair shift = {x[0], x[0]}, zero = {0, 0};
     struct half a = {zero, zero, shift, shift}, b = a;
@@ -65,6 +65,36 @@ static void fold_lanes(struct lanes *lanes, const double *x, size_t count)
     }
     store(lanes, 0, &a);
     store(lanes, 2, &b);
+}
+
+#if defined(__x86_64__) && defined(__GNUC__)
+/* The same, all lanes at once. */
+__attribute__((target("avx"))) static void fold_quads(struct lanes *lanes, const double *x, size_t count)
+{
+    __m256d shift = _mm256_set1_pd(x[0]), sum = _mm256_setzero_pd(), squares = sum, min = shift, max = shift;
+    for (size_t i = 0; i < count; i += DENSE_LANES) {
+        __m256d value = _mm256_loadu_pd(x + i), difference = _mm256_sub_pd(value, shift);
+        sum = _mm256_add_pd(sum, difference);
+        squares = _mm256_add_pd(squares, _mm256_mul_pd(difference, difference));
+        min = _mm256_min_pd(value, min);
+        max = _mm256_max_pd(value, max);
+    }
+    _mm256_storeu_pd(lanes->sum, sum);
+    _mm256_storeu_pd(lanes->squares, squares);
+    _mm256_storeu_pd(lanes->min, min);
+    _mm256_storeu_pd(lanes->max, max);
+}
+#endif
+
+static void fold_lanes(struct lanes *lanes, const double *x, size_t count)
+{
+#if defined(__x86_64__) && defined(__GNUC__)
+    if (__builtin_cpu_supports("avx")) {
+        fold_quads(lanes, x, count);
+        return;
+    }
+#endif
+    fold_pairs(lanes, x, count);
 }
 
 static double sum_of(const double lanes[DENSE_LANES])

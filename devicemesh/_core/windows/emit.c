@@ -1,5 +1,6 @@
 /* Closed windows into the output sheet, a block at a time: one column's loop has its cells in the nearest cache. */
 #include "engine_internal.h"
+#include "machine.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,21 +9,24 @@
 struct block {
     uint32_t count;
     uint64_t rows; /* that are lost with it if it finds no room */
+    bool streams;  /* so many windows leave that the caches would not hold them */
+    double column[CLOSED_BLOCK]; /* then: a column on its way */
     struct closed closed[CLOSED_BLOCK];
     struct cell cells[CLOSED_BLOCK];
     struct extra extras[CLOSED_BLOCK];
     struct sketch sketches[CLOSED_BLOCK];
 };
 
-static void write_fixed(struct sheet *sheet, const struct closed *closed, uint32_t count)
+static void write_fixed(uint32_t fixed, const struct closed *closed, uint32_t count, void *column)
 {
-    uint32_t *series = sheet_end(sheet, WINDOW_SERIES);
-    int64_t *starts = sheet_end(sheet, WINDOW_START), *ends = sheet_end(sheet, WINDOW_END);
-    for (uint32_t i = 0; i < count; i++) {
-        series[i] = closed[i].series;
-        starts[i] = closed[i].start;
-        ends[i] = closed[i].end;
-    }
+    uint32_t *series = column;
+    int64_t *times = column;
+    if (fixed == WINDOW_SERIES)
+        for (uint32_t i = 0; i < count; i++)
+            series[i] = closed[i].series;
+    else
+        for (uint32_t i = 0; i < count; i++)
+            times[i] = fixed == WINDOW_START ? closed[i].start : closed[i].end;
 }
 
 static bool asks(const struct profile *profile, double quantile)
@@ -53,22 +57,34 @@ static void write_quantiles(const struct engine *engine, const struct closed *at
         ((double *)sheet->columns[columns[i]])[row] = at->sketch ? found[i] : (double)NAN;
 }
 
-static void write_columns(struct engine *engine, const struct block *block)
+static void write_column(const struct engine *engine, const struct block *block, const struct fields *fields,
+                         uint32_t column, void *to)
+{
+    if (column < WINDOW_FIXED) {
+        write_fixed(column, block->closed, block->count, to);
+        return;
+    }
+    enum statistic statistic = engine->asked[column - WINDOW_FIXED].statistic;
+    results_write(statistic, block->closed, fields, block->count, engine->profiles, to);
+    if (!(engine->asked_by_all >> statistic & 1))
+        results_forget(statistic, block->closed, block->count, engine->profiles, to);
+}
+
+static void write_columns(struct engine *engine, struct block *block)
 {
     struct sheet *sheet = &engine->outputs[OUTPUT_WINDOWS];
     struct fields fields;
     bool quantiles = false;
     results_gather(block->closed, block->count, &fields);
-    write_fixed(sheet, block->closed, block->count);
-    for (uint32_t i = WINDOW_FIXED; i < sheet->count; i++) {
-        enum statistic statistic = engine->asked[i - WINDOW_FIXED].statistic;
-        if (statistic == STAT_TOTAL_COUNT) {
+    for (uint32_t i = 0; i < sheet->count; i++) {
+        if (i >= WINDOW_FIXED && engine->asked[i - WINDOW_FIXED].statistic == STAT_TOTAL_COUNT) {
             quantiles = true;
             continue;
         }
-        results_write(statistic, block->closed, &fields, block->count, engine->profiles, sheet_end(sheet, i));
-        if (!(engine->asked_by_all >> statistic & 1))
-            results_forget(statistic, block->closed, block->count, engine->profiles, sheet_end(sheet, i));
+        void *to = sheet_end(sheet, i);
+        write_column(engine, block, &fields, i, block->streams ? block->column : to);
+        if (block->streams)
+            stream_copy(to, block->column, block->count * sheet_width(sheet->types[i]));
     }
     for (uint32_t i = 0; quantiles && i < block->count; i++)
         write_quantiles(engine, &block->closed[i], sheet->rows + i);
@@ -94,7 +110,7 @@ static int64_t known_time(const struct engine *engine, const struct pane *pane, 
     int64_t known = pane->end - pane->start;
     if (isnan(pane->cells[position].held))
         return 0;
-    const struct extra *extra = pane_extra_read(pane, position);
+    const struct extra *extra = pane_extra(pane, position);
     if (extra)
         known -= extra->unknown_ns;
     if (pane->lately) {
@@ -119,7 +135,7 @@ static inline void close_cell(struct engine *engine, const struct group *group, 
     block->rows += cell_count(cell);
     block->closed[block->count++] = (struct closed){
         .cell = cell,
-        .extra = pane_extra_read(pane, at),
+        .extra = pane_extra(pane, at),
         .sketch = pane->sketches && engine->rules[profile].max_bins ? &pane->sketches[at] : NULL,
         .start = pane->start,
         .end = pane->end,
@@ -131,10 +147,21 @@ static inline void close_cell(struct engine *engine, const struct group *group, 
     };
 }
 
+/* Touch the cells of a word that comes soon. */
+static inline void fetch_cells(const struct pane *pane, uint32_t word)
+{
+    for (uint64_t bits = word < pane->capacity / 64 ? pane->touched[word] : 0; bits; bits &= bits - 1)
+        __builtin_prefetch(&pane->cells[word * 64 + (uint32_t)__builtin_ctzll(bits)]);
+}
+
 static void emit_pane(struct engine *engine, const struct group *group, struct pane *pane, struct block *block)
 {
-    (void)sheet_reserve(&engine->outputs[OUTPUT_WINDOWS], &engine->budget, pane_count(pane)); /* at once, if it can */
+    enum { STREAMS_FROM = 1 << 15 }; /* windows: some MB of columns */
+    uint32_t count = pane_count(pane);
+    (void)sheet_reserve(&engine->outputs[OUTPUT_WINDOWS], &engine->budget, count); /* at once, if it can */
+    block->streams = count >= STREAMS_FROM;
     for (uint32_t word = 0; word < pane->capacity / 64; word++) {
+        fetch_cells(pane, word + 1);
         for (uint64_t bits = pane->touched[word]; bits; bits &= bits - 1)
             close_cell(engine, group, pane, word * 64 + (uint32_t)__builtin_ctzll(bits), block);
         if (block->count > CLOSED_BLOCK - 64) {
@@ -145,6 +172,9 @@ static void emit_pane(struct engine *engine, const struct group *group, struct p
     if (block->count)
         write_block(engine, block);
     pane_clear_to(pane, &engine->budget, pane->capacity / 64);
+    if (block->streams)
+        stream_end();
+    block->streams = false;
 }
 
 /* ---- windows of several panes ---- */
@@ -173,7 +203,7 @@ static void merge_pane(const struct engine *engine, struct merging *merging, con
                        uint32_t position)
 {
     struct cell cell = pane->cells[position];
-    const struct extra *extra = pane_extra_read(pane, position);
+    const struct extra *extra = pane_extra(pane, position);
     int64_t known = known_time(engine, pane, position, merging->at->series);
     bool in_order = !isnan(cell.held);
     if (!in_order)

@@ -31,6 +31,7 @@ struct group {
     struct pane *ring;
     bool needs_extras;
     bool needs_sketches;
+    bool needs_time; /* some profile of it weighs by time */
 };
 
 /* What a column of the windows holds. */
@@ -55,6 +56,7 @@ struct engine {
     unsigned offset_shift;
     int64_t now; /* of the newest advance; -1 before the first */
     struct row_counts counts;
+    uint64_t offered; /* rows of all batches, this one too */
 
     struct line *lines; /* by series */
     uint32_t series_count;
@@ -113,10 +115,11 @@ bool group_select(struct engine *engine, struct group *group, int64_t time);
 /* A value for the quantiles, if its profile asks for them. */
 static inline void take_quantile(struct engine *engine, const struct line *line, struct sketch *sketch, double x)
 {
-    if (engine->rules[line->profile].max_bins == 0)
+    const struct sketch_rule *rule = &engine->rules[line->profile];
+    if (rule->max_bins == 0 || sketch_add_soon(sketch, rule, x))
         return;
     bool room = budget_allows(&engine->budget, 1);
-    int64_t grown = room ? sketch_add(sketch, &engine->rules[line->profile], x) : -1;
+    int64_t grown = room ? sketch_add_slow(sketch, rule, x) : -1;
     if (grown < 0)
         engine->unsketched++;
     else

@@ -129,6 +129,7 @@ struct pane *group_open(struct engine *engine, struct group *group, int64_t numb
         (group->needs_sketches && !pane_sketch(pane, &engine->budget)))
         return NULL;
     pane->open = true;
+    pane->begun = engine->offered;
     pane->number = number;
     pane->start = number * engine->grid.hop + engine->grid.offset;
     pane->end = pane->start + engine->grid.hop;

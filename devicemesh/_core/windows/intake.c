@@ -1,4 +1,5 @@
 /* Batches of rows: what is wrong with them, and the common row's short way. The other rows are in take.c. */
+#include "machine.h"
 #include "sessions.h"
 #include "take.h"
 #include "watch.h"
@@ -40,6 +41,13 @@ static inline void fetch(const struct line *lines, const struct cell *cells, uin
     __builtin_prefetch((const void *)((uintptr_t)cells + (size_t)position * sizeof *cells), 1);
 }
 
+static inline void fetch_sketch(const struct sketch *sketches, uint32_t position)
+{
+    uintptr_t at = (uintptr_t)sketches + (size_t)position * sizeof *sketches;
+    __builtin_prefetch((const void *)at, 1);
+    __builtin_prefetch((const void *)(at + sizeof *sketches / 2), 1);
+}
+
 /* A group's current pane, in registers. Empty where each of its rows needs take_row. */
 struct view {
     struct line *lines;
@@ -48,12 +56,13 @@ struct view {
     uint64_t *touched;
     int64_t start;
     uint64_t span;   /* from the start, in which no row closes a window or is in the future */
-    int64_t end;
+    uint64_t length; /* of the pane */
     int64_t newest;
     unsigned shift; /* of offsets */
 };
 
-static inline struct view look(const struct engine *engine, const struct group *group)
+/* `count` rows are on their way. */
+static inline struct view look(const struct engine *engine, const struct group *group, size_t count)
 {
     const struct pane *pane = group->pane;
     struct view view = {.lines = engine->lines, .newest = group->newest, .shift = engine->offset_shift};
@@ -63,58 +72,90 @@ static inline struct view look(const struct engine *engine, const struct group *
         view.sketches = pane->sketches;
         view.touched = pane->touched;
         view.start = pane->start;
-        view.end = pane->end;
-        view.span = group->needs_extras || until <= pane->start ? 0 : (uint64_t)(until - pane->start);
+        view.length = (uint64_t)(pane->end - pane->start);
+        bool counts_fit = engine->offered - pane->begun + count < CELL_COUNT_MAX; /* in any cell */
+        view.span = group->needs_extras || !counts_fit || until <= pane->start ? 0 : (uint64_t)(until - pane->start);
     }
     return view;
 }
 
-/* What not every row needs, out of the loop's way. */
-static __attribute__((noinline)) void finish_row(struct engine *engine, struct sketch *sketches, uint32_t series,
-                                                 uint32_t position, int64_t time, double x)
-{
-    const struct line *line = &engine->lines[series];
-    if (sketches)
-        take_quantile(engine, line, &sketches[position], x);
-    if (!(x >= line->low && x <= line->high && time < line->due))
-        watch_row(engine, series, time, x);
-}
-
-/* The common row: in the current pane, Good, finite, newer than its series' newest, which had a value. False: it is
- * not that, and nothing has happened. Conditions are joined without branches: nearly always all hold. */
-static inline __attribute__((always_inline)) bool take_common(struct engine *engine, struct view *view,
-                                                              uint32_t series, uint32_t position, int64_t time,
-                                                              double x, uint8_t quality)
+/* Whether a row is in the current pane, Good, and newer than its series' newest. Of other series it is not known, too. */
+static inline __attribute__((always_inline)) bool is_plain(const struct view *view, const struct line *line,
+                                                           int64_t time, uint8_t quality)
 {
     uint64_t into = (uint64_t)time - (uint64_t)view->start;
-    struct line *line = &view->lines[series];
-    if (UNLIKELY((into >= view->span) | (quality != 0)))
-        return false;
-    bool loud = !(x >= line->low) | !(x <= line->high) | (time >= line->due); /* quiet is finite: the edges are */
-    if (UNLIKELY(!(line->state & LINE_KNOWN) | (time <= line->time)))
-        return false;
-    if (UNLIKELY(loud) && !(fabs(x) <= DBL_MAX))
-        return false;
+    return LIKELY(into < view->span) && LIKELY(quality == 0) && LIKELY(time > line->time);
+}
+
+/* Whether there is nothing to say of a row; then it is finite, and there was a value before it: see struct line. */
+static inline __attribute__((always_inline)) bool is_quiet(const struct line *line, int64_t time, double x)
+{
+    return LIKELY(x >= line->low) && LIKELY(x <= line->high) && LIKELY(time < line->due);
+}
+
+/* Put a plain, finite value that follows another one into its cell. */
+static inline __attribute__((always_inline)) void put_value(const struct view *view, bool timed, struct line *line,
+                                                            uint32_t position, int64_t time, double x)
+{
     struct cell *cell = &view->cells[position];
-    double last = line->last, remaining = (double)(view->end - time);
-    if (LIKELY(cell_count(cell) - 1 < CELL_COUNT_MAX - 1)) { /* disordered or not */
+    uint64_t into = (uint64_t)(time - view->start);
+    double last = line->last, remaining = (double)(int64_t)(view->length - into);
+    if (LIKELY(line->time >= view->start)) { /* its newest row is in this pane */
         cell_add(cell, x);
-        cell->held += (x - last) * remaining;
+        cell->held += timed ? (x - last) * remaining : 0;
         cell_set_last(cell, x, into >> view->shift);
-    } else {
-        uint64_t bit = UINT64_C(1) << position % 64;
-        if (cell->marks || view->touched[position / 64] & bit || line->time >= view->start)
-            return false;
-        view->touched[position / 64] |= bit;
+    } else { /* and here no row of it is, as it has none later */
+        view->touched[position / 64] |= UINT64_C(1) << position % 64;
         cell_open(cell, x, into >> view->shift);
         double shift = cell_shift(cell);
-        cell->held = (last - shift) * (double)into + (x - shift) * remaining;
+        cell->held = (last - shift) * (double)(int64_t)into + (x - shift) * remaining;
     }
     line->last = x;
     line->time = time;
+}
+
+/* A plain row of which something is to be said, out of the loop's way. False: nothing has happened. The view is a copy,
+ * so that the loop's own can stay in registers. */
+static __attribute__((noinline)) bool take_loud(struct engine *engine, const struct view *view, uint32_t series,
+                                                uint32_t position, int64_t time, double x)
+{
+    struct line *line = &view->lines[series];
+    if (!(fabs(x) <= DBL_MAX) || !(line->state & LINE_KNOWN))
+        return false;
+    put_value(view, true, line, position, time, x);
+    if (view->sketches)
+        take_quantile(engine, line, &view->sketches[position], x);
+    watch_row(engine, series, time, x);
+    return true;
+}
+
+/* What rows of a group can need: constants, so that loops are made for them. */
+struct kind {
+    bool timed;
+    bool sketched;
+};
+
+static inline struct kind kind_of(const struct group *group)
+{
+    return (struct kind){.timed = group->needs_time, .sketched = group->needs_sketches};
+}
+
+/* The common row. False: it is not that, and nothing has happened. */
+static inline __attribute__((always_inline)) bool take_common(struct engine *engine, struct view *view,
+                                                              struct kind kind, uint32_t series, uint32_t position,
+                                                              int64_t time, double x, uint8_t quality)
+{
+    struct line *line = &view->lines[series];
+    if (!is_plain(view, line, time, quality))
+        return false;
+    if (is_quiet(line, time, x)) {
+        put_value(view, kind.timed, line, position, time, x);
+        if (kind.sketched)
+            take_quantile(engine, line, &view->sketches[position], x);
+    } else if (!take_loud(engine, view, series, position, time, x)) {
+        return false;
+    }
     view->newest = time > view->newest ? time : view->newest;
-    if (UNLIKELY(loud) || view->sketches)
-        finish_row(engine, view->sketches, series, position, time, x);
     return true;
 }
 
@@ -136,36 +177,52 @@ static inline uint8_t load_quality(const struct rows_view *rows, size_t row)
 
 /* One row of the one group. */
 static inline __attribute__((always_inline)) void take_one(struct engine *engine, struct group *group,
-                                                           struct view *view, const struct rows_view *rows, size_t i,
-                                                           uint8_t quality, uint64_t *nonfinite)
+                                                           struct view *view, struct kind kind,
+                                                           const struct rows_view *rows, size_t i, uint64_t *nonfinite)
 {
     uint32_t series = load_u32(rows->series, i);
     int64_t time = load_i64(rows->times, i);
     double x = load_f64(rows->floats, i);
+    uint8_t quality = load_quality(rows, i);
     if (UNLIKELY(series >= engine->series_count)) {
         engine->counts.undeclared++;
-    } else if (UNLIKELY(!take_common(engine, view, series, series, time, x, quality))) {
+    } else if (UNLIKELY(!take_common(engine, view, kind, series, series, time, x, quality))) {
         group->newest = view->newest;
         take_other(engine, group, series, series, time, x, quality, nonfinite);
-        *view = look(engine, group);
+        *view = look(engine, group, rows->count);
     }
 }
 
+/* Rows of the one group, from `from` on. */
+static inline __attribute__((always_inline)) void take_part(struct engine *engine, struct group *group,
+                                                            const struct rows_view *rows, struct kind kind,
+                                                            uint64_t *nonfinite)
+{
+    struct view view = look(engine, group, rows->count);
+    size_t i = 0, far = rows->count > AHEAD ? rows->count - AHEAD : 0;
+    for (; i < far; i++) {
+        uint32_t ahead = load_u32(rows->series, i + AHEAD);
+        fetch(view.lines, view.cells, ahead, ahead);
+        if (kind.sketched)
+            fetch_sketch(view.sketches, ahead);
+        take_one(engine, group, &view, kind, rows, i, nonfinite);
+    }
+    for (; i < rows->count; i++)
+        take_one(engine, group, &view, kind, rows, i, nonfinite);
+    group->newest = view.newest;
+}
+
 /* Rows of the one group. */
-static void take_rows(struct engine *engine, const struct rows_view *rows, uint64_t *nonfinite)
+FOR_MACHINES static void take_rows(struct engine *engine, const struct rows_view *rows, uint64_t *nonfinite)
 {
     const struct rows_view here = *rows; /* no store to a cell can change these */
-    struct group *group = engine->only;
-    struct view view = look(engine, group);
-    size_t i = 0, far = here.count > AHEAD ? here.count - AHEAD : 0;
-    for (; i < far; i++) {
-        uint32_t ahead = load_u32(here.series, i + AHEAD);
-        fetch(view.lines, view.cells, ahead, ahead);
-        take_one(engine, group, &view, &here, i, load_quality(&here, i), nonfinite);
-    }
-    for (; i < here.count; i++)
-        take_one(engine, group, &view, &here, i, load_quality(&here, i), nonfinite);
-    group->newest = view.newest;
+    struct kind kind = kind_of(engine->only);
+    if (kind.sketched)
+        take_part(engine, engine->only, &here, (struct kind){.timed = true, .sketched = true}, nonfinite);
+    else if (kind.timed)
+        take_part(engine, engine->only, &here, (struct kind){.timed = true}, nonfinite);
+    else
+        take_part(engine, engine->only, &here, (struct kind){0}, nonfinite);
 }
 
 /* Rows of several groups: one more look-up each. */
@@ -188,8 +245,8 @@ static void take_rows_of_many(struct engine *engine, const struct rows_view *row
         }
         struct place place = engine->places[series];
         struct group *group = engine->groups[place.group];
-        struct view view = look(engine, group);
-        if (LIKELY(take_common(engine, &view, series, place.position, time, x, quality)))
+        struct view view = look(engine, group, rows->count);
+        if (LIKELY(take_common(engine, &view, kind_of(group), series, place.position, time, x, quality)))
             group->newest = view.newest;
         else
             take_other(engine, group, series, place.position, time, x, quality, nonfinite);
@@ -199,6 +256,7 @@ static void take_rows_of_many(struct engine *engine, const struct rows_view *row
 static void take_floats(struct engine *engine, const struct rows_view *rows, uint64_t *nonfinite)
 {
     uint64_t before = counts_refused(&engine->counts);
+    engine->offered += rows->count;
     if (engine->only)
         take_rows(engine, rows, nonfinite);
     else
@@ -273,8 +331,9 @@ enum engine_status engine_add(struct engine *engine, uint32_t series, int64_t ti
         place = engine->places[series];
         group = engine->groups[place.group];
     }
-    struct view view = look(engine, group);
-    if (take_common(engine, &view, series, place.position, time, value, quality)) {
+    engine->offered++;
+    struct view view = look(engine, group, 1);
+    if (take_common(engine, &view, kind_of(group), series, place.position, time, value, quality)) {
         group->newest = view.newest;
         engine->counts.counted++;
         return ENGINE_DONE;

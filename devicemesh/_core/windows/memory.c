@@ -63,15 +63,20 @@ void *budget_take(struct budget *budget, size_t count, size_t size)
 
 void *budget_take_unclean(struct budget *budget, size_t count, size_t size)
 {
+    uint32_t best = budget->spares_count;
+    size_t best_bytes = SIZE_MAX;
     for (uint32_t i = 0; i < budget->spares_count; i++) {
-        void *spare = budget->spares[i];
-        size_t bytes = origin_of(spare).bytes;
-        if (bytes / size >= count && bytes / size / 4 <= count) {
-            budget->spares[i] = budget->spares[--budget->spares_count];
-            return spare;
+        size_t bytes = origin_of(budget->spares[i]).bytes;
+        if (bytes / size >= count && bytes / size / 4 <= count && bytes < best_bytes) {
+            best = i;
+            best_bytes = bytes;
         }
     }
-    return budget_take(budget, count, size);
+    if (best == budget->spares_count)
+        return budget_take(budget, count, size);
+    void *spare = budget->spares[best];
+    budget->spares[best] = budget->spares[--budget->spares_count];
+    return spare;
 }
 
 void budget_return(struct budget *budget, void *memory)

@@ -19,7 +19,7 @@ struct budget {
  * Untouched pages cost nothing. */
 void *budget_take(struct budget *budget, size_t count, size_t size);
 
-/* The same for a block that will be written before it is read: a spare one if one fits. */
+/* The same for a block that will be written before it is read: the smallest spare one that fits, if any. */
 void *budget_take_unclean(struct budget *budget, size_t count, size_t size);
 
 /* Keep memory that left the budget, if it fits, for budget_take_unclean; NULL is allowed. */

@@ -9,22 +9,29 @@
 struct pane {
     int64_t number; /* its start is offset + number * hop */
     int64_t start, end;
+    uint64_t begun; /* engine->offered when it was opened: no cell can have more rows than came since */
     bool open;
     bool lately; /* a series became known in it, and its extra does not say so */
     uint32_t capacity;
     uint32_t cleared; /* words of `touched` before it are empty already */
     struct cell *cells;
     uint64_t *touched; /* a bit each: the cell or the extra holds something */
-    struct extra *extras; /* NULL: nothing rare happened */
-    uint64_t *marked;     /* a bit each: the extra holds something; with them, and them alone, come costs */
+    /* Extras lie together, in the order in which they came to be, since few series have one. */
+    uint64_t *marked; /* a bit each: it has an extra; NULL: none has */
+    uint32_t *places; /* of the extra of each that is marked */
+    struct extra *extras;
+    uint32_t extras_count, extras_room;
     struct sketch *sketches;
 };
 
 /* Give a pane room for `capacity` series (a multiple of 64), keeping what it has; false without room. */
 bool pane_resize(struct pane *pane, struct budget *budget, uint32_t capacity);
 
-/* Give it extras; false without room. */
+/* Room for an extra of every series; false without. */
 bool pane_extend(struct pane *pane, struct budget *budget);
+
+/* The extra of a position, which is given one; NULL without room. */
+struct extra *pane_mark(struct pane *pane, struct budget *budget, uint32_t position);
 
 /* Give it sketches; false without room. */
 bool pane_sketch(struct pane *pane, struct budget *budget);
@@ -32,7 +39,7 @@ bool pane_sketch(struct pane *pane, struct budget *budget);
 /* Empty the positions of the words before `word` of `touched`, on the way to pane_clear. */
 void pane_clear_to(struct pane *pane, struct budget *budget, uint32_t word);
 
-/* Empty it: cells that were touched, nothing else, are written. */
+/* Empty it. What cells hold stays, and means nothing while they are not touched. */
 void pane_clear(struct pane *pane, struct budget *budget);
 void pane_free(struct pane *pane, struct budget *budget);
 
@@ -41,19 +48,11 @@ static inline void pane_touch(struct pane *pane, uint32_t position)
     pane->touched[position / 64] |= UINT64_C(1) << position % 64;
 }
 
-/* The extra of a position, to be written; NULL where the pane has none. */
-static inline struct extra *pane_extra(struct pane *pane, uint32_t position)
+/* The extra of a position, or NULL. */
+static inline struct extra *pane_extra(const struct pane *pane, uint32_t position)
 {
-    if (!pane->extras)
-        return NULL;
-    pane->marked[position / 64] |= UINT64_C(1) << position % 64;
-    return &pane->extras[position];
-}
-
-/* The same to be read; NULL where it holds nothing. */
-static inline const struct extra *pane_extra_read(const struct pane *pane, uint32_t position)
-{
-    return pane->extras && pane->marked[position / 64] >> position % 64 & 1 ? &pane->extras[position] : NULL;
+    bool has = pane->marked && pane->marked[position / 64] >> position % 64 & 1;
+    return has ? &pane->extras[pane->places[position]] : NULL;
 }
 
 /* Positions that were touched. */

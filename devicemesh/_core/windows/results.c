@@ -1,5 +1,7 @@
 #include "results.h"
 
+#include "machine.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -183,7 +185,7 @@ static int64_t whole(enum statistic statistic, const struct closed *at)
     }
 }
 
-void results_gather(const struct closed *closed, uint32_t count, struct fields *fields)
+FOR_MACHINES void results_gather(const struct closed *closed, uint32_t count, struct fields *fields)
 {
     for (uint32_t i = 0; i < count; i++) {
         const struct cell *cell = closed[i].cell;
@@ -207,13 +209,13 @@ static inline double finite_or_nan(double value)
 }
 
 /* As cell_mean, cell_deviation and cell_time_average. */
-static void write_means(const struct fields *of, uint32_t count, double *out)
+FOR_MACHINES static void write_means(const struct fields *of, uint32_t count, double *out)
 {
     for (uint32_t i = 0; i < count; i++)
         out[i] = finite_or_nan(of->shift[i] + of->sum[i] / of->count[i]); /* 0 / 0 is NaN */
 }
 
-static void write_deviations(const struct fields *of, uint32_t count, double *out)
+FOR_MACHINES static void write_deviations(const struct fields *of, uint32_t count, double *out)
 {
     for (uint32_t i = 0; i < count; i++) {
         double n = of->count[i];
@@ -223,7 +225,7 @@ static void write_deviations(const struct fields *of, uint32_t count, double *ou
     }
 }
 
-static void write_time_averages(const struct fields *of, uint32_t count, double *out)
+FOR_MACHINES static void write_time_averages(const struct fields *of, uint32_t count, double *out)
 {
     for (uint32_t i = 0; i < count; i++) {
         double average = finite_or_nan(of->shift[i] + of->held[i] / of->known_ns[i]);

@@ -39,7 +39,7 @@ bool sheet_reserve(struct sheet *sheet, struct budget *budget, size_t more)
 void sheet_take(struct sheet *sheet, struct budget *budget, struct sheet *out)
 {
     *out = *sheet;
-    sheet->usual = sheet->rows;
+    sheet->usual = sheet->rows + sheet->rows / 8; /* seldom is there much more */
     sheet->rows = sheet->capacity = 0;
     for (uint32_t i = 0; i < sheet->count; i++) {
         budget_release(budget, sheet->columns[i]);

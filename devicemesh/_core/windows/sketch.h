@@ -84,15 +84,15 @@ static inline int32_t sketch_key(const struct sketch_rule *rule, uint64_t bits, 
     return (int32_t)(log * rule->multiplier + rule->offset);
 }
 
-/* As sketch_add, for what sketch_add does not do at once. */
+/* As sketch_add, for what sketch_add_soon does not do. */
 int64_t sketch_add_slow(struct sketch *sketch, const struct sketch_rule *rule, double value);
 
-/* Take a finite value. Returns the bytes newly allocated; -1 without memory: then the value is not in. */
-static inline int64_t sketch_add(struct sketch *sketch, const struct sketch_rule *rule, double value)
+/* Take a finite value for which there is a place; false: nothing has happened. */
+static inline bool sketch_add_soon(struct sketch *sketch, const struct sketch_rule *rule, double value)
 {
     if (sketch->form == SKETCH_IS_RAW && sketch->raw_count < SKETCH_RAW) {
         sketch->raw[sketch->raw_count++] = value + 0.0; /* -0.0 is 0.0 */
-        return 0;
+        return true;
     }
     if (sketch->form == SKETCH_IS_INLINE) {
         uint64_t bits;
@@ -102,11 +102,17 @@ static inline int64_t sketch_add(struct sketch *sketch, const struct sketch_rule
             uint32_t at = (uint32_t)(sketch_key(rule, bits, 0) - sketch->low);
             if (at < SKETCH_INLINE && sketch->bins[at] != UINT16_MAX) {
                 sketch->bins[at]++;
-                return 0;
+                return true;
             }
         }
     }
-    return sketch_add_slow(sketch, rule, value);
+    return false;
+}
+
+/* Take a finite value. Returns the bytes newly allocated; -1 without memory: then the value is not in. */
+static inline int64_t sketch_add(struct sketch *sketch, const struct sketch_rule *rule, double value)
+{
+    return sketch_add_soon(sketch, rule, value) ? 0 : sketch_add_slow(sketch, rule, value);
 }
 
 /* Take all that `from`, of the same rule, holds. Returns as sketch_add; -1: `sketch` is as it was. Not into itself. */

@@ -4,7 +4,7 @@
 #include "sessions.h"
 #include "watch.h"
 
-enum { STATE_VERSION = 1 };
+enum { STATE_VERSION = 2 };
 
 /* Structures are written as they are in memory: this tells one build's from another's. */
 static const uint32_t layout[] = {
@@ -30,11 +30,12 @@ static bool put(struct buffer *out, const void *bytes, size_t length)
 static bool write_pane(const struct pane *pane, struct buffer *out)
 {
     uint32_t count = pane_count(pane);
-    uint8_t parts = (uint8_t)((pane->extras != NULL) | (pane->sketches != NULL) << 1 | pane->lately << 2);
+    uint8_t parts = (uint8_t)((pane->sketches != NULL) | pane->lately << 1);
     bool done = PUT(out, pane->number) && PUT(out, parts) && PUT(out, count);
     for (uint32_t at = pane_next(pane, 0); done && at < pane->capacity; at = pane_next(pane, at + 1)) {
-        done = PUT(out, at) && PUT(out, pane->cells[at]);
-        done = done && (!pane->extras || PUT(out, pane->extras[at]));
+        const struct extra *extra = pane_extra(pane, at);
+        uint8_t has_extra = extra != NULL;
+        done = PUT(out, at) && PUT(out, pane->cells[at]) && PUT(out, has_extra) && (!extra || PUT(out, *extra));
         done = done && (!pane->sketches || sketch_write(&pane->sketches[at], out));
     }
     return done;
@@ -139,11 +140,17 @@ static enum state_status read_position(struct engine *engine, const struct group
                                        struct cursor *cursor)
 {
     uint32_t at;
-    if (!GET(cursor, at) || at >= group->members || pane_touched(pane, at) || !GET(cursor, pane->cells[at]))
+    uint8_t has_extra;
+    if (!GET(cursor, at) || at >= group->members || pane_touched(pane, at) || !GET(cursor, pane->cells[at]) ||
+        !GET(cursor, has_extra))
         return STATE_DAMAGED;
     pane_touch(pane, at);
-    struct extra *extra = pane_extra(pane, at);
-    if (extra && (!GET(cursor, *extra) || !is_extra(extra)))
+    if (cell_count(&pane->cells[at]) > engine->offered - pane->begun)
+        pane->begun = engine->offered - cell_count(&pane->cells[at]);
+    struct extra *extra = has_extra ? pane_mark(pane, &engine->budget, at) : NULL;
+    if (has_extra && !extra)
+        return STATE_NO_MEMORY;
+    if (has_extra && (!GET(cursor, *extra) || !is_extra(extra)))
         return STATE_DAMAGED;
     uint16_t profile = engine->lines[group_id(group, at)].profile;
     if (profile == NO_PROFILE)
@@ -171,12 +178,11 @@ static enum state_status read_pane(struct engine *engine, struct group *group, s
         number < group->oldest || number - group->oldest >= engine->ring_count)
         return STATE_DAMAGED;
     struct pane *pane = group_open(engine, group, number);
-    if (!pane || (parts & 1 && !pane_extend(pane, &engine->budget)) ||
-        (parts & 2 && !pane_sketch(pane, &engine->budget)))
+    if (!pane || (parts & 1 && !pane_sketch(pane, &engine->budget)))
         return STATE_NO_MEMORY;
-    if ((parts & 1) != (pane->extras != NULL) || (parts >> 1 & 1) != (pane->sketches != NULL) || pane_count(pane))
+    if ((parts & 1) != (pane->sketches != NULL) || pane_count(pane))
         return STATE_DAMAGED;
-    pane->lately = parts >> 2 & 1;
+    pane->lately = parts >> 1 & 1;
     enum state_status status = STATE_READ;
     while (count-- && status == STATE_READ)
         status = read_position(engine, group, pane, cursor);

@@ -95,15 +95,18 @@ static void first_row(struct row *row)
     row->group->look = INT64_MIN;
 }
 
-/* The newest row had no value: from now on there is one. */
-static void become_known(struct row *row)
+/* The newest row had no value: from now on there is one. The first rows of all series come together, and are
+ * remembered in their lines. */
+static void become_known(struct engine *engine, struct row *row)
 {
     struct line *line = row->line;
+    struct extra *extra = row->extra;
     if (line->state & LINE_SEEN && line->time >= row->pane->start) {
-        if (row->extra)
-            row->extra->unknown_ns -= row->remaining;
-    } else if (row->extra) {
-        row->extra->unknown_ns += row->time - row->pane->start;
+        if (extra)
+            extra->unknown_ns -= row->remaining;
+    } else if (extra ||
+               (line->state & LINE_SEEN && (extra = pane_mark(row->pane, &engine->budget, row->position)) != NULL)) {
+        extra->unknown_ns += row->time - row->pane->start;
     } else {
         line->known_since = row->time;
         line->state |= LINE_LATELY;
@@ -171,7 +174,7 @@ static void take_in_order(struct engine *engine, struct row *row)
     double shift = cell_shift(cell);
     if (!(line->state & LINE_KNOWN)) {
         cell->held += (row->x - shift) * (double)row->remaining;
-        become_known(row);
+        become_known(engine, row);
     } else {
         if (line->time >= row->pane->start)
             cell->held += (row->x - line->last) * (double)row->remaining;
@@ -187,13 +190,16 @@ static void take_in_order(struct engine *engine, struct row *row)
         take_quantile(engine, line, &row->pane->sketches[row->position], row->x);
 }
 
-static struct row make_row(struct group *group, struct line *line, uint32_t position, int64_t time, double x)
+static struct row make_row(struct group *group, struct line *line, uint32_t position, int64_t time, double x,
+                           struct extra *extra)
 {
     struct pane *pane = group->pane;
+    if (!pane_touched(pane, position))
+        pane->cells[position].marks = 0; /* it may hold what an earlier window left */
     return (struct row){.group = group,
                         .pane = pane,
                         .cell = &pane->cells[position],
-                        .extra = pane_extra(pane, position),
+                        .extra = extra,
                         .line = line,
                         .position = position,
                         .time = time,
@@ -206,11 +212,13 @@ static void take_value(struct engine *engine, struct group *group, uint32_t seri
                        double x)
 {
     struct line *line = &engine->lines[series];
-    struct row row = make_row(group, line, position, time, x);
     if (line->profile == NO_PROFILE) {
         engine->counts.undeclared++;
         return;
     }
+    struct extra *extra = group->needs_extras ? pane_mark(group->pane, &engine->budget, position)
+                                              : pane_extra(group->pane, position);
+    struct row row = make_row(group, line, position, time, x, extra);
     if (cell_count(row.cell) == CELL_COUNT_MAX) {
         engine->counts.overflow++;
         return;
@@ -233,9 +241,10 @@ static bool settle_lately(struct engine *engine, struct group *group, struct lin
     if (line->state & LINE_LATELY) {
         struct pane *pane = group_pane_of(engine, group, line->known_since);
         if (pane) {
-            if (!pane_extend(pane, &engine->budget))
+            struct extra *extra = pane_mark(pane, &engine->budget, position);
+            if (!extra)
                 return false;
-            pane_extra(pane, position)->unknown_ns += line->known_since - pane->start;
+            extra->unknown_ns += line->known_since - pane->start;
         }
         line->state &= (uint8_t)~LINE_LATELY;
     }
@@ -267,6 +276,7 @@ static void become_unknown(struct row *row)
     if (!(line->state & LINE_SEEN))
         first_row(row);
     line->state &= (uint8_t)~LINE_KNOWN;
+    line->low = (double)INFINITY;
     line->time = row->time;
 }
 
@@ -277,12 +287,13 @@ static void take_bad(struct engine *engine, struct group *group, uint32_t series
     struct line *line = &engine->lines[series];
     struct pane *pane = group->pane;
     bool disordered = line->state & LINE_SEEN && time < line->time;
-    bool room = pane_extend(pane, &engine->budget) && (disordered || settle_lately(engine, group, line, position));
-    struct row row = make_row(group, line, position, time, 0);
-    if (!room || !row.extra) {
+    bool settled = disordered || settle_lately(engine, group, line, position);
+    struct extra *extra = settled ? pane_mark(pane, &engine->budget, position) : NULL;
+    if (!extra) {
         engine->counts.overflow++;
         return;
     }
+    struct row row = make_row(group, line, position, time, 0, extra);
     ++*cause;
     row.extra->bad++;
     if (!pane_touched(pane, position)) {
@@ -319,13 +330,14 @@ static void take_doubtful(struct engine *engine, struct group *group, uint32_t s
         return;
     }
     if (uncertain) {
-        if (!pane_extend(group->pane, &engine->budget)) {
+        struct extra *extra = pane_mark(group->pane, &engine->budget, position);
+        if (!extra) {
             engine->counts.overflow++;
             return;
         }
         uint64_t lost = engine->counts.overflow + engine->counts.duplicate;
         take_value(engine, group, series, position, time, x);
-        pane_extra(group->pane, position)->uncertain += engine->counts.overflow + engine->counts.duplicate == lost;
+        extra->uncertain += engine->counts.overflow + engine->counts.duplicate == lost;
         return;
     }
     take_value(engine, group, series, position, time, x);

@@ -125,7 +125,7 @@ static void set_edges(struct line *line, const struct profile *profile, const st
     alarm_edges(line, profile, timers);
     if (profile->reports)
         report_edges(line, profile, timers);
-    if (unsaid || line->state & LINE_MISSING)
+    if (unsaid || (line->state & (LINE_MISSING | LINE_KNOWN)) != LINE_KNOWN)
         narrow(line, (double)INFINITY, (double)INFINITY);
 }
 
@@ -265,7 +265,8 @@ static bool report_change(struct engine *engine, const struct profile *profile, 
     unsigned state = line->state & (LINE_REPORTED | LINE_HELD | LINE_MISSING);
     if (!profile->reports || state != LINE_REPORTED || line->timers || line->active)
         return false;
-    if (!(x >= profile->calm_low && x <= profile->calm_high) || !changed(line, profile, x) ||
+    bool outside = (x < line->low || x > line->high) && line->low <= line->high; /* of edges that nothing has narrowed */
+    if (!outside || !(x >= profile->calm_low && x <= profile->calm_high) ||
         !say_report(engine, series, time, x, REASON_CHANGE))
         return false;
     double width = band(profile, x);

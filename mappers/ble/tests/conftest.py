@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,3 +77,14 @@ async def serving(declared: Declared) -> AsyncIterator[Plant]:
 @pytest.fixture
 def air() -> Callable[[Declared], Any]:
     return serving
+
+
+@pytest.fixture(scope="session")
+def rogue() -> Any:
+    """`rogue.py`, which is no test of its own."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    try:
+        import rogue
+    finally:
+        sys.path.pop(0)
+    return rogue

@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.skipif(SERVER is None, reason="coap-server-openssl is missing: apt install libcoap3-bin"),
     pytest.mark.skipif(
         importlib.util.find_spec("DTLSSocket") is None,
-        reason="DTLS is missing: apt install autoconf, pip install 'devicemesh-coap[dtls]'",
+        reason="DTLS is missing: apt install autoconf automake, pip install 'devicemesh-coap[dtls]'",
     ),
 ]
 

@@ -38,10 +38,14 @@ SECRETS = {"nwkSKey": KEYS[0].hex(), "appSKey": KEYS[1].hex(), "appKey": APP_KEY
 
 
 def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """One that is free by UDP, for packet forwarders, and by TCP, for stations."""
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+            udp.bind(("127.0.0.1", 0))
+            port: int = udp.getsockname()[1]
+            with contextlib.suppress(OSError):
+                tcp.bind(("127.0.0.1", port))
+                return port
 
 
 def read_secret(ref: SecretRef) -> str:

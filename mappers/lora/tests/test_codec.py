@@ -192,7 +192,10 @@ def test_a_codec_that_kills_again_and_again_is_put_aside(
     with_codecs(run, {"good": SHAPE + "//", "bad": SHAPE, "twin": SHAPE}, work)
 
 
-def test_a_slow_codec_loses_its_own_uplinks_and_delays_nobody(kit: Any, run: Run) -> None:
+def test_a_slow_codec_loses_its_own_uplinks_and_delays_nobody(
+    kit: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codec_module, "MOST_WAITING", 40)
     slow = "function decodeUplink(i) { var t = Date.now(); while (Date.now() - t < 40); return { data: { v: 0 } }; }"
 
     async def work(asking: Asking) -> None:

@@ -14,6 +14,7 @@ from devicemesh_ble import beacons, bthome
 from devicemesh_ble.decode import BlePoint, Record
 from devicemesh_ble.model import BleAddress, BleEndpoint
 from devicemesh_ble.sig import SIZES, uuid
+from devicemesh_ble.vendors import PARSERS
 
 from devicemesh import layout
 from devicemesh.spec.device import Property
@@ -261,6 +262,8 @@ class Twin:
         for service, block in self._service_data.items():
             made += _service_data(service, self._data(block, seconds))
         for format_, named in self._beacons.items():
+            if format_ in PARSERS:
+                continue  # we only know how to read these
             values = {name: cell.now(seconds, self.faults, self.rng) for name, cell in named}
             made += self._beacon(format_, values)
         if len(made) > MAX_ADVERT:

@@ -41,6 +41,10 @@ class Adapter:
         self._silence_s = endpoint.silence_s
         self._listeners: dict[str, list[Callable[[Advert], None]]] = {}
         self._every: list[Callable[[Advert], None]] = []
+        self._bearers: dict[
+            str, tuple[str, str]
+        ] = {}  # of a name that is listened to: the last two addresses
+        self._namesakes: dict[str, tuple[str, str, float]] = {}  # and until when two count as two
         self._heard = 0.0
 
     def fail(self, why: str) -> None:
@@ -109,11 +113,27 @@ class Adapter:
             del self.seen[next(iter(self.seen))]
         for heard in self._listeners.get(address, ()):
             heard(advert)
-        if name is not None:
-            for heard in self._listeners.get(name, ()):
+        if name is not None and (by_name := self._listeners.get(name)):
+            self._borne(name, address)
+            for heard in by_name:
                 heard(advert)
         for heard in self._every:
             heard(advert)
+
+    def _borne(self, name: str, address: str) -> None:
+        """Note who has a name. A device that takes another address does not come back to the old one."""
+        last, before = self._bearers.get(name, ("", ""))
+        if address == last:
+            return
+        self._bearers[name] = (address, last)
+        if address == before:
+            first, second = sorted((address, last))
+            self._namesakes[name] = (first, second, self._heard + self._silence_s)
+
+    def namesakes(self, peer: str) -> tuple[str, str] | None:
+        """The addresses of two devices that both advertise this name."""
+        first, second, until = self._namesakes.get(peer, ("", "", 0.0))
+        return (first, second) if until > self._heard else None
 
     async def _silence(self) -> None:
         """Return once nothing was heard for too long."""

@@ -6,6 +6,7 @@ Specification, Eddystone (github.com/google/eddystone).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -52,31 +53,56 @@ def recognised(advert: Advert) -> list[str]:
     return [one for one in FORMATS if record_of(advert, one) is not None]
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The newest encrypted frame of a device: its counter, and what tells it from another of that counter."""
+
+    counter: int = -1
+    frame: bytes = b""  # of its SHA-256
+
+
 class Guard:
     """BTHome's protection of one device: its key, and the counter that only rises."""
 
-    def __init__(self, key: Callable[[], bytes] | None = None, *, any_counter: bool = False) -> None:
-        self._key = key
+    def __init__(
+        self,
+        key: Callable[[], bytes] | None = None,
+        *,
+        any_counter: bool = False,
+        load: Callable[[bytes], Heard | None] | None = None,
+        note: Callable[[Heard], None] | None = None,
+    ) -> None:
+        """`load` has what was heard last with that key, by who was here before; `note` hears of new ones."""
+        self.key = key
         self._any = any_counter
-        self._counter = -1
-        self._last = b""
+        self._load = load
+        self._note = note
+        self._heard = Heard()
 
     def opened(self, address: str, record: bytes) -> bytes:
         """The objects of a BTHome record, in plain. Raises AdvertError; AuthError without the key."""
         if not bthome.is_encrypted(record):
-            if self._key is not None:
+            if self.key is not None:
                 raise AdvertError("it is not encrypted, a key is declared")
             return record[1:]
-        if self._key is None:
+        if self.key is None:
             raise AdvertError("it is encrypted: give its `key`")
-        objects, counter = bthome.decrypt(self._key(), address, record)
-        if record == self._last:  # the same frame, repeated on the air as all are
+        key = self.key()
+        objects, counter = bthome.decrypt(key, address, record)
+        if self._load is not None:
+            load, self._load = self._load, None
+            self._heard = load(key) or self._heard
+        heard = Heard(counter, hashlib.sha256(record).digest()[:8])
+        if heard == self._heard:  # the same frame, repeated on the air as all are
             return objects
-        if counter <= self._counter and not self._any:
+        if counter <= self._heard.counter and not self._any:
+            last = self._heard.counter
             raise AdvertError(
-                f"its counter {counter} is not above {self._counter}: a replay, or the device began anew"
+                f"its counter {counter} is not above {last}: a replay, or the device began anew"
             )
-        self._counter, self._last = counter, record
+        self._heard = heard
+        if self._note is not None:
+            self._note(heard)
         return objects
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -28,7 +30,11 @@ from bumble.transport import open_transport
 
 from devicemesh_ble.sig import uuid
 
+log = logging.getLogger("devicemesh.ble")
 MTU = 247
+MALFORMED = (core.BaseBumbleError, struct.error, IndexError, ValueError, TypeError, KeyError, AssertionError,
+             asyncio.InvalidStateError)  # fmt: skip
+"""What bumble raises where a peer's bytes are not what they should be."""
 OPEN_S = 5.0
 _PROPERTIES = {
     Characteristic.Properties.READ: "read",
@@ -38,6 +44,25 @@ _PROPERTIES = {
     Characteristic.Properties.INDICATE: "indicate",
 }
 T = TypeVar("T")
+
+
+class _Device(Device):
+    """Whatever a peer sends, its neighbours stay connected: bumble would end the transport."""
+
+    def on_gatt_pdu(self, connection_handle: int, pdu: bytes) -> None:
+        try:
+            super().on_gatt_pdu(connection_handle, pdu)
+        except MALFORMED as error:
+            self._send_away(connection_handle, pdu, error)
+
+    def _send_away(self, connection_handle: int, pdu: bytes, error: Exception) -> None:
+        connection = self.lookup_connection(connection_handle)
+        if connection is None:
+            return
+        log.warning("%s: disconnected: it sends what is no ATT (%s): %s", connection.peer_address,
+                    pdu[:16].hex(" "), error or type(error).__name__)  # fmt: skip
+        leaving = asyncio.ensure_future(connection.disconnect())
+        leaving.add_done_callback(lambda task: task.cancelled() or task.exception())
 
 
 class Host:
@@ -58,7 +83,7 @@ async def open_host(transport: str) -> AsyncIterator[Host]:
     except core.BaseBumbleError as error:
         raise BleakError(str(error)) from error
     try:
-        device = Device.with_hci(
+        device = _Device.with_hci(
             "DeviceMesh", hci.Address.generate_static_address(), opened.source, opened.sink
         )
         try:
@@ -244,7 +269,12 @@ class BumbleClient(BaseBleakClient):
         self._peer = peer = Peer(self._connection)
         await self._answered(peer.request_mtu(MTU))
         found = BleakGATTServiceCollection()
-        for service in await self._answered(peer.discover_services()):
+        services = await self._answered(peer.discover_services())
+        if (
+            not services
+        ):  # each device has one (Core Specification 3C, 12); bumble has none where handles are bogus
+            raise BleakError("its table makes no sense: it has no services")
+        for service in services:
             mine = BleakGATTService(service, service.handle, whole(service.uuid))
             found.add_service(mine)
             for one in await self._answered(service.discover_characteristics()):
@@ -308,8 +338,8 @@ class BumbleClient(BaseBleakClient):
             return task.result()
         except att.ATT_Error as error:
             raise BleakGATTProtocolError(int(error.error_code)) from error
-        except (core.BaseBumbleError, hci.HCI_Error, AssertionError) as error:
-            raise BleakError(f"{type(error).__name__}: {error}") from error
+        except (*MALFORMED, hci.HCI_Error) as error:
+            raise BleakError(f"it answers what makes no sense: {error or type(error).__name__}") from error
         finally:
             connection.remove_listener("disconnection", over)
             if not task.done():

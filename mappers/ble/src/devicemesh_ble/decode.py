@@ -14,6 +14,7 @@ from devicemesh.spec.values import ValueType, mismatch
 from devicemesh_ble.advert import Advert, AdvertError, Guard, Values, record_of, values
 from devicemesh_ble.model import BleAddress, BleEndpoint
 from devicemesh_ble.sig import uuid
+from devicemesh_ble.vendors import PARSERS, Vendor
 
 BlePoint: TypeAlias = Point[BleEndpoint, BleAddress]
 
@@ -68,6 +69,14 @@ def unheard(point: BlePoint, span: str) -> PointError:
     )
 
 
+def ambiguous(endpoint: BleEndpoint, both: tuple[str, str]) -> PointError:
+    """Two devices of the declared name: whose values they are is not known."""
+    return PointError(
+        f"{endpoint.text()}: {both[0]} and {both[1]} both advertise that name: give the `address`",
+        reason="BadAddress",
+    )
+
+
 class Record:
     """Points that lie in the same bytes: a characteristic, manufacturer data, service data."""
 
@@ -113,6 +122,7 @@ class Listener:
                 laid.setdefault(address.manufacturer, []).append(point)
             else:
                 laid.setdefault(uuid(address.service_data or ""), []).append(point)
+        self._vendors = {one: Vendor(one, self._guard.key) for one in self._beacons if one in PARSERS}
         self._records = [
             (place, Record(f"{self.endpoint.text()} {those[0].address.text}", those))
             for place, those in laid.items()
@@ -133,22 +143,27 @@ class Listener:
             if data is not None:
                 made += record.batches(data, advert.time_ns)
         for format_, named in self._beacons.items():
-            if record_of(advert, format_) is not None:
-                self._take(made, advert, format_, named)
+            self._take(made, advert, format_, named)
         return made
+
+    def _said(self, advert: Advert, format_: str) -> Values | None:
+        """What it says in a format; None: it is not of it. Raises AdvertError, MapperError."""
+        if format_ in self._vendors:
+            return self._vendors[format_].values(advert)
+        return values(advert, format_, self._guard) if record_of(advert, format_) is not None else None
 
     def _take(
         self, made: list[Batch], advert: Advert, format_: str, named: Sequence[tuple[BlePoint, str]]
     ) -> None:
         try:
-            said: Values = values(advert, format_, self._guard)
+            said = self._said(advert, format_)
         except (AdvertError, MapperError) as error:
             reason = error.reason if isinstance(error, MapperError) else "Undecodable"
             wrong = PointError(f"{self.endpoint.text()} {format_}: {error}", reason=reason)
             made.append(bad([p.slot for p, _ in named], advert.time_ns, Quality.UNDECODABLE, wrong))
             return
         for point, name in named:
-            if name not in said:
+            if said is None or name not in said:
                 continue
             value = said[name]
             if value is None:

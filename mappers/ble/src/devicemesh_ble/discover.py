@@ -15,6 +15,7 @@ from devicemesh_ble.bthome import is_encrypted
 from devicemesh_ble.model import BleEndpoint
 from devicemesh_ble.sig import short
 from devicemesh_ble.uri import format_endpoint, split
+from devicemesh_ble.vendors import said_by_any
 
 LISTEN_S = 5.0
 _UNITS = {"temperature": "Cel", "humidity": "%RH", "pressure": "hPa", "voltage": "V", "battery": "%"}
@@ -55,7 +56,10 @@ def found(adapter: str, adverts: Sequence[Advert]) -> Found:
     identity = {"address": address, "rssi": f"{adverts[-1].rssi} dBm"}
     if name:
         identity["name"] = name
-    formats = sorted({one for advert in adverts for one in recognised(advert)})
+    fields = _fields(adverts)
+    formats = sorted(
+        {one for advert in adverts for one in recognised(advert)} | {one.partition("/")[0] for one in fields}
+    )
     if formats:
         identity["recognised"] = ", ".join(formats)
     services = sorted({short(one) for advert in adverts for one in advert.services})
@@ -64,7 +68,6 @@ def found(adapter: str, adverts: Sequence[Advert]) -> Found:
     companies = sorted({f"0x{one:04x}" for advert in adverts for one in advert.manufacturer})
     if companies:
         identity["manufacturer data"] = ", ".join(companies)
-    fields = _fields(adverts)
     encrypted = any(
         is_encrypted(advert.service_data[key])
         for advert in adverts
@@ -86,9 +89,9 @@ def _fields(adverts: Sequence[Advert]) -> dict[str, Scalar]:
                 said = values(advert, format_, Guard())
             except AdvertError:
                 continue
-            for name, value in said.items():
-                if value is not None:
-                    fields[f"{format_}/{name}"] = value
+            fields |= {f"{format_}/{name}": value for name, value in said.items() if value is not None}
+        for format_, said in said_by_any(advert).items():
+            fields |= {f"{format_}/{name}": value for name, value in said.items() if value is not None}
     return fields
 
 

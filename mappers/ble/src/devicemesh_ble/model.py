@@ -11,6 +11,7 @@ from devicemesh import layout
 from devicemesh.mapper import Address, Endpoint, SecretRef
 from devicemesh.spec.values import Interval, Scalar, ValueType, duration_ns
 from devicemesh_ble import beacons, bthome, sig
+from devicemesh_ble.vendors import PARSERS
 
 _MAC = re.compile(r"([0-9A-F]{2}:){5}[0-9A-F]{2}")
 _TEXTS = (ValueType.STRING, ValueType.BYTES)
@@ -50,7 +51,7 @@ class BleEndpoint(Endpoint):
     pair: bool = False
     """Whether to pair (just works, or as BlueZ has it already) when connected."""
     key: SecretRef | None = None
-    """BTHome's encryption key, 32 hexadecimal digits, by reference. With it nothing unencrypted is taken."""
+    """BTHome's key (or Xiaomi's), 32 hexadecimal digits, by reference. With it BTHome must be encrypted."""
     counter: Literal["rising", "any"] = "rising"
     """rising: an encrypted BTHome frame whose counter does not rise is a replay, and refused; any: taken."""
 
@@ -117,7 +118,7 @@ class BleAddress(Address):
     """Where a property lives: in what a device advertises, or in a characteristic."""
 
     beacon: str | None = None
-    """A field of a known format: bthome/temperature, bthome/temperature#2, ruuvi/pressure, ibeacon/major."""
+    """A field of a known format: bthome/temperature, bthome/temperature#2, ruuvi/pressure, govee/humidity."""
     signal: Signal | None = None
     """What is known of the radio: rssi and txPower in dBm, lastSeen in Unix seconds, name, address."""
     manufacturer: int | None = Field(default=None, ge=0, le=65535)
@@ -180,8 +181,10 @@ class BleAddress(Address):
     @staticmethod
     def _check_beacon(beacon: str) -> None:
         format_, _, name = beacon.partition("/")
+        if format_ in PARSERS and re.fullmatch(r"[a-z0-9_]+", name):
+            return
         if format_ not in FIELDS:
-            raise ValueError(f"{format_!r} is none of {', '.join(FIELDS)}")
+            raise ValueError(f"{format_!r} is none of {', '.join([*FIELDS, *PARSERS])}")
         if not re.fullmatch(r"[a-z0-9_]+(#[2-9])?", name) or name.partition("#")[0] not in FIELDS[format_]:
             raise ValueError(f"{format_} has no {name!r}, but {', '.join(sorted(FIELDS[format_]))}")
 

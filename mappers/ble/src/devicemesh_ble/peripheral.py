@@ -37,6 +37,7 @@ class Peripheral:
         self._failures = 0
         self._pause_until = 0.0
         self._why: PointError | None = None
+        self._stale = False  # its table is not what was discovered
 
     @contextlib.asynccontextmanager
     async def using(self) -> AsyncIterator[BleakClient]:
@@ -52,8 +53,9 @@ class Peripheral:
     async def _connected(self) -> BleakClient:
         async with self._lock:
             self._adapter.check()
-            if self._client is not None and self._client.is_connected:
+            if self._client is not None and self._client.is_connected and not self._stale:
                 return self._client
+            self._stale = False
             await self._leave()
             loop = asyncio.get_running_loop()
             if self._why is not None and loop.time() < self._pause_until:
@@ -95,7 +97,7 @@ class Peripheral:
                 await client.connect()
                 if self.endpoint.pair:
                     try:
-                        await client.pair()
+                        await self._pair(client)
                     except BaseException:
                         await asyncio.shield(client.disconnect())
                         raise
@@ -106,6 +108,13 @@ class Peripheral:
         if not client.is_connected:  # it went while we were not looking
             self.dropped.set()
         return client
+
+    @staticmethod
+    async def _pair(client: BleakClient) -> None:
+        try:
+            await client.pair()
+        except BleakError as problem:
+            raise status.PairingError(str(problem)) from problem
 
     async def _leave(self) -> None:
         client, self._client = self._client, None
@@ -161,6 +170,7 @@ class Peripheral:
                 return one.handle, await work(client, one)  # type: ignore[misc]
         except TROUBLE as problem:
             self._adapter.check()
+            self._stale |= status.is_stale(problem)  # the next one connects, and discovers, anew
             raise status.error(self.where(address), problem) from problem
 
     async def write(self, client: BleakClient, address: BleAddress, data: bytes) -> BleakGATTCharacteristic:

@@ -24,12 +24,16 @@ from devicemesh.mapper import (
 )
 from devicemesh_ble import trace
 from devicemesh_ble.adapter import Adapter, open_adapter
-from devicemesh_ble.advert import Advert, Guard
+from devicemesh_ble.advert import Advert, Guard, Heard
+from devicemesh_ble.counters import Counters, identity, kept
 from devicemesh_ble.decode import BlePoint, Listener, Record, unheard
 from devicemesh_ble.model import BleAddress, BleEndpoint
 from devicemesh_ble.peripheral import Peripheral
 from devicemesh_ble.poll import Poller
 from devicemesh_ble.subscribe import Subscriber
+
+FLUSH_S = 1.0
+"""How often counters are kept: after a crash, frames of this last second could be played back."""
 
 
 def key_of(endpoint: BleEndpoint, secrets: Secrets) -> Callable[[], bytes] | None:
@@ -59,11 +63,12 @@ class BleSession(
 ):
     """What is advertised, and what has `mode: notify`, is pushed; other characteristics are read."""
 
-    def __init__(self, adapter: Adapter, secrets: Secrets) -> None:
+    def __init__(self, adapter: Adapter, secrets: Secrets, counters: Counters) -> None:
         self.adapter = adapter
         self.peripherals: dict[str, Peripheral] = {}
         self.overrun = 0  # batches that the runtime did not take in time
         self._secrets = secrets
+        self._counters = counters
         self._guards: dict[BleEndpoint, Guard] = {}
 
     def peripheral(self, endpoint: BleEndpoint) -> Peripheral:
@@ -78,9 +83,28 @@ class BleSession(
         endpoint = points[0].endpoint
         guard = self._guards.get(endpoint)
         if guard is None:  # its counter outlives a change of what is declared
-            key = key_of(endpoint, self._secrets)
-            guard = self._guards[endpoint] = Guard(key, any_counter=endpoint.counter == "any")
+            guard = self._guards[endpoint] = self._guard(endpoint)
         return Listener(points, guard)
+
+    def _guard(self, endpoint: BleEndpoint) -> Guard:
+        key = key_of(endpoint, self._secrets)
+        name = ""
+
+        def load(found: bytes) -> Heard | None:
+            nonlocal name
+            name = identity(endpoint.peer, found)
+            return self._counters.load(name)
+
+        def note(heard: Heard) -> None:
+            self._counters.note(name, heard)
+
+        return Guard(key, any_counter=endpoint.counter == "any", load=load, note=note)
+
+    async def keeping(self) -> None:
+        """Write counters every second, for ever. Raises LinkError."""
+        while True:
+            await asyncio.sleep(FLUSH_S)
+            self._counters.flush()
 
     def reader(self, points: Sequence[BlePoint]) -> Reader:
         """See `Readable`. Devices are read beside each other, the characteristics of one in turn."""
@@ -155,9 +179,19 @@ class BleSession(
 @asynccontextmanager
 async def open_session(endpoint: BleEndpoint, secrets: Secrets = no_secrets) -> AsyncIterator[BleSession]:
     """Open the adapter and scan. Raises `LinkError`, `ConfigError`."""
-    async with open_adapter(endpoint) as adapter:
-        session = BleSession(adapter, secrets)
-        try:
-            yield session
-        finally:
-            await asyncio.shield(session.close())
+    with kept() as counters:
+        async with open_adapter(endpoint) as adapter:
+            session = BleSession(adapter, secrets, counters)
+            keeping = asyncio.create_task(session.keeping(), name=f"counters {endpoint.adapter}")
+            keeping.add_done_callback(lambda task: _failed(adapter, task))
+            try:
+                yield session
+            finally:
+                keeping.cancel()
+                await asyncio.shield(session.close())
+
+
+def _failed(adapter: Adapter, task: asyncio.Task[None]) -> None:
+    """Without counters nothing encrypted could be believed: the link is opened anew."""
+    if not task.cancelled() and (problem := task.exception()) is not None:
+        adapter.fail(str(problem))

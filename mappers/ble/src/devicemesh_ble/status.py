@@ -10,15 +10,24 @@ _ADVICE = {
     0x01: "there is no such attribute any more: the device has changed its table",
     0x02: "it can't be read",
     0x03: "it can't be written",
-    0x05: "it wants authentication: set `pair: true`",
+    0x05: "it wants authentication: set `pair: true`, or pair it anew",
     0x08: "it is not allowed to us",
     0x0D: "the value has the wrong length for it",
-    0x0F: "it wants encryption: set `pair: true`",
+    0x0F: "it wants encryption: set `pair: true`, or pair it anew",
     0x11: "the device has no room for it",
     0x13: "the device does not allow this value",
     0xFC: "the device rejected the write",
     0xFF: "the value is out of its range",
 }
+
+
+class PairingError(BleakError):
+    """A device does not let itself be paired with."""
+
+
+def is_stale(problem: Exception) -> bool:
+    """Whether a device says that a handle that it had is none any more (Core Specification 3F, 3.4.1.1)."""
+    return isinstance(problem, BleakGATTProtocolError) and int(problem.args[0]) == 0x01
 
 
 def error(where: str, problem: Exception) -> PointError:
@@ -30,6 +39,9 @@ def error(where: str, problem: Exception) -> PointError:
         return PointError(
             f"{where}: ATT error 0x{code:02x}: {advice}", reason="Unauthorized" if denied else "Refused"
         )
+    if isinstance(problem, PairingError):
+        mend = "let it be paired with, or forget the old pairing on both sides"
+        return PointError(f"{where}: not paired ({problem}): {mend}", reason="Unauthorized")
     if isinstance(problem, TimeoutError):
         return PointError(f"{where}: no answer in time", reason="NoAnswer")
     if isinstance(problem, BleakError):

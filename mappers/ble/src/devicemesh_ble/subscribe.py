@@ -11,7 +11,7 @@ from bleak import BleakClient
 
 from devicemesh.mapper import Batch, LinkError, PointError
 from devicemesh_ble.advert import Advert
-from devicemesh_ble.decode import BlePoint, Record, unread
+from devicemesh_ble.decode import BlePoint, Record, ambiguous, unread
 from devicemesh_ble.peripheral import Peripheral
 
 if TYPE_CHECKING:
@@ -77,12 +77,18 @@ class Subscriber:
         loop = asyncio.get_running_loop()
         listener = self._session.listener(points)
         endpoint = points[0].endpoint
-        silent = False
+        silent = mixed = False
         last = loop.time()
 
         def heard(advert: Advert) -> None:
-            nonlocal last, silent
+            nonlocal last, silent, mixed
             last, silent = loop.time(), False
+            both = self._session.adapter.namesakes(endpoint.peer)
+            if both is not None and not mixed:
+                self._put(unread(points, ambiguous(endpoint, both)))
+            mixed = both is not None
+            if mixed:
+                return
             for batch in listener.batches(advert):
                 self._put(batch)
 

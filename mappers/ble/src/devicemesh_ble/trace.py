@@ -10,6 +10,7 @@ from devicemesh.spec.values import Scalar, ValueType
 from devicemesh_ble.advert import Advert, record_of
 from devicemesh_ble.decode import BlePoint
 from devicemesh_ble.sig import uuid
+from devicemesh_ble.vendors import PARSERS
 
 Heard: TypeAlias = tuple[Advert, Batch]
 
@@ -23,7 +24,10 @@ def record(point: BlePoint, advert: Advert) -> bytes:
     """The bytes of an advertisement that the point is in."""
     address = point.address
     if address.beacon is not None:
-        return record_of(advert, address.beacon.partition("/")[0]) or b""
+        format_ = address.beacon.partition("/")[0]
+        if format_ in PARSERS:
+            return b"".join([*advert.manufacturer.values(), *advert.service_data.values()])
+        return record_of(advert, format_) or b""
     if address.manufacturer is not None:
         return advert.manufacturer.get(address.manufacturer, b"")
     if address.service_data is not None:

@@ -19,7 +19,7 @@ from devicemesh_coap.message import GET, Message, MessageError, Option
 from devicemesh_coap.model import CoapEndpoint, bracketed
 from devicemesh_coap.udp import WELL_KNOWN
 
-INSTALL = "pip install 'devicemesh-coap[dtls]' (it builds a C library: apt install autoconf make gcc)"
+INSTALL = "pip install 'devicemesh-coap[dtls]' (builds a C library: apt install autoconf automake make gcc)"
 _log = logging.getLogger("devicemesh.coap.aiocoap")
 
 

@@ -20,10 +20,10 @@ from devicemesh_lora.helper import Helper, HelperDiedError, HelperMissingError, 
 
 _JSON = json.JSONDecoder()
 log = logging.getLogger("devicemesh.lora")
-MOST_WAITING = 64
+MOST_WAITING = 256
 """Calls that wait for one device; of its uplinks the oldest are dropped, and counted."""
-MOST_CALLS = 128
-TRIP_US = 5_000
+MOST_CALLS = 1000
+TRIP_US = 20_000
 """Of one trip to the helper: so many calls, and by what they took before, so much time."""
 MOST_AGAIN = 8
 """Trips that may fail around a call that is not to blame."""
