@@ -400,7 +400,7 @@ def test_a_broker_that_dies_is_a_link_error(kit: Any, run: Run) -> None:
     async def work() -> None:
         with RealBroker(configuration="persistence false") as own:
             points = [kit.point(0, endpoint(own), "int16", offset=0)]
-            with pytest.raises(LinkError, match=f"127.0.0.1:{own.port}: the connection broke"):
+            with pytest.raises(LinkError, match=f"127.0.0.1:{own.port} b3a1: the connection broke"):
                 async with kit.session(points) as (session, _):
                     await kit.until(lambda: session.topics)
                     own.kill()

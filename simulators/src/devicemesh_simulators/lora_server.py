@@ -225,7 +225,7 @@ class StandIn:
     @contextlib.asynccontextmanager
     async def serving(self, host: str, port: int, endpoints: Sequence[LoraEndpoint]) -> AsyncIterator[None]:
         """Publish to the broker there."""
-        account = Account(host, port, False, None, None, None, "the simulator's broker")
+        account = Account(host, port, False, None, None, None, "", f"the broker {host}:{port}")
         with opened(None) as store:
             self._network = Network(store)
             moved = [one.redirect(f"{host}:{port}") for one in endpoints if one.dev_eui is not None]

@@ -46,9 +46,10 @@ class Account:
     user: str | None
     password: str | None
     mend: str  # what to look at when it refuses us
+    name: str  # of the link, for people
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return self.name
 
 
 class _Client(paho.Client):

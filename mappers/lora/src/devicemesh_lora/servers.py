@@ -360,7 +360,7 @@ def account(endpoint: LoraEndpoint, secrets: Secrets) -> Account:
         user, ref = server.user, server.api_key
         mend = "look at `application`, `tenant` and the rights of `apiKey`"
     password = secrets(ref) if ref is not None and not endpoint.simulated else None
-    return Account(host, port, server.secure, server.tls, user, password, mend)
+    return Account(host, port, server.secure, server.tls, user, password, mend, endpoint.link())
 
 
 @asynccontextmanager
