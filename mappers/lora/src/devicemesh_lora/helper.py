@@ -120,7 +120,7 @@ class Helper:
     async def trip(self, lines: Sequence[bytes]) -> list[bytes]:
         """Send calls, and what they need; return a line for each call. Raises HelperDiedError."""
         loop = asyncio.get_running_loop()
-        self._seen = (0, loop.time(), 0.0)
+        self._seen = (-1, 0.0, 0.0)  # the first look notes where it is
         watch = loop.call_later(LOOK_S, self._look, loop)
         self._watch = watch
         try:
