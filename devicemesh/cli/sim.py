@@ -30,7 +30,7 @@ def simulated(files: Sequence[Path]) -> dict[str, list[Any]]:
     """The declared devices by protocol; exits when the files have problems."""
     from devicemesh import plugins
     from devicemesh.runtime.binding import Binder, BoundDevice, point
-    from devicemesh.store.base import Key, Object
+    from devicemesh.store.base import Key, Object, pack
     from devicemesh.testing.simulator import SimulatedDevice
 
     found = check(files, None)
@@ -39,7 +39,9 @@ def simulated(files: Sequence[Path]) -> dict[str, list[Any]]:
         sys.exit(PROBLEMS)
     binder = Binder(plugins.load().mappers)
     objects = {
-        Key(r.kind, r.namespace, r.name): Object(Key(r.kind, r.namespace, r.name), "", 1, 1, "", r.body, {})
+        Key(r.kind, r.namespace, r.name): Object(
+            Key(r.kind, r.namespace, r.name), "", 1, 1, "", pack(r.body), {}
+        )
         for r in found.resources
     }
     folders = {Key(r.kind, r.namespace, r.name): Path(r.path).absolute().parent for r in found.resources}

@@ -16,6 +16,25 @@ from devicemesh.twin import Attempt, Delta, Reported, delta
 class RunningDevice:
     """Mutable; owned by the event loop."""
 
+    __slots__ = (
+        "attempts",
+        "bound",
+        "column",
+        "deaf",
+        "desired_ids",
+        "dirty",
+        "edited",
+        "link_up",
+        "names",
+        "on_settled",
+        "point_trouble",
+        "report_due_s",
+        "served",
+        "stream",
+        "trouble",
+        "waits_for_edit",
+    )
+
     def __init__(self, bound: BoundDevice, stream: int) -> None:
         self.bound = bound
         self.stream = stream

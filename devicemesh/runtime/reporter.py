@@ -38,6 +38,7 @@ TICK_S = 0.1
 FIRST_S = 0.3
 TWINS_S = 500.0
 """So many twins are looked at in a second, at most: of more devices, each waits longer."""
+ALIKE = 1024
 AWAITED = ("ModelNotFound", "NoRuntime")
 """Why a device can't run that may be over without an edit: a model may be applied second."""
 MODEL_OK = Condition("ModelResolved", "True", "Resolved", "")
@@ -143,7 +144,7 @@ class _Memory:
     )
 
     def __init__(self) -> None:
-        self.found: list[Condition] = []
+        self.found: tuple[Condition, ...] = ()
         self.since: tuple[str, ...] = ()  # of each: when its status became what it is
         self.generation = 0
         self.readings = 0  # a hash of what the core had
@@ -181,6 +182,7 @@ class Reporter:
         self._interval_s = interval_s
         self._shard = {"shard": shard} if shard else {}
         self._memory: dict[Key, _Memory] = {}
+        self._alike: dict[tuple[Condition, ...], tuple[Condition, ...]] = {}  # nearly all devices are
         self.writes = {"ok": 0, "failed": 0}
         self.states: dict[Key, tuple[str, str]] = {}  # device -> (state, reason)
 
@@ -256,11 +258,13 @@ class Reporter:
 
     def _transition(self, key: Key, memory: _Memory, found: list[Condition]) -> bool:
         """Bring the conditions up to date; True when one has changed."""
-        if found == memory.found:
+        if tuple(found) == memory.found:
             return False
         now = stamp(time.time_ns())
         before = {c.type: (c.status, since) for c, since in zip(memory.found, memory.since, strict=True)}
-        memory.found = found
+        if len(self._alike) > ALIKE:
+            self._alike.clear()
+        memory.found = self._alike.setdefault(tuple(found), tuple(found))
         memory.since = tuple(
             before[c.type][1] if c.type in before and before[c.type][0] == c.status else now for c in found
         )

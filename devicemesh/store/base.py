@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,21 +25,34 @@ class Key(NamedTuple):
         return f"{self.namespace}/{self.name}"
 
 
+def pack(body: Mapping[str, Any]) -> bytes:
+    """A body as an Object keeps it: equal bodies of one source are equal bytes."""
+    return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
+
+
 @dataclass(frozen=True, slots=True)
 class Object:
-    """A stored resource: `body` holds apiVersion, kind, metadata, spec; `generation` counts spec changes."""
+    """A stored resource: `body` holds apiVersion, kind, metadata, spec; `generation` counts spec changes.
+
+    It is kept as JSON, and parsed when it is looked at: as dicts it would take ten times the memory.
+    """
 
     key: Key
     uid: str
     generation: int
     version: int  # rises with every change of body; never reused in a store
     created: str  # RFC 3339
-    body: Mapping[str, Any]
+    packed: bytes  # see `pack`
     status: Mapping[str, Any]
     edited: Mapping[str, int] = field(default_factory=lambda: NOTHING)
     """When desired values were set, in Unix seconds, where the store knows; "": when any of it was edited."""
     overruled: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     """Desired values that two sides had set differently: property -> which one lost, in words."""
+
+    @property
+    def body(self) -> dict[str, Any]:
+        body: dict[str, Any] = json.loads(self.packed)
+        return body
 
     @property
     def spec(self) -> Mapping[str, Any]:
@@ -52,15 +66,16 @@ class Object:
 
     def resource(self) -> dict[str, Any]:
         """The whole, in the shape of a Kubernetes object."""
+        body = self.body
         metadata = {
-            **self.body["metadata"],
+            **body["metadata"],
             "namespace": self.key.namespace,
             "uid": self.uid,
             "generation": self.generation,
             "resourceVersion": str(self.version),
             "creationTimestamp": self.created,
         }
-        whole = {**self.body, "metadata": metadata}
+        whole = {**body, "metadata": metadata}
         return {**whole, "status": self.status} if self.status else whole
 
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from devicemesh.store.base import Key, NotFoundError, Object, StoreUnavailableError
+from devicemesh.store.base import Key, NotFoundError, Object, StoreUnavailableError, pack
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -48,7 +48,7 @@ def _object(row: Sequence[Any]) -> Object:
         whole = json.loads(status) if status else {}
         if properties and properties != "null":
             whole["properties"] = json.loads(properties)
-        return Object(key, uid, generation, version, created, json.loads(body), whole)
+        return Object(key, uid, generation, version, created, pack(json.loads(body)), whole)
     except ValueError as error:
         raise StoreUnavailableError(f"{kind} `{name}` in the store is damaged: {error}") from error
 

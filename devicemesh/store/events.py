@@ -27,6 +27,7 @@ COUNT_S = 60.0
 DENIED_S = 600.0
 GRAIN_S = 0.001
 NOTE_CHARACTERS = 1024  # the API's limit
+ALIKE = 1024
 _TOLD = {"ModelResolved": "False", "Connected": "False", "DesiredApplied": "False", "Degraded": "True"}
 """Conditions that are told of, with the status that is bad. Ready is their sum."""
 _PASSING = {"Connecting", "Starting", "Waiting", "NotConnected", "Paused"}
@@ -61,11 +62,12 @@ class Transitions:
     """What changed of the conditions, by device. Pure."""
 
     def __init__(self) -> None:
-        self._before: dict[Key, dict[str, tuple[str, str]]] = {}
+        self._before: dict[Key, Mapping[str, tuple[str, str]]] = {}
+        self._alike: dict[tuple[Any, ...], Mapping[str, tuple[str, str]]] = {}  # nearly all devices are
 
     def notes(self, key: Key, conditions: list[Mapping[str, Any]]) -> list[Note]:
         """What is new. A device that is well from the start is no news."""
-        before = self._before.setdefault(key, {})
+        before = dict(self._before.get(key, {}))
         found = []
         for one in conditions:
             kind, status, reason = one["type"], one["status"], one["reason"]
@@ -77,6 +79,9 @@ class Transitions:
             if (was is None and bad) or (was and (was[0] != status or (bad and was[1] != reason))):
                 text = f"{kind} is {status}" + (f": {one['message']}" if one["message"] else "")
                 found.append(Note(kind, reason, text[:NOTE_CHARACTERS], bad))
+        if len(self._alike) > ALIKE:
+            self._alike.clear()
+        self._before[key] = self._alike.setdefault(tuple(before.items()), before)
         return found
 
     def forget(self, key: Key) -> None:

@@ -204,7 +204,7 @@ class KubernetesStore(Store):
             self._uids.pop(found.key, None)
             self._forget(found.key)
             return Event("deleted", found) if before else None
-        if before is not None and before.body == found.body and before.uid == found.uid:
+        if before is not None and before.packed == found.packed and before.uid == found.uid:
             return None
         known[found.key] = _bare(found)
         self._uids[found.key] = found.uid

@@ -64,7 +64,7 @@ class Mirror:
         objects: dict[Key, Object] = {}
         for kind, namespace, name, uid, generation, version, created, body in rows:
             key = Key(kind, namespace, name)
-            objects[key] = Object(key, uid, generation, version, created, json.loads(body), {})
+            objects[key] = Object(key, uid, generation, version, created, body.encode(), {})
         edits: dict[Key, dict[str, Edit]] = {}
         for namespace, device, name, value, base, time_ns, owner in changed:
             edit = Edit(name, json.loads(value), json.loads(base), time_ns, owner)
@@ -79,7 +79,7 @@ class Mirror:
             self._db.executemany(
                 "INSERT OR REPLACE INTO object VALUES (?,?,?,?,?,?,?,?)",
                 [
-                    (*key, o.uid, o.generation, o.version, o.created, json.dumps(o.body, ensure_ascii=False))
+                    (*key, o.uid, o.generation, o.version, o.created, o.packed.decode())
                     for key, o in changes.items()
                     if o is not None
                 ],

@@ -21,6 +21,7 @@ from devicemesh.store.base import (
     RefusedError,
     Store,
     StoreUnavailableError,
+    pack,
 )
 from devicemesh.store.merge import Edit, Policy, merge
 from devicemesh.store.mirror import Mirror
@@ -135,7 +136,7 @@ class OfflineStore(Store):
         desired |= {name: edit.value for name, edit in edits.items()}
         entries = [{"name": name, "value": value} for name, value in desired.items() if value is not None]
         body = {**found.body, "spec": {**found.spec, "desired": entries}}
-        return dataclasses.replace(found, body=body)
+        return dataclasses.replace(found, packed=pack(body))
 
     async def _settle_all(self) -> None:
         """Tell the server what was edited, for ever."""
@@ -319,10 +320,10 @@ def _sorted_out(
 
 
 def _alike(one: Object, other: Object) -> bool:
-    return (one.uid, one.generation, one.body, one.overruled) == (
+    return (one.uid, one.generation, one.packed, one.overruled) == (
         other.uid,
         other.generation,
-        other.body,
+        other.packed,
         other.overruled,
     )
 

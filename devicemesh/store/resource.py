@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from devicemesh.spec.device import GROUP
-from devicemesh.store.base import NOTHING, Key, Object
+from devicemesh.store.base import NOTHING, Key, Object, pack
 
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
@@ -50,7 +50,9 @@ def as_object(kind: str, found: Mapping[str, Any]) -> Object:
         generation=metadata.get("generation", 1),
         version=int(metadata["resourceVersion"]),
         created=metadata["creationTimestamp"],
-        body={"apiVersion": API_VERSION, "kind": kind, "metadata": ours, "spec": found.get("spec", {})},
+        packed=pack(
+            {"apiVersion": API_VERSION, "kind": kind, "metadata": ours, "spec": found.get("spec", {})}
+        ),
         status=found.get("status", {}),
         edited=edit_times(metadata.get("managedFields", ())) if kind == "Device" else NOTHING,
     )

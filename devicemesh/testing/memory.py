@@ -8,7 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Self
 
-from devicemesh.store.base import Event, Key, NotFoundError, Object, Store, StoreUnavailableError
+from devicemesh.store.base import Event, Key, NotFoundError, Object, Store, StoreUnavailableError, pack
 
 
 class MemoryStore(Store):
@@ -87,7 +87,7 @@ class MemoryStore(Store):
             (old.generation if old else 0) + changed,
             self._version,
             "2026-01-01T00:00:00Z",
-            body,
+            pack(body),
             old.status if old else {},
         )
         await self._put("modified" if old else "added", self._objects[key])
@@ -115,7 +115,7 @@ class MemoryStore(Store):
                 status["properties"] = json.loads(status["properties"])
             if old := self._objects.get(key):
                 self._objects[key] = Object(
-                    key, old.uid, old.generation, old.version, old.created, old.body, status
+                    key, old.uid, old.generation, old.version, old.created, old.packed, status
                 )
 
     async def watch(self, kinds: Sequence[str]) -> AsyncIterator[Event]:
