@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from devicemesh.windows import STATISTICS, Columns, Profile, Tumbling, WindowAggregator, merge
 
 SECOND = 10**9
+VALUES = st.floats(-100, 100).map(lambda x: x if abs(x) > 1e-100 else 0.0)  # squares of less have no digits
 
 
 def closed(length: int, rows: list[tuple[int, int, float, int]], statistics: Any = STATISTICS) -> Columns:
@@ -27,7 +28,7 @@ def closed(length: int, rows: list[tuple[int, int, float, int]], statistics: Any
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.integers(0, 1), st.floats(-100, 100), st.sampled_from([0, 0, 0, 0x80])),
+        st.tuples(st.integers(0, 1), VALUES, st.sampled_from([0, 0, 0, 0x80])),
         min_size=16,
         max_size=16,
     ),

@@ -110,6 +110,8 @@ static bool read_lines(struct engine *engine, struct cursor *cursor)
             return false;
         line.profile = engine->lines[i].profile;
         line.timers = engine->lines[i].timers;
+        if (!line.timers)
+            line.state &= (uint8_t)~LINE_HELD; /* only what has timers holds anything back */
         engine->lines[i] = line;
     }
     for (uint32_t i = 0; i < engine->timers_count; i++) {

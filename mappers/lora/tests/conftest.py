@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import datetime
+import ipaddress
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -13,9 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from devicemesh_lora import mac
+from devicemesh_lora.mapper import LoraMapper
 from devicemesh_lora.model import LoraAddress, LoraEndpoint
-from devicemesh_lora.session import LoraSession, open_session
+from websockets.asyncio.client import connect
 
 from devicemesh.mapper import Point, SecretRef
 from devicemesh.spec.values import ValueType
@@ -31,10 +38,14 @@ SECRETS = {"nwkSKey": KEYS[0].hex(), "appSKey": KEYS[1].hex(), "appKey": APP_KEY
 
 
 def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """One that is free by UDP, for packet forwarders, and by TCP, for stations."""
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+            udp.bind(("127.0.0.1", 0))
+            port: int = udp.getsockname()[1]
+            with contextlib.suppress(OSError):
+                tcp.bind(("127.0.0.1", port))
+                return port
 
 
 def read_secret(ref: SecretRef) -> str:
@@ -100,6 +111,74 @@ async def running_forwarder(port: int, eui: str = GATEWAY) -> AsyncIterator[Forw
         await asyncio.sleep(0)
 
 
+class Box:
+    """A gateway with Basics Station: sends what a test hands it, keeps what comes."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self.sent: list[dict[str, Any]] = []  # what we were told, router_config first
+        self.silent = False  # does not say that it has sent a downlink
+        self.xtime = 0x1234_5678_9ABC_DEF0
+
+    def downlinks(self) -> list[dict[str, Any]]:
+        return [one for one in self.sent if one["msgtype"] == "dnmsg"]
+
+    async def listen(self) -> None:
+        async for message in self.connection:
+            told = json.loads(message)
+            self.sent.append(told)
+            if told["msgtype"] == "dnmsg" and not self.silent:
+                await self.say({"msgtype": "dntxed", "diid": told["diid"], "DevEui": told["DevEui"]})
+
+    async def say(self, body: Any) -> None:
+        await self.connection.send(body if isinstance(body, str | bytes) else json.dumps(body))
+
+    async def uplink(self, phy: bytes, **more: Any) -> None:
+        await self.say(taken_apart(phy, self.xtime, **more))
+
+
+def taken_apart(phy: bytes, xtime: int = 5, **more: Any) -> dict[str, Any]:
+    """A frame as a station writes it: numbers of 32 bits are signed."""
+
+    def signed(data: bytes) -> int:
+        return int.from_bytes(data, "little", signed=True)
+
+    body: dict[str, Any] = {
+        "DR": 5, "Freq": 868_100_000, "MHdr": phy[0], "MIC": signed(phy[-4:]),
+        "upinfo": {"rctx": 3, "xtime": xtime, "gpstime": 0, "rssi": -60, "snr": 5.5},
+    }  # fmt: skip
+    if phy[0] >> 5 == 0:
+        euis = [phy[at : at + 8][::-1].hex("-").upper() for at in (1, 9)]
+        body |= {"msgtype": "jreq", "JoinEui": euis[0], "DevEui": euis[1],
+                 "DevNonce": int.from_bytes(phy[17:19], "little")}  # fmt: skip
+    else:
+        end = 8 + (phy[5] & 15)
+        rest = phy[end:-4]
+        body |= {"msgtype": "updf", "DevAddr": signed(phy[1:5]), "FCtrl": phy[5],
+                 "FCnt": int.from_bytes(phy[6:8], "little"), "FOpts": phy[8:end].hex(),
+                 "FPort": rest[0] if rest else -1, "FRMPayload": rest[1:].hex()}  # fmt: skip
+    return {**body, **more}
+
+
+@asynccontextmanager
+async def running_box(port: int, eui: str = GATEWAY, **options: Any) -> AsyncIterator[Box]:
+    """Discovery, connection, version: as a station begins."""
+    scheme = "wss" if "ssl" in options else "ws"
+    async with connect(f"{scheme}://127.0.0.1:{port}/router-info", **options) as asking:
+        await asking.send(json.dumps({"router": eui}))
+        told = json.loads(await asking.recv())
+    async with connect(told["uri"], **options) as connection:
+        box = Box(connection)
+        listening = asyncio.create_task(box.listen())
+        try:
+            await box.say({"msgtype": "version", "station": "2.0.6", "model": "test", "protocol": 2})
+            await until(lambda: box.sent)
+            yield box
+        finally:
+            listening.cancel()
+            await asyncio.wait({listening})
+
+
 @pytest.fixture
 def forwarder() -> Callable[..., Any]:
     return running_forwarder
@@ -136,11 +215,12 @@ class Heard:
     def __init__(self) -> None:
         self.values: list[tuple[int, Any]] = []
         self.errors: list[Any] = []
+        self.bad: list[tuple[int, Any]] = []
 
     def of(self, slot: int) -> list[Any]:
         return [value for one, value in self.values if one == slot]
 
-    async def collect(self, session: LoraSession, points: list[Any]) -> None:
+    async def collect(self, session: Any, points: list[Any]) -> None:
         async with contextlib.aclosing(session.subscribe(points)) as batches:
             async for batch in batches:
                 for row in rows(batch):
@@ -148,12 +228,13 @@ class Heard:
                         self.values.append((row.slot, row.value))
                     else:
                         self.errors.append(row.error)
+                        self.bad.append((row.slot, row.error))
 
 
 @asynccontextmanager
 async def running_session(points: list[Any], secrets: Any = read_secret) -> AsyncIterator[Any]:
     heard = Heard()
-    async with open_session(points[0].endpoint, secrets) as session:
+    async with LoraMapper().open(points[0].endpoint, secrets) as session:
         task = asyncio.create_task(heard.collect(session, points))
         await asyncio.sleep(0)
         try:
@@ -172,11 +253,54 @@ async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
             await asyncio.sleep(0.005)
 
 
+def down(packet: dict[str, Any]) -> tuple[int | None, bytes]:
+    """FPort and payload of what was sent to the device."""
+    frame = mac.decode(base64.b64decode(packet["data"]))
+    assert isinstance(frame, mac.DataFrame) and frame.is_signed(KEYS[0], frame.counter16)
+    return frame.port, frame.opened(KEYS[1], frame.counter16)
+
+
+class Authority:
+    """Makes certificates."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._key = folder, ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
+        self.file = self._signed("ca", self._name, self._key, is_authority=True)
+
+    def _signed(self, name: str, subject: x509.Name, key: Any, *, is_authority: bool) -> Path:
+        now = datetime.datetime.now(datetime.UTC)
+        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        made = (
+            x509.CertificateBuilder().subject_name(subject).issuer_name(self._name).public_key(key.public_key())
+            .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(1))
+            .not_valid_after(now + datetime.timedelta(1)).add_extension(names, critical=False)
+            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )  # fmt: skip
+        file = self.folder / f"{name}.pem"
+        file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        return file
+
+    def certificate(self, name: str) -> tuple[Path, Path]:
+        """(certificate, key), as files."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        file, at = self._signed(name, subject, key, is_authority=False), self.folder / f"{name}.key"
+        plain = serialization.NoEncryption()
+        kind = serialization.PrivateFormat.PKCS8
+        at.write_bytes(key.private_bytes(serialization.Encoding.PEM, kind, plain))
+        return file, at
+
+
 class Kit:
     """What tests are made of."""
 
     session = staticmethod(running_session)
     forwarder = staticmethod(running_forwarder)
+    box = staticmethod(running_box)
+    taken_apart = staticmethod(taken_apart)
+    authority = Authority
     radio = Forwarder
     node = staticmethod(node_endpoint)
     gateway = staticmethod(gateway_endpoint)
@@ -185,6 +309,7 @@ class Kit:
     until = staticmethod(until)
     free_port = staticmethod(free_port)
     read_secret = staticmethod(read_secret)
+    down = staticmethod(down)
     app_key, keys, eui, address, gateway_eui = APP_KEY, KEYS, EUI, ADDRESS, GATEWAY
 
 

@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 import yaml
+from devicemesh_lora import mac
 
-CASES = sorted(p for p in (Path(__file__).parent / "cases").iterdir() if p.is_dir())
+CASES = sorted(p for p in (Path(__file__).parent / "cases").iterdir() if p.name[:2].isdigit())
+JOINER = "70b3d57ed0000003"
 GOOD = 777
 FIELDS = ("data", "size", "freq", "tmst", "stat")
 
@@ -25,6 +27,8 @@ def uplink(kit: Any, wish: dict[str, Any]) -> bytes:
     payload = bytes.fromhex(wish.pop("payload")) + bytes(wish.pop("pad", 0))
     if "options" in wish:
         wish["options"] = bytes.fromhex(wish["options"])
+    if wish.pop("confirmed", False):
+        wish["kind"] = mac.MType.CONFIRMED_UP
     phy: bytes = kit.frame(wish.pop("counter"), payload, wish.pop("port", 2), **wish)
     return phy
 
@@ -58,6 +62,8 @@ def send(kit: Any, radio: Any, one: dict[str, Any]) -> None:
             radio.send(b"\x02cc\x02" + number.to_bytes(8, "big"))
     elif "ack" in one:
         radio.send(head[:3] + b"\x05" + head[4:] + bytes.fromhex(one["ack"]))
+    elif "join" in one:
+        radio.uplink(mac.join_request(kit.app_key, bytes(8), bytes.fromhex(JOINER), one["join"]))
     else:
         phy = bytes.fromhex(one["phy"]) if "phy" in one else uplink(kit, one["uplink"])
         phy = flipped(phy, one["flip"]) if "flip" in one else phy
@@ -68,6 +74,22 @@ def send(kit: Any, radio: Any, one: dict[str, Any]) -> None:
         radio.send(head + json.dumps({"rxpk": [packet]}).encode())
 
 
+def test_all_entries_of_the_list_are_there() -> None:
+    assert {int(folder.name[:2]) for folder in CASES} == set(range(1, 21))
+
+
+def heard_of(session: Any) -> int:
+    joiner = session.network.by_eui[JOINER]
+    count: int = joiner.refused + joiner.kept.join_nonce
+    return count
+
+
+async def joined(kit: Any, joiner: Any, radio: Any, expect: dict[str, Any]) -> None:
+    await kit.until(lambda: len(radio.sent) >= expect.get("joined", 0))
+    assert joiner.refused == expect.get("refused", 0) and joiner.refused_reason == expect.get("reason", "")
+    assert joiner.kept.join_nonce == expect.get("joined", 0)
+
+
 @pytest.mark.parametrize("folder", CASES, ids=lambda p: p.name)
 def test_case(folder: Path, kit: Any, run: Callable[[Any], None]) -> None:
     case = yaml.safe_load((folder / "case.yaml").read_text())
@@ -76,16 +98,21 @@ def test_case(folder: Path, kit: Any, run: Callable[[Any], None]) -> None:
     async def work() -> None:
         port = kit.free_port()
         node, other = kit.node(port), "ff02030405060708"
+        joiner = kit.node(port, devEui=JOINER, otaa={"appKey": {"name": "node", "key": "appKey"}})
         points = [
             kit.point(0, node, "int16", port=2, offset=0),
             kit.point(1, kit.gateway(port), "float64", stat="lastSeen"),
             kit.point(2, kit.gateway(port, other, sender="192.0.2.0/24"), "float64", stat="lastSeen"),
+            kit.point(3, joiner, "string", stat="refusedReason"),
         ]
         async with kit.session(points) as (session, heard), kit.forwarder(port) as radio:
             device = session.network.by_eui[kit.eui]
             for one in case["send"]:
                 before = device.uplinks + device.refused
+                joiner_before = heard_of(session)
                 send(kit, radio, one)
+                if "join" in one:
+                    await kit.until(lambda before=joiner_before: heard_of(session) > before)
                 if expect.get("values"):
                     await kit.until(lambda before=before: device.uplinks + device.refused > before)
             good = kit.frame(70_000, GOOD.to_bytes(2, "big"))
@@ -101,6 +128,10 @@ def test_case(folder: Path, kit: Any, run: Callable[[Any], None]) -> None:
                 expect.get("node", 0),
                 expect.get("reason", ""),
             )
+            await joined(kit, session.network.by_eui[JOINER], radio, expect.get("joiner", {}))
+            if "sent" in expect:
+                await kit.until(lambda: radio.sent)
+                assert [packet["tmst"] for packet in radio.sent] == expect["sent"]
             reasons = {error.reason for error in heard.errors}
             assert "errors" not in expect or expect["errors"] in reasons
 

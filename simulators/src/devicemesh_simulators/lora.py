@@ -1,4 +1,4 @@
-"""The LoRa simulator: declared gateways that forward what declared devices send, over real UDP.
+"""The LoRa simulator: declared gateways that forward what declared devices send, over real sockets.
 
 The air between them is a function call. A downlink is given to the devices at once, if the gateway would
 still have been in time for it.
@@ -12,18 +12,26 @@ import contextlib
 import json
 import random
 import socket
+import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from devicemesh_lora import semtech
-from devicemesh_lora.model import LoraEndpoint, bracketed
+from devicemesh_lora.codec import Codecs
+from devicemesh_lora.declared_codec import Codec
+from devicemesh_lora.endpoint import LoraEndpoint, bracketed
 from devicemesh_lora.regions import REGIONS
 
+from devicemesh.sink.broker import embedded_broker, find_mosquitto
 from devicemesh.testing.simulator import SimulatedDevice, Simulation, Simulator
 from devicemesh_simulators.links import by_link, place
+from devicemesh_simulators.lora_codec import CodedNode
 from devicemesh_simulators.lora_nodes import Faults, Node, node
+from devicemesh_simulators.lora_server import ServerGateway, StandIn
+from devicemesh_simulators.lora_station import StationGateway
 
 KEEP_ALIVE_S = 0.5
 """Between two PULL_DATA of a gateway; with each goes its report."""
@@ -95,19 +103,28 @@ class Gateway(asyncio.DatagramProtocol):
         self._send(semtech.PUSH_DATA, {"rxpk": [packet]})
 
 
+AnyGateway: TypeAlias = Gateway | StationGateway | ServerGateway
+
+
 class Air:
     """What is between the devices and the gateways of one link."""
 
     def __init__(self, endpoint: LoraEndpoint, rng: random.Random) -> None:
         self._first = REGIONS[endpoint.region].first
         self._rng = rng
-        self.gateways: list[Gateway] = []
+        self.region = REGIONS[endpoint.region]
+        self.gateways: list[AnyGateway] = []
+        self.server: StandIn | None = None
         self.nodes: list[Node] = []
         self._later: set[asyncio.TimerHandle] = set()
+        self.codecs = Codecs()
 
     def share_too_late(self) -> float:
         shares = [one.faults.too_late for one in self.nodes]
         return max([*shares, *(one.faults.too_late for one in self.gateways)], default=0.0)
+
+    def too_late(self) -> bool:
+        return self._happens(self.share_too_late())
 
     def down(self, phy: bytes) -> None:
         for one in self.nodes:
@@ -135,6 +152,8 @@ class Air:
     def _heard(self, phy: bytes, stat: int) -> None:
         for gateway in self.gateways:
             gateway.forward(phy, self._first.frequency, self._first.data_rate, stat)
+        if self.server is not None:
+            self.server.collect()
 
     def close(self) -> None:
         for handle in self._later:
@@ -146,7 +165,7 @@ class LoraSimulation(Simulation):
 
     def __init__(self) -> None:
         self._addresses: dict[str, str] = {}
-        self.members: dict[str, tuple[Node | Gateway, Air]] = {}
+        self.members: dict[str, tuple[Node | AnyGateway, Air]] = {}
 
     @property
     def addresses(self) -> Mapping[str, str]:
@@ -191,9 +210,10 @@ class LoraSimulator(Simulator):
         async with contextlib.AsyncExitStack() as stack:
             for link, sharing in by_link(devices).items():
                 air = Air(_endpoint(sharing[0]), random.Random(f"{seed} {link}"))
-                at, port = await stack.enter_async_context(_sending(air, sharing, seed, host))
+                way = _sending if _endpoint(sharing[0]).server is None else _serving
+                at, port = await stack.enter_async_context(way(air, sharing, seed, host))
                 simulation.served(link, at, port)
-                members: list[Node | Gateway] = [*air.nodes, *air.gateways]
+                members: list[Node | AnyGateway] = [*air.nodes, *air.gateways]
                 simulation.members |= {member.name: (member, air) for member in members}
             yield simulation
 
@@ -208,9 +228,14 @@ def _place(endpoint: LoraEndpoint, host: str) -> tuple[str, int]:
     at, port = place(endpoint.address, host)
     if port:
         return at, port
-    with socket.socket(socket.AF_INET6 if ":" in at else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind((at, 0))
-        return at, probe.getsockname()[1]
+    family = socket.AF_INET6 if ":" in at else socket.AF_INET
+    while True:  # one that is free by UDP, for packet forwarders, and by TCP, for stations
+        with socket.socket(family, socket.SOCK_DGRAM) as udp, socket.socket(family) as tcp:
+            udp.bind((at, 0))
+            port = udp.getsockname()[1]
+            with contextlib.suppress(OSError):
+                tcp.bind((at, port))
+                return at, port
 
 
 def _itself(gateway: Gateway) -> Gateway:
@@ -223,33 +248,107 @@ async def _sending(
 ) -> AsyncIterator[tuple[str, int]]:
     at, port = _place(_endpoint(sharing[0]), host)
     loop = asyncio.get_running_loop()
+    codecs: dict[str, Codec] = {}
     for device in sharing:
         endpoint, rng = _endpoint(device), random.Random(f"{seed} {device.name}")
+        if endpoint.station is not None:
+            air.gateways.append(
+                StationGateway(device.name, endpoint.eui, air.region, air.down, air.share_too_late, rng)
+            )
+            continue
         if endpoint.gateway is not None:
             air.gateways.append(Gateway(device.name, endpoint.eui, air, rng))
             continue
         join_eui = (endpoint.otaa.join_eui if endpoint.otaa is not None else None) or "0" * 16
-        air.nodes.append(node(device, join_eui, f"{seed}", int(time.time()) & 0xFFFF))
+        made = node(device, join_eui, f"{seed}", int(time.time()) & 0xFFFF)
+        air.nodes.append(made)
+        if endpoint.codec is not None:
+            codecs[made.eui] = endpoint.codec
     if not air.gateways:
         raise ValueError(
             f"{_endpoint(sharing[0]).link()} has no gateway: declare a Device with `gateway: EUI`"
         )
+    air.codecs.declare(codecs)
+    tasks = [asyncio.create_task(air.codecs.running())]
+    try:
+        coded = [await _coded(one, air, codecs) for one in air.nodes]
+    except ValueError:
+        await _ended(tasks)
+        raise
+    tasks += [asyncio.create_task(_live(*one, air)) for one in zip(air.nodes, coded, strict=True)]
     transports = []
     for gateway in air.gateways:
+        if isinstance(gateway, StationGateway):
+            tasks.append(asyncio.create_task(gateway.run(at, port)))
+        if not isinstance(gateway, Gateway):
+            continue
         transport, _ = await loop.create_datagram_endpoint(partial(_itself, gateway), remote_addr=(at, port))
         transports.append(transport)
-    tasks = [asyncio.create_task(_live(one, air)) for one in air.nodes]
     tasks.append(asyncio.create_task(_keep_alive(air)))
     try:
         yield at, port
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        await _ended(tasks)
         air.close()
         for transport in transports:
             transport.close()
         await asyncio.sleep(0)
+
+
+async def _coded(one: Node, air: Air, codecs: Mapping[str, Codec]) -> CodedNode | None:
+    """Raises ValueError where the codec can't make its uplinks."""
+    if not one.pointed:
+        return None
+    made = CodedNode(one, codecs.get(one.eui), air.codecs)
+    await made.check()
+    return made
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+@contextlib.asynccontextmanager
+async def _serving(
+    air: Air, sharing: Sequence[SimulatedDevice], seed: int, host: str
+) -> AsyncIterator[tuple[str, int]]:
+    """A network server and, unless one is there already, its broker."""
+    for device in sharing:
+        endpoint, rng = _endpoint(device), random.Random(f"{seed} {device.name}")
+        if endpoint.gateway is not None:
+            air.gateways.append(ServerGateway(device.name, endpoint.eui, rng))
+        else:
+            air.nodes.append(node(device, "0" * 16, f"{seed}", int(time.time()) & 0xFFFF))
+    if not air.gateways:
+        air.gateways.append(ServerGateway("", "fffe" * 4, random.Random(seed)))
+    air.server = StandIn(_endpoint(sharing[0]), air)
+    async with contextlib.AsyncExitStack() as stack:
+        at, port = _place(_endpoint(sharing[0]), host)
+        if not await _answers(at, port):
+            if find_mosquitto() is None:
+                raise ValueError("a network server's broker is simulated by mosquitto: apt install mosquitto")
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="devicemesh-lora-")))
+            at = "127.0.0.1"
+            await stack.enter_async_context(embedded_broker(folder, port))
+        await stack.enter_async_context(air.server.serving(at, port, [_endpoint(one) for one in sharing]))
+        tasks = [asyncio.create_task(_live(one, None, air)) for one in air.nodes]
+        tasks.append(asyncio.create_task(air.server.live()))
+        try:
+            yield at, port
+        finally:
+            await _ended(tasks)
+            air.close()
+
+
+async def _answers(host: str, port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 async def _keep_alive(air: Air) -> None:
@@ -259,7 +358,7 @@ async def _keep_alive(air: Air) -> None:
         await asyncio.sleep(KEEP_ALIVE_S)
 
 
-async def _live(one: Node, air: Air) -> None:
+async def _live(one: Node, coded: CodedNode | None, air: Air) -> None:
     """A device: it joins, and sends at its pace."""
     loop = asyncio.get_running_loop()
     start = loop.time()
@@ -272,4 +371,6 @@ async def _live(one: Node, air: Air) -> None:
             continue
         for phy in one.uplinks(loop.time() - start):
             air.up(phy, one.faults)
+        if coded is not None and (made := await coded.uplink(loop.time() - start)) is not None:
+            air.up(made, one.faults)
         await asyncio.sleep(one.period_s)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from devicemesh_lora import cayenne, mac
+from devicemesh_lora import cayenne, document, mac
+from devicemesh_lora.endpoint import stand_in_key
 from devicemesh_lora.mac import DataFrame, FrameError, MType
-from devicemesh_lora.model import LoraAddress, stand_in_key
+from devicemesh_lora.model import LoraAddress
 
 from devicemesh import layout
 from devicemesh.spec.device import Property
@@ -20,6 +22,8 @@ from devicemesh_simulators.signals import Room, Signal, coerced, signal
 
 LEAST_PERIOD_S = 0.1
 """Devices send at most this often: a radio would be slower by far."""
+MOST_DOWNLINKS = 16
+"""That wait for their codec."""
 SHARES = ("loss", "duplicate", "late", "badMic", "crc", "tooLate")
 PLAIN = ("replay", "reboot", "wrap", "unplug", "heal")
 FAULTS = (*SHARES, *PLAIN)
@@ -90,9 +94,35 @@ class Cell:
         value = coerced(value, self.prop.type, self.room)
         return bool(value) if self.prop.type == ValueType.BOOL else value
 
+    def take(self, data: Any) -> None:
+        """Hold from now on what a decoded downlink has of it."""
+        value = document.at(data, self.address.steps)
+        if value is document.MISSING or self.prop.access == "ReadOnly":
+            return
+        with contextlib.suppress(document.DocumentError):
+            self.written = document.typed(value, self.prop.type, self.address.scale, self.address.add)
+
+    def raw(self, seconds: float) -> Any:
+        """As a decoded payload has it, before `scale` and `add`."""
+        value, address = self.now(seconds), self.address
+        if (address.scale, address.add) == (1.0, 0.0) or not isinstance(value, int | float):
+            return value
+        return (value - address.add) / address.scale
+
+
+def _plain_room(type_: ValueType) -> Room:
+    if type_ == ValueType.BOOL:
+        return Room(0, 1, whole=True)
+    if type_.is_integer:
+        low, high = map(float, INTEGER_RANGES[type_])
+        return Room(low, high, whole=True)
+    return Room()
+
 
 def room(address: LoraAddress, type_: ValueType) -> Room:
     """What a payload holds of a property of this type."""
+    if address.pointer is not None:
+        return _plain_room(type_)
     if address.offset is None:
         low, high = _LPP_LIMITS.get(address.quantity or "temperature", (-30.0, 30.0))
         return Room(low, high)
@@ -161,6 +191,13 @@ class Node:
     answers: bytes = b""
     heard_down: int = -1
     joined: asyncio.Event = field(default_factory=asyncio.Event)
+    decoded: dict[int, list[Cell]] = field(default_factory=dict)  # what a codec finds, by FPort
+    downlinks: list[tuple[int, bytes]] = field(default_factory=list)  # that the codec is to read
+
+    @property
+    def pointed(self) -> list[Cell]:
+        """The properties that a codec finds, of all ports."""
+        return [cell for cells in self.decoded.values() for cell in cells]
 
     def join(self) -> bytes:
         """The next join request."""
@@ -172,13 +209,28 @@ class Node:
     def uplinks(self, seconds: float) -> list[bytes]:
         """A frame for each port that has properties, or an empty one."""
         frames = []
-        for port, cells in self.ports.items() or {1: []}.items():
+        nothing: dict[int, list[Cell]] = {} if self.pointed else {1: []}
+        for port, cells in (self.ports or nothing).items():
             is_lpp = bool(cells) and cells[0].address.channel is not None
             data = listed(cells, seconds) if is_lpp else laid(cells, seconds)
-            frames.append(self._frame(port, data))
+            frames.append(self.frame(port, data))
         return frames
 
-    def _frame(self, port: int, data: bytes) -> bytes:
+    def document(self, seconds: float) -> dict[str, Any]:
+        """The decoded payload that the properties with `pointer` make up."""
+        made: dict[str, Any] = {}
+        for cell in self.pointed:
+            if not cell.address.normalized:
+                made = document.holding(cell.address.steps, cell.raw(seconds), made)
+        return made
+
+    def obey_document(self, data: Any) -> None:
+        """Take over what a decoded downlink has."""
+        for cell in self.pointed:
+            cell.take(data)
+
+    def frame(self, port: int, data: bytes) -> bytes:
+        """An uplink with this payload."""
         assert self.keys is not None
         control = 0x20 if self.acknowledge else 0
         phy = mac.data_frame(
@@ -224,6 +276,8 @@ class Node:
         self.acknowledge = frame.confirmed
         if bytes((mac.DEV_STATUS,)) in frame.options:
             self.answers = bytes((mac.DEV_STATUS, 200, 10))
+        if self.pointed and frame.port and len(self.downlinks) < MOST_DOWNLINKS:
+            self.downlinks.append((frame.port, data))
         for cells in self.ports.values():
             for cell in cells:
                 prefix = bytes.fromhex(cell.address.prefix)
@@ -240,6 +294,8 @@ class Node:
 def node(device: SimulatedDevice, join_eui: str, seed: str, nonce: int) -> Node:
     """A device out of its declaration. Raises ValueError for what can't be simulated."""
     ports: dict[int, list[Cell]] = {}
+    decoded: dict[int, list[Cell]] = {}
+    endpoint: Any = device.endpoint
     period_s = 86400.0
     for point in device.points:
         prop, address = device.properties[point.name], point.address
@@ -251,8 +307,14 @@ def node(device: SimulatedDevice, join_eui: str, seed: str, nonce: int) -> Node:
             shape = signal(prop, holds, device.folder, random.Random(f"{seed} {device.name} {prop.name}"))
         except ValueError as error:
             raise ValueError(f"{device.name}: {prop.name}: {error}") from error
+        if address.pointer is not None:
+            decoded.setdefault(address.port or 1, []).append(Cell(prop, address, holds, shape))
+            if endpoint.server is not None:  # whose codec it is: the payload itself does not matter
+                ports.setdefault(address.port or 1, [])
+            continue
         cells = ports.setdefault(address.port or 1, [])
         if cells and (cells[0].address.channel is None) != (address.channel is None):
             raise ValueError(f"{device.name}: bytes and Cayenne LPP can't be simulated on one port")
         cells.append(Cell(prop, address, holds, shape))
-    return Node(device.name, device.endpoint.eui, join_eui, ports, max(period_s, LEAST_PERIOD_S), nonce)  # type: ignore[attr-defined]
+    period_s = max(period_s, LEAST_PERIOD_S)
+    return Node(device.name, endpoint.eui, join_eui, ports, period_s, nonce, decoded=decoded)

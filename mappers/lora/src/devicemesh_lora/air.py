@@ -1,23 +1,22 @@
 """Downlinks on their way: which window, which gateway, and what becomes of them. No I/O.
 
-The time of a window is the gateway's `tmst` of the uplink and a delay: never our clock.
+The time of a window is the gateway's own time of the uplink and a delay: never our clock.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from devicemesh_lora.node import Downlink, Node
+from devicemesh_lora.packet import Attempt, Order, Packet
 from devicemesh_lora.regions import Region
-from devicemesh_lora.semtech import Packet, transmit
 
-RX1_US, RX2_US, JOIN_US = 1_000_000, 2_000_000, 4_000_000
-"""Delays after an uplink (RP002, 3.2); a join accept comes JOIN_US later still: at 5 and 6 s."""
-Attempt: TypeAlias = tuple[str, int, int, str]
-"""Gateway, its tmst, frequency in Hz, data rate."""
+RX1_S, JOIN_S = 1, 4
+"""RX1 after an uplink, RX2 a second after it (RP002, 3.2); a join accept JOIN_S later still: at 5 and 6 s."""
 ACK_WITHIN_S = 3.0
-"""A gateway that has said nothing of a downlink by then will not."""
+"""A gateway that has said nothing of a downlink by then, after its last window, will not."""
+MOST_NUMBERS = 1 << 16
+"""A packet forwarder's token has two bytes."""
 
 
 @dataclass(eq=False)
@@ -37,42 +36,44 @@ class Flight:
 def attempts(region: Region, copies: list[Packet], reachable: set[str], *, join: bool) -> list[Attempt]:
     """RX1 then RX2 of the gateway that heard best and can be reached, then RX2 of the next one."""
     found: list[Attempt] = []
-    late = JOIN_US if join else 0
+    first = RX1_S + (JOIN_S if join else 0)
     for packet in [one for one in copies if one.gateway in reachable][:2]:
-        first = region.rx1(packet.frequency, packet.data_rate)
-        second = region.rx2
+        window = region.rx1(packet.frequency, packet.data_rate)
+        if not found and packet.rctx is not None:
+            found.append(Attempt(packet, first, (window, region.rx2)))
+            continue
         if not found:
-            found.append((packet.gateway, packet.tmst + RX1_US + late, first.frequency, first.data_rate))
-        found.append((packet.gateway, packet.tmst + RX2_US + late, second.frequency, second.data_rate))
+            found.append(Attempt(packet, first, (window,)))
+        found.append(Attempt(packet, first + 1, (region.rx2,)))
     return found
 
 
 class Flights:
-    """Downlinks that a gateway has been asked to send, by token."""
+    """Downlinks that a gateway has been asked to send, by number."""
 
     def __init__(self, region: Region) -> None:
         self._region = region
-        self._by_token: dict[bytes, Flight] = {}
+        self._by_number: dict[int, Flight] = {}
         self._next = 0
         self.refused: dict[str, int] = {}  # by the gateway's word, as TOO_LATE
 
-    def launch(self, flight: Flight, now: float) -> tuple[str, bytes] | None:
-        """(gateway, datagram) of the next attempt, or None: there is no other."""
+    def launch(self, flight: Flight, now: float) -> Order | None:
+        """The next attempt, or None: there is no other."""
         if not flight.attempts:
             return None
-        flight.gateway, tmst, frequency, rate = flight.attempts.pop(0)
-        self._next = (self._next + 1) & 0xFFFF
-        token = self._next.to_bytes(2, "big")
-        flight.until = now + ACK_WITHIN_S
-        self._by_token[token] = flight
-        return flight.gateway, transmit(token, flight.phy, tmst, frequency, rate, self._region.power_dbm)
+        attempt = flight.attempts.pop(0)
+        flight.gateway = attempt.packet.gateway
+        self._next = (self._next + 1) % MOST_NUMBERS
+        flight.until = now + attempt.delay_s + len(attempt.windows) - 1 + ACK_WITHIN_S
+        self._by_number[self._next] = flight
+        return Order(self._next, flight.node.endpoint.eui, flight.phy, attempt, self._region.power_dbm)
 
-    def landed(self, token: bytes, gateway: str, error: str, now: float) -> tuple[str, bytes] | None:
-        """A gateway's TX_ACK; the next attempt where it refuses, if there is one."""
-        flight = self._by_token.get(token)
+    def landed(self, number: int, gateway: str, error: str, now: float) -> Order | None:
+        """What a gateway says of a downlink; the next attempt where it refuses, if there is one."""
+        flight = self._by_number.get(number)
         if flight is None or flight.gateway != gateway:
             return None
-        del self._by_token[token]
+        del self._by_number[number]
         if error:
             self.refused[error] = self.refused.get(error, 0) + 1
             return self.launch(flight, now)
@@ -91,5 +92,5 @@ class Flights:
 
     def expire(self, now: float) -> None:
         """Forget those of which the gateway has said nothing: their payloads wait for the next uplink."""
-        for token in [token for token, flight in self._by_token.items() if flight.until <= now]:
-            del self._by_token[token]
+        for number in [number for number, flight in self._by_number.items() if flight.until <= now]:
+            del self._by_number[number]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
-from devicemesh_lora.model import LoraEndpoint
+from devicemesh_lora.endpoint import LoraEndpoint
+from devicemesh_lora.packet import Order
 
 MOST_STRANGERS = 1000
 """Undeclared gateways that are remembered, so that each is told of once."""
@@ -20,15 +20,15 @@ class Gateway:
     """A gateway."""
 
     endpoint: LoraEndpoint
-    route: tuple[Any, ...] | None = None  # where its PULL_DATA came from
+    send: Callable[[Order], None] | None = None  # how it is asked to send; None: it can't be reached
     host: str = ""
     last_heard: float = -1e9
     refused: int = 0  # datagrams that were not its own, or made no sense
     bad_crc: int = 0
-    report: dict[str, float | str] = field(default_factory=dict)
+    known: dict[str, float | str] = field(default_factory=dict)  # as it reports of itself
 
-    def admits(self, host: str, now: float) -> bool:
-        """Whether a datagram in its name may come from this host."""
+    def admits(self, host: str, now: float, *, proven: bool) -> bool:
+        """Whether what is said in its name may come from this host; `proven`: it has shown who it is."""
         if host == self.host:
             return True
         source = ipaddress.ip_address(host.partition("%")[0])
@@ -36,11 +36,16 @@ class Gateway:
             source = source.ipv4_mapped
         if self.endpoint.sender is not None:
             return source in ipaddress.ip_network(self.endpoint.sender, strict=False)
-        return not self.host or now - self.last_heard > HOLD_S
+        return proven or not self.host or now - self.last_heard > HOLD_S
 
-    def known(self) -> dict[str, float | str | None]:
+    def stats(self) -> dict[str, float | str | None]:
         """Its properties, without `lastSeen`."""
-        return {**self.report, "badCrc": float(self.bad_crc), "refused": float(self.refused)}
+        return {**self.known, "badCrc": float(self.bad_crc), "refused": float(self.refused)}
+
+    def count(self, *names: str) -> None:
+        """One more of these, which the gateway itself does not count."""
+        for name in names:
+            self.known[name] = float(self.known.get(name, 0.0)) + 1.0
 
 
 class Gateways:
@@ -61,10 +66,16 @@ class Gateways:
             for eui, endpoint in wanted.items()
         }
 
-    def admitted(self, eui: str, host: str, now: float) -> Gateway | str:
-        """The gateway, or why it is not listened to: empty if that was said before."""
+    def admitted(
+        self, eui: str, host: str, now: float, *, station: bool = False, proven: bool = False
+    ) -> Gateway | str:
+        """The gateway, or why it is not listened to: empty if that was said before.
+
+        `station`: it speaks LoRa Basics Station; `proven`: it has shown who it is.
+        """
         found = self.by_eui.get(eui)
-        if found is not None and found.admits(host, now):
+        speaks = found is not None and (found.endpoint.station is not None) == station
+        if found is not None and speaks and found.admits(host, now, proven=proven):
             found.host, found.last_heard = host, now
             return found
         self.refused += 1
@@ -74,8 +85,13 @@ class Gateways:
         if mark in self.strangers or len(self.strangers) >= MOST_STRANGERS:
             return ""
         self.strangers.add(mark)
-        return "it is declared, but not as coming from there" if found else "it is not declared"
+        if found is None:
+            return "it is not declared"
+        if not speaks:
+            word = "without `station`" if station else "with `station`, not as a packet forwarder"
+            return f"it is declared {word}"
+        return "it is declared, but not as coming from there"
 
     @property
     def reachable(self) -> set[str]:
-        return {eui for eui, gateway in self.by_eui.items() if gateway.route is not None}
+        return {eui for eui, gateway in self.by_eui.items() if gateway.send is not None}

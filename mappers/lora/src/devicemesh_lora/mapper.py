@@ -11,7 +11,7 @@ from devicemesh_lora.model import LoraAddress, LoraCommand, LoraEndpoint
 
 
 class LoraMapper(Mapper[LoraEndpoint, LoraAddress]):
-    """LoRaWAN through gateways that send to us. cryptography is loaded when a session needs it."""
+    """LoRaWAN through gateways that send to us, or a network server. Libraries are loaded when needed."""
 
     protocol = "lora"
     endpoint_type = LoraEndpoint
@@ -21,9 +21,13 @@ class LoraMapper(Mapper[LoraEndpoint, LoraAddress]):
     def open(
         self, endpoint: LoraEndpoint, secrets: Secrets = no_secrets
     ) -> AbstractAsyncContextManager[Session[LoraEndpoint, LoraAddress]]:
-        from devicemesh_lora.session import open_session
+        if endpoint.server is not None:
+            from devicemesh_lora import servers
 
-        return open_session(endpoint, secrets)
+            return servers.open_session(endpoint, secrets)
+        from devicemesh_lora import session
+
+        return session.open_session(endpoint, secrets)
 
     def parse_endpoint(self, uri_: str) -> LoraEndpoint:
         return uri.parse_endpoint(uri_)
@@ -31,9 +35,8 @@ class LoraMapper(Mapper[LoraEndpoint, LoraAddress]):
     def parse_address(self, text: str) -> LoraAddress:
         return uri.parse_address(text)
 
-    async def discover(self, uri_: str, secrets: Secrets = no_secrets) -> AsyncIterator[Found]:
-        """Devices speak first: there is nobody to ask. Undeclared ones are named in the log."""
-        uri.parse_endpoint(uri_)
-        nobody: tuple[Found, ...] = ()
-        for found in nobody:
-            yield found
+    def discover(self, uri_: str, secrets: Secrets = no_secrets) -> AsyncIterator[Found]:
+        """Devices speak first: those of a network server's application are listened to for a while."""
+        from devicemesh_lora.discover import discover
+
+        return discover(uri_, secrets)

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
-import ipaddress
+from collections.abc import Mapping
 from typing import Any, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, model_validator
+from pydantic.alias_generators import to_camel
 
 from devicemesh import layout
-from devicemesh.mapper import Address, Endpoint, SecretRef
+from devicemesh.mapper import Address
 from devicemesh.spec.base import Strict
-from devicemesh.spec.values import Interval, Scalar, ValueType, duration_ns
+from devicemesh.spec.values import Scalar, ValueType
+from devicemesh_lora import document
+from devicemesh_lora.endpoint import LoraEndpoint as LoraEndpoint  # noqa: PLC0414 - what a person writes too
 
-EUI = r"^[0-9a-fA-F]{16}$"
-RegionName = Literal["EU868", "US915", "AU915", "AS923", "CN470", "IN865"]
-EXAMPLE = "lora://0.0.0.0:1700/70b3d57ed0000001?secret=NAME"
-NODE_TEXTS = ("dataRate", "gateway", "refusedReason")
+NODE_TEXTS = ("dataRate", "gateway", "refusedReason", "deduplicationId")
+FLAGS = ("adr", "online")
 GATEWAY_STATS = (
     "lastSeen", "latitude", "longitude", "altitude", "rxnb", "rxok", "rxfw", "ackr", "dwnb", "txnb",
-    "badCrc", "refused",
+    "badCrc", "refused", "online",
 )  # fmt: skip
 NODE_STATS = (
     "lastSeen", "rssi", "snr", "dataRate", "frequency", "gateway", "gateways", "counter", "lost",
-    "port", "battery", "margin", "refused", "refusedReason",
+    "port", "adr", "battery", "margin", "refused", "refusedReason", "deduplicationId", "latitude",
+    "longitude", "altitude",
 )  # fmt: skip
 Stat = Literal[
     "lastSeen", "rssi", "snr", "dataRate", "frequency", "gateway", "gateways", "counter", "lost", "port",
     "battery", "margin", "refused", "refusedReason", "latitude", "longitude", "altitude",
-    "rxnb", "rxok", "rxfw", "ackr", "dwnb", "txnb", "badCrc",
+    "rxnb", "rxok", "rxfw", "ackr", "dwnb", "txnb", "badCrc", "adr", "deduplicationId", "online",
 ]  # fmt: skip
 Quantity = Literal[
     "digitalIn", "digitalOut", "analogIn", "analogOut", "illuminance", "presence", "temperature",
@@ -37,147 +37,6 @@ Quantity = Literal[
     "latitude", "longitude", "altitude",
 ]  # fmt: skip
 _TEXTS = (ValueType.STRING, ValueType.BYTES, ValueType.JSON)
-
-
-class Otaa(Strict):
-    """Activation over the air: the device joins, and its session keys are made then."""
-
-    app_key: SecretRef
-    """The AppKey, 32 hexadecimal digits, most significant byte first, by reference."""
-    join_eui: str | None = Field(default=None, pattern=EUI)
-    """The JoinEUI (AppEUI); a join request with another one is refused. By default any."""
-
-
-class Abp(Strict):
-    """Activation by personalisation: the session is written into the device."""
-
-    dev_addr: str = Field(pattern=r"^[0-9a-fA-F]{8}$")
-    """The device address, 8 hexadecimal digits, most significant byte first."""
-    nwk_s_key: SecretRef
-    """The NwkSKey, 32 hexadecimal digits, by reference."""
-    app_s_key: SecretRef
-    """The AppSKey, 32 hexadecimal digits, by reference."""
-
-
-class LoraEndpoint(Endpoint):
-    """Where gateways send to, and who the device is. Devices and gateways of one `listen` share a link."""
-
-    listen: str
-    """Where the gateways' packet forwarders send to, as in 0.0.0.0:1700."""
-    region: RegionName = "EU868"
-    """The channel plan."""
-    dev_eui: str | None = Field(default=None, pattern=EUI)
-    """Of a device: its DevEUI, 16 hexadecimal digits, most significant byte first, as on its label."""
-    gateway: str | None = Field(default=None, pattern=EUI)
-    """Of a gateway, instead of `devEui`: its EUI. Gateways that are not declared are not listened to."""
-    sender: str | None = None
-    """With `gateway`: the address or network that it sends from, as in 10.0.0.7 or 10.0.0.0/24."""
-    otaa: Otaa | None = None
-    """How the device is activated: over the air."""
-    abp: Abp | None = None
-    """How the device is activated: by personalisation."""
-    lifetime: Interval = "24h"
-    """After this silence the values of the device, or gateway, turn bad."""
-    skip_counter_check: bool = False
-    """Take a counter that goes back, as of a device by ABP that forgets it. Replays are then not noticed."""
-    confirmed: bool = False
-    """Whether downlinks ask the device for an acknowledgement, without which a write is not done."""
-    write_timeout: Interval = "10s"
-    """How long a write waits for the device to be heard; it stays queued, and is asked for again later."""
-    deduplication: Interval = "200ms"
-    """How long copies of an uplink from other gateways are waited for."""
-    _simulated: bool = PrivateAttr(default=False)
-
-    @field_validator("listen")
-    @classmethod
-    def _is_place(cls, listen: str) -> str:
-        place(listen)
-        return listen
-
-    @field_validator("sender")
-    @classmethod
-    def _is_network(cls, sender: str | None) -> str | None:
-        if sender is not None:
-            ipaddress.ip_network(sender, strict=False)
-        return sender
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        if (self.dev_eui is None) == (self.gateway is None):
-            raise ValueError("give either `devEui`, of a device, or `gateway`, the EUI of a gateway")
-        if self.gateway is not None and (self.otaa is not None or self.abp is not None):
-            raise ValueError("`otaa` and `abp` go with `devEui`: a gateway has no keys here")
-        if self.dev_eui is not None and (self.otaa is None) == (self.abp is None):
-            raise ValueError("give either `otaa` or `abp`: how the device is activated")
-        if self.dev_eui is not None and self.sender is not None:
-            raise ValueError("`sender` goes with `gateway`")
-        if not 0 < duration_ns(self.deduplication) <= 700_000_000:
-            raise ValueError("`deduplication` is 1ms to 700ms: a device listens 1 s after its uplink")
-        return self
-
-    @property
-    def eui(self) -> str:
-        """The device's or the gateway's EUI, in lower case."""
-        return (self.dev_eui or self.gateway or "").lower()
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Where to listen."""
-        return place(self.listen)
-
-    @property
-    def lifetime_s(self) -> float:
-        return duration_ns(self.lifetime) / 1e9
-
-    @property
-    def simulated(self) -> bool:
-        """Whether a simulator stands in for this device or gateway: only `redirect` makes it so."""
-        return self._simulated
-
-    def link(self) -> str:
-        host, port = self.address
-        return f"listen {bracketed(host)}:{port}"
-
-    def text(self) -> str:
-        return f"{self.link()} {self.eui}"
-
-    def redirect(self, address: str) -> Self:
-        """`host:port`. A stand-in joins with a key that everybody can work out (`stand_in_key`)."""
-        place(address)
-        made = self.model_copy(update={"listen": address, "otaa": None, "abp": None, "sender": None})
-        made._simulated = True
-        return made
-
-    def conflict(self, other: LoraEndpoint) -> str | None:
-        for name in ("region", "deduplication"):
-            mine, theirs = getattr(self, name), getattr(other, name)
-            if mine != theirs:
-                return f"{name} {mine} and {theirs}"
-        if self.eui == other.eui and self != other:
-            return f"what they say of {self.eui}"
-        return None
-
-
-def stand_in_key(eui: str) -> bytes:
-    """The AppKey of a simulated device: no secret, and so none of a real one."""
-    return hashlib.sha256(f"devicemesh simulated {eui}".encode()).digest()[:16]
-
-
-def place(listen: str) -> tuple[str, int]:
-    """Address and port to listen on. Raises ValueError."""
-    parts = urlsplit(f"//{listen}")
-    try:
-        host, port = parts.hostname or "", parts.port
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        port = None
-    if port is None or parts.path or parts.query:
-        raise ValueError(f"{listen!r} is no address to listen on: write it like 0.0.0.0:1700 or [::]:1700")
-    return host, port
-
-
-def bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 class Bytes(Strict):
@@ -204,7 +63,7 @@ class Bytes(Strict):
 
 
 class LoraAddress(Bytes, Address):
-    """Where a property lives: in a payload, by bytes or Cayenne LPP, or among what the radio tells."""
+    """Where a property lives: in a payload, by bytes, Cayenne LPP or a codec, or in what the radio tells."""
 
     port: int | None = Field(default=None, ge=1, le=223)
     """FPort of the uplinks that hold it, and of the downlinks that set it. By default any, and 1."""
@@ -212,6 +71,12 @@ class LoraAddress(Bytes, Address):
     """Of Cayenne LPP: the data channel."""
     quantity: Quantity | None = None
     """Of Cayenne LPP: what is measured, where a channel has several; by default its first value."""
+    pointer: str | None = None
+    """JSON pointer into the decoded payload of a codec, as in /temperature or /probes/0/depth (RFC 6901)."""
+    normalized: bool = False
+    """With `pointer`: into the normalised payload, as in /air/temperature (TS013, normalizeUplink)."""
+    data: dict[str, Any] = Field(default_factory=dict)
+    """With `pointer`, of a downlink: what else encodeDownlink is given beside the value."""
     stat: Stat | None = None
     """What is known of the device's last uplink, or of the gateway: rssi, snr, lastSeen, counter..."""
     prefix: str = Field(default="", pattern=r"^([0-9a-fA-F]{2})*$")
@@ -219,17 +84,23 @@ class LoraAddress(Bytes, Address):
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
-        ways = [way for way in ("offset", "channel", "stat") if getattr(self, way) is not None]
+        ways = [way for way in ("offset", "channel", "pointer", "stat") if getattr(self, way) is not None]
         if len(ways) != 1:
-            raise ValueError("give one of `offset` (bytes), `channel` (Cayenne LPP) and `stat` (the radio)")
-        layouts = {"type", "length", "bit", "bits", "byte_order", "scale", "add", "enum", "prefix"}
-        extra = self.model_fields_set & layouts
-        if extra and self.offset is None:
-            raise ValueError(f"`{min(extra)}` goes with `offset`")
-        if self.quantity is not None and self.channel is None:
-            raise ValueError("`quantity` goes with `channel`")
+            raise ValueError(
+                "give one of `offset` (bytes), `channel` (Cayenne LPP), `pointer` (a codec) and `stat` "
+                "(the radio)"
+            )
+        way = ways[0]
+        for owners, fields in _BELONG.items():
+            extra = self.model_fields_set & fields
+            if extra and way not in owners:
+                raise ValueError(f"`{to_camel(min(extra))}` goes with `{'` and `'.join(owners)}`")
         if self.port is not None and self.stat is not None:
             raise ValueError("`port` does not go with `stat`: it is of any uplink")
+        if self.pointer is not None:
+            document.tokens(self.pointer)
+            if self.scale == 0:
+                raise ValueError("`scale` must not be 0")
         return self
 
     @property
@@ -239,6 +110,8 @@ class LoraAddress(Bytes, Address):
             return f"stat:{self.stat}"
         if self.channel is not None:
             return f"lpp:{self.channel}" + (f"/{self.quantity}" if self.quantity else "")
+        if self.pointer is not None:
+            return f"{self.port or ''}{'~' if self.normalized else '#'}{self.pointer}"
         return f"{self.port or ''}@{self.offset}"
 
     def field(self, type_: ValueType) -> layout.Field:
@@ -252,7 +125,14 @@ class LoraAddress(Bytes, Address):
             length, "utf-8", self.scale, self.add, self.enum,
         )  # fmt: skip
 
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Those of `pointer`."""
+        return document.tokens(self.pointer) if self.pointer is not None else ()
+
     def refusal(self, type_: ValueType, access: str) -> str | None:
+        if self.pointer is not None:
+            return self._pointer_refusal(type_, access)
         if self.offset is None:
             return self._plain_refusal(type_, access)
         if type_ == ValueType.JSON:
@@ -276,11 +156,24 @@ class LoraAddress(Bytes, Address):
             return f"a {field.type} is not a bool: leave `type` away"
         return None
 
+    def _pointer_refusal(self, type_: ValueType, access: str) -> str | None:
+        if type_ == ValueType.BYTES:
+            return "a decoded payload has no bytes: make it a string or json"
+        if (self.scale != 1.0 or self.add != 0.0) and not type_.is_float:
+            return f"scale and add make a float of it, not a {type_}"
+        if access != "ReadOnly" and self.normalized:
+            return "a normalised payload can only be read"
+        if access != "ReadOnly" and any(step.isdigit() for step in self.steps):
+            return f"{self.pointer} can only be read: encodeDownlink is given names, no places in lists"
+        return None
+
     def _plain_refusal(self, type_: ValueType, access: str) -> str | None:
         if access != "ReadOnly":
-            return f"{self.text} can only be read: a property that is written needs `offset`"
+            return f"{self.text} can only be read: a property that is written needs `offset` or `pointer`"
         if self.stat in NODE_TEXTS:
             return None if type_ == ValueType.STRING else f"{self.stat} is a string, not a {type_}"
+        if self.stat in FLAGS and type_ == ValueType.BOOL:
+            return None
         if self.stat is not None or not (type_.is_number or type_ == ValueType.BOOL):
             return None if type_.is_number else f"{self.text} is a number, not a {type_}"
         return None
@@ -295,18 +188,49 @@ class LoraAddress(Bytes, Address):
         """The payload of a downlink: the prefix, and the value. Raises ValueError where it does not fit."""
         return bytes.fromhex(self.prefix) + layout.encode(self.field(type_), value)
 
+    def object(self, value: Scalar) -> dict[str, Any]:
+        """What encodeDownlink is given as `data`, with the value where `pointer` says."""
+        if (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and (self.scale, self.add) != (1, 0)
+        ):
+            value = (value - self.add) / self.scale
+        return document.holding(self.steps, value, self.data)
+
+
+_BELONG: Mapping[tuple[str, ...], frozenset[str]] = {
+    ("offset",): frozenset({"type", "length", "bit", "bits", "byte_order", "enum", "prefix"}),
+    ("offset", "pointer"): frozenset({"scale", "add"}),
+    ("channel",): frozenset({"quantity"}),
+    ("pointer",): frozenset({"normalized", "data"}),
+}
+"""Fields that go with one way of finding a value, or with two."""
+
 
 class LoraCommand(Strict):
-    """A command that is a downlink: the payload, and the arguments behind it in their order."""
+    """A command that is a downlink: of a codec, or the payload and the arguments behind it in their order."""
 
-    port: int = Field(ge=1, le=223)
-    """FPort of the downlink."""
+    port: int | None = Field(default=None, ge=1, le=223)
+    """FPort of a downlink in bytes. Without it the codec's encodeDownlink is given the arguments, by name."""
     payload: str = Field(default="", pattern=r"^([0-9a-fA-F]{2})*$")
-    """Hexadecimal bytes that the downlink begins with."""
+    """With `port`: hexadecimal bytes that the downlink begins with."""
     types: dict[str, ValueType] = Field(default_factory=dict)
-    """How arguments lie in the payload, if otherwise than declared: {seconds: uint16}."""
+    """With `port`: how arguments lie in the payload, if otherwise than declared: {seconds: uint16}."""
     byte_order: layout.Order = "big"
-    """The order of bytes of the arguments."""
+    """With `port`: the order of bytes of the arguments."""
+    data: dict[str, Any] = Field(default_factory=dict)
+    """Without `port`: what else encodeDownlink is given beside the arguments."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        extra = self.model_fields_set & (
+            {"data"} if self.port is not None else {"payload", "types", "byte_order"}
+        )
+        if extra:
+            how = "without" if self.port is not None else "with"
+            raise ValueError(f"`{to_camel(min(extra))}` goes {how} `port`")
+        return self
 
     def encoded(self, arguments: dict[str, Any], types: dict[str, ValueType]) -> bytes:
         """The payload. Raises ValueError where an argument does not fit."""

@@ -10,8 +10,8 @@ from typing import TypeAlias
 from devicemesh_lora import mac
 from devicemesh_lora.mac import DataFrame, FrameError, JoinRequest, MType
 from devicemesh_lora.node import LATE_S, NET_ID, Downlink, Joined, Node, Refused, Repeated, Uplink
+from devicemesh_lora.packet import Packet
 from devicemesh_lora.regions import margin_db, most_bytes
-from devicemesh_lora.semtech import Packet
 from devicemesh_lora.store import DOWN_BLOCK, Store
 
 Event: TypeAlias = Uplink | Refused | Joined | Repeated
@@ -204,6 +204,7 @@ class Network:
         node.last_phy, node.last_heard, node.refusals, node.last_refused = frame.phy, now, 0, b""
         node.acknowledge = node.acknowledge or frame.confirmed
         node.uplinks += 1
+        node.adr = bool(frame.control & 0x80)
         self._dirty[node.name] = node
         port, payload = frame.port, b""
         if port is not None:

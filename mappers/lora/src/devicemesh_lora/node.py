@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from devicemesh_lora import mac
 from devicemesh_lora.model import LoraEndpoint
-from devicemesh_lora.semtech import Packet
+from devicemesh_lora.packet import Packet
 from devicemesh_lora.store import Kept
 
 NET_ID = 0
@@ -56,6 +56,7 @@ class Node:
     lost: int = 0
     battery: float | None = None
     margin: float | None = None
+    adr: bool = False  # its last uplink said that its data rate may be adapted
     acknowledge: bool = False
     answers: bytes = b""  # MAC commands for the next downlink
     uplinks: int = 0
@@ -101,6 +102,18 @@ class Uplink:
     port: int | None
     payload: bytes
     copies: list[Packet]  # the best one first
+
+    def known(self) -> dict[str, float | str | None]:
+        """What the radio tells, by the names of `stat`."""
+        node, best = self.node, self.copies[0]
+        return {
+            "lastSeen": best.time_ns / 1e9, "rssi": best.rssi, "snr": best.snr, "dataRate": best.data_rate,
+            "frequency": float(best.frequency), "gateway": best.gateway, "gateways": float(len(self.copies)),
+            "counter": float(self.counter), "lost": float(node.lost),
+            "port": None if self.port is None else float(self.port), "battery": node.battery,
+            "margin": node.margin, "adr": float(node.adr), "refused": float(node.refused),
+            "refusedReason": node.refused_reason,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

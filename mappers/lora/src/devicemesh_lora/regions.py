@@ -36,10 +36,24 @@ class Region:
     first: Window  # a channel that every device of the region has
     low: int
     high: int
+    station: str  # what Basics Station calls it
+    downlink: Mapping[str, int]  # data rate -> its number
+    channels: tuple[int, ...]  # that every device has; those of the first sub-band where there are some
+    wide: int | None = None  # the channel of 500 kHz of the first sub-band
+    sub_band: int = 1  # which one gateways hear by default, of `sub_bands`
+    sub_bands: int = 1
+    wide_step: int = 0
 
     def hears(self, frequency: int, data_rate: str) -> bool:
         """Whether an uplink can be one of this region."""
         return self.low <= frequency <= self.high and data_rate in self.uplink
+
+    def heard(self, sub_band: int | None) -> tuple[tuple[int, ...], int | None]:
+        """(the channels of 125 kHz that a gateway is to hear, and that of 500 kHz): of a sub-band, from 1."""
+        number = (sub_band or self.sub_band) - 1
+        shift = number * 8 * 200_000
+        wide = None if self.wide is None else self.wide + number * self.wide_step
+        return tuple(channel + shift for channel in self.channels), wide
 
 
 def _numbers(*rates: str) -> dict[str, int]:
@@ -71,26 +85,38 @@ def _chinese(frequency: int, data_rate: str) -> Window:
     return Window(500_300_000 + channel % 48 * 200_000, data_rate)
 
 
+def _from(base: int, step: int, count: int) -> tuple[int, ...]:
+    return tuple(base + step * number for number in range(count))
+
+
 _EU = _numbers(*_SLOW, "SF7BW250")
 _US = _numbers("SF10BW125", "SF9BW125", "SF8BW125", "SF7BW125", "SF8BW500")
 _AMERICAN_RX2 = Window(923_300_000, "SF12BW500")
 _AU = _numbers(*_SLOW, "SF8BW500")
+_CN = _numbers(*_SLOW)
+_AMERICAN_DOWN = {rate: 8 + number for number, rate in enumerate(_WIDE)}
 
 REGIONS: Mapping[str, Region] = {
     region.name: region
     for region in (
         Region("EU868", _EU, _same, Window(869_525_000, "SF12BW125"), 14,
-               Window(868_100_000, "SF7BW125"), 863_000_000, 870_000_000),
+               Window(868_100_000, "SF7BW125"), 863_000_000, 870_000_000,
+               "EU863", _EU, _from(868_100_000, 200_000, 3)),
         Region("US915", _US, _american(_US, 902_300_000, 903_000_000, 2),
-               _AMERICAN_RX2, 20, Window(902_300_000, "SF7BW125"), 902_000_000, 928_000_000),
+               _AMERICAN_RX2, 20, Window(902_300_000, "SF7BW125"), 902_000_000, 928_000_000,
+               "US902", _AMERICAN_DOWN, _from(902_300_000, 200_000, 8), 903_000_000, 2, 8, 1_600_000),
         Region("AU915", _AU, _american(_AU, 915_200_000, 915_900_000, 0),
-               _AMERICAN_RX2, 20, Window(915_200_000, "SF7BW125"), 915_000_000, 928_000_000),
+               _AMERICAN_RX2, 20, Window(915_200_000, "SF7BW125"), 915_000_000, 928_000_000,
+               "AU915", _AMERICAN_DOWN, _from(915_200_000, 200_000, 8), 915_900_000, 2, 8, 1_600_000),
         Region("AS923", _EU, _same, Window(923_200_000, "SF10BW125"), 14,
-               Window(923_200_000, "SF7BW125"), 915_000_000, 928_000_000),
-        Region("CN470", _numbers(*_SLOW), _chinese, Window(505_300_000, "SF12BW125"), 14,
-               Window(470_300_000, "SF7BW125"), 470_000_000, 510_000_000),
-        Region("IN865", _numbers(*_SLOW), _same, Window(866_550_000, "SF10BW125"), 14,
-               Window(865_062_500, "SF7BW125"), 865_000_000, 867_000_000),
+               Window(923_200_000, "SF7BW125"), 915_000_000, 928_000_000,
+               "AS923", _EU, _from(923_200_000, 200_000, 2)),
+        Region("CN470", _CN, _chinese, Window(505_300_000, "SF12BW125"), 14,
+               Window(470_300_000, "SF7BW125"), 470_000_000, 510_000_000,
+               "CN470", _CN, _from(470_300_000, 200_000, 8), None, 11, 12),
+        Region("IN865", _CN, _same, Window(866_550_000, "SF10BW125"), 14,
+               Window(865_062_500, "SF7BW125"), 865_000_000, 867_000_000,
+               "IN865", _CN, (865_062_500, 865_402_500, 865_985_000)),
     )
 }  # fmt: skip
 

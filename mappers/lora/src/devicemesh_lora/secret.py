@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from devicemesh.mapper import AuthError, SecretRef, Secrets
-from devicemesh_lora.model import LoraEndpoint, stand_in_key
+from devicemesh_lora.endpoint import LoraEndpoint, stand_in_key
 from devicemesh_lora.node import Keys, Node
 from devicemesh_lora.store import Kept, Store, identity
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from devicemesh_lora import fields
+from devicemesh_lora.packet import Order, Packet
 
 PUSH_DATA, PUSH_ACK, PULL_DATA, PULL_RESP, PULL_ACK, TX_ACK = range(6)
 VERSIONS = (1, 2)
@@ -42,25 +44,6 @@ class Datagram:
 
 
 @dataclass(frozen=True, slots=True)
-class Packet:
-    """An uplink as one gateway heard it (`rxpk`)."""
-
-    phy: bytes
-    gateway: str
-    tmst: int  # us, of the gateway's counter
-    frequency: int  # Hz
-    data_rate: str  # SF9BW125
-    rssi: float  # dBm
-    snr: float  # dB
-    time_ns: int = 0  # when it came to us
-
-    @property
-    def signal(self) -> tuple[float, float]:
-        """By which the best of several copies is found."""
-        return self.snr, self.rssi
-
-
-@dataclass(frozen=True, slots=True)
 class Pushed:
     """What a PUSH_DATA brings."""
 
@@ -81,21 +64,11 @@ def decode(data: bytes) -> Datagram:
     return Datagram(data[0], data[1:3], data[3], data[4:12].hex(), data[12:])
 
 
-def _no_constant(word: str) -> Any:
-    raise ValueError(f"{word} is no number")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_no_constant)
-
-
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        found = _DECODER.decode(body.decode())
-    except (ValueError, RecursionError) as error:
-        raise DatagramError(f"its body is no JSON: {str(error)[:80]}") from error
-    if not isinstance(found, dict):
-        raise DatagramError("its body is no JSON object")
-    return found
+        return fields.parsed(body)
+    except ValueError as error:
+        raise DatagramError(f"of its body: {error}") from error
 
 
 def pushed(datagram: Datagram, time_ns: int = 0) -> Pushed:
@@ -126,37 +99,18 @@ def _packet(one: Any, gateway: str, time_ns: int) -> Packet:
         raise ValueError("a packet is no object")
     if one.get("modu", "LORA") != "LORA":
         raise ValueError(f"its modulation is {one['modu']!r}, not LORA")
-    phy = unpadded(one["data"])
+    phy = fields.unpadded(one["data"])
     size = one.get("size", len(phy))
     if size != len(phy):
         raise ValueError(f"it says {size!r} bytes and has {len(phy)}")
-    tmst = one["tmst"]
-    if isinstance(tmst, bool) or not isinstance(tmst, int) or not 0 <= tmst < TMST_TURN:
-        raise ValueError(f"its tmst {tmst!r} is no 32-bit number")
+    tmst = fields.integer(one["tmst"], 0, TMST_TURN - 1, "tmst")
     rate = one["datr"]
     if not isinstance(rate, str) or len(rate) > 12:
         raise ValueError(f"its datr {rate!r} is no LoRa data rate")
     return Packet(
-        phy, gateway, tmst, round(_finite(one["freq"]) * 1_000_000), rate,
-        _finite(one.get("rssi", -140)), _finite(one.get("lsnr", -40)), time_ns,
+        phy, gateway, tmst, round(fields.number(one["freq"]) * 1_000_000), rate,
+        fields.number(one.get("rssi", -140)), fields.number(one.get("lsnr", -40)), time_ns,
     )  # fmt: skip
-
-
-def _finite(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is no number")
-    return float(value)
-
-
-def unpadded(text: Any) -> bytes:
-    """base64 of either alphabet, padded or not: gateways write all of them. Raises ValueError."""
-    if not isinstance(text, str) or len(text) > 400:
-        raise ValueError("its data is no base64 of at most 255 bytes")
-    plain = text.rstrip("=").replace("-", "+").replace("_", "/")
-    try:
-        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
-    except ValueError as error:
-        raise ValueError("its data is no base64") from error
 
 
 _NUMBERS = {
@@ -172,7 +126,7 @@ def _report(stat: Mapping[str, Any]) -> dict[str, float | str]:
         if theirs not in stat:
             continue
         with contextlib.suppress(ValueError, OverflowError):
-            found[ours] = _finite(stat.get(theirs))
+            found[ours] = fields.number(stat.get(theirs))
     return found
 
 
@@ -189,12 +143,15 @@ def transmission_error(datagram: Datagram) -> str:
     return "" if word in ("NONE", "") else word
 
 
-def transmit(token: bytes, phy: bytes, tmst: int, frequency: int, data_rate: str, power_dbm: int) -> bytes:
-    """A PULL_RESP: send this at the gateway's `tmst` (us; it wraps)."""
+def transmit(order: Order) -> bytes:
+    """A PULL_RESP: send this so many microseconds after the uplink, by the gateway's `tmst` (it wraps)."""
+    attempt = order.attempt
+    window, phy = attempt.windows[0], order.phy
     packet = {
-        "imme": False, "tmst": tmst % TMST_TURN, "freq": frequency / 1_000_000, "rfch": 0, "powe": power_dbm,
-        "modu": "LORA", "datr": data_rate, "codr": "4/5", "ipol": True, "size": len(phy), "ncrc": True,
+        "imme": False, "tmst": (attempt.packet.tmst + attempt.delay_s * 1_000_000) % TMST_TURN,
+        "freq": window.frequency / 1_000_000, "rfch": 0, "powe": order.power_dbm,
+        "modu": "LORA", "datr": window.data_rate, "codr": "4/5", "ipol": True, "size": len(phy), "ncrc": True,
         "data": base64.b64encode(phy).decode(),
     }  # fmt: skip
     body = json.dumps({"txpk": packet}, separators=(",", ":")).encode()
-    return b"\x02" + token + bytes((PULL_RESP,)) + body
+    return b"\x02" + order.number.to_bytes(2, "big") + bytes((PULL_RESP,)) + body

@@ -9,35 +9,57 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from devicemesh.mapper import LinkError
-from devicemesh_lora.model import bracketed
+from devicemesh_lora.endpoint import bracketed
 
 RECEIVE_BUFFER = 4 << 20
 """Bytes: a burst of uplinks waits in it. With the system's default some are lost (Linux: see rmem_max)."""
+MOST_AT_ONCE = 256
+"""Datagrams that are taken before others have their turn."""
+MOST_BYTES = 65_535
 Source = tuple[Any, ...]
 
 
-class Socket(asyncio.DatagramProtocol):
-    """Gives each datagram to `receive`."""
+class Socket:
+    """Gives each datagram to `receive`.
 
-    def __init__(self, receive: Callable[[bytes, Source], None]) -> None:
+    asyncio's own transport takes one datagram in a turn of the loop; while uplinks are worked off, a hundred
+    a turn, the buffer would overflow. Here a turn takes all that has come.
+    """
+
+    def __init__(self, sock: socket.socket, receive: Callable[[bytes, Source], None]) -> None:
+        self._socket = sock
         self._receive = receive
-        self._transport: asyncio.DatagramTransport | None = None
 
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-        with contextlib.suppress(OSError):
-            sock: socket.socket = transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-
-    def datagram_received(self, data: bytes, addr: Source) -> None:
-        self._receive(data, addr)
-
-    def error_received(self, exc: Exception) -> None:
-        """A gateway that is not there any more: nothing to do about it."""
+    def readable(self) -> None:
+        for _ in range(MOST_AT_ONCE):
+            try:
+                data, source = self._socket.recvfrom(MOST_BYTES)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:  # a gateway that is not there any more: nothing to do about it
+                continue
+            self._receive(data, source)
 
     def send(self, data: bytes, to: Source) -> None:
-        if self._transport is not None:
-            self._transport.sendto(data, to)
+        """Send, or lose it as any datagram may be lost."""
+        with contextlib.suppress(OSError):
+            self._socket.sendto(data, to)
+
+
+def _opened(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST | socket.AI_PASSIVE
+    )[0]
+    made = socket.socket(family, kind, protocol)
+    try:
+        made.setblocking(False)
+        with contextlib.suppress(OSError):
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        made.bind(address)
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 @contextlib.asynccontextmanager
@@ -48,14 +70,14 @@ async def listening(
     host, port = address
     loop = asyncio.get_running_loop()
     try:
-        transport, protocol = await loop.create_datagram_endpoint(
-            lambda: Socket(receive), local_addr=(host, port)
-        )
+        sock = _opened(host, port)
     except OSError as error:
         why = error.strerror or str(error)
         raise LinkError(f"can't open listen {bracketed(host)}:{port}: {why}") from error
+    made = Socket(sock, receive)
+    loop.add_reader(sock, made.readable)
     try:
-        yield protocol
+        yield made
     finally:
-        transport.close()
-        await asyncio.sleep(0)
+        loop.remove_reader(sock)
+        sock.close()
