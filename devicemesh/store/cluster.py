@@ -7,8 +7,6 @@ import os
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio import client, config
@@ -37,12 +35,6 @@ class ApiError(Exception):
         self.retry_after_s = retry_after_s
 
 
-def has_proxy(url: str) -> bool:
-    """Whether the environment (HTTPS_PROXY, NO_PROXY, ...) has a proxy for a server."""
-    server = urlsplit(url)
-    return server.scheme in getproxies() and not proxy_bypass(server.hostname or "")
-
-
 class Cluster:
     """A connection with the credentials of the pod, or of a kubeconfig file."""
 
@@ -65,8 +57,6 @@ class Cluster:
         except (config.ConfigException, OSError) as error:
             raise StoreUnavailableError(f"no way to an API server: {error}") from error
         self.host: str = configuration.host
-        # the client looks for a proxy in a thread, for every request: where there is none, it need not
-        configuration.client_session_kwargs = {"trust_env": has_proxy(self.host)}
         self._api = client.ApiClient(configuration)
         return self
 
