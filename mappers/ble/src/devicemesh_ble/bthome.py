@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESCCM
-
 from devicemesh.spec.values import Scalar
 
 SERVICE = "fcd2"
@@ -110,6 +107,9 @@ def is_encrypted(record: bytes) -> bool:
 
 def decrypt(key: bytes, address: str, record: bytes) -> tuple[bytes, int]:
     """The objects in plain, and the counter: AES-CCM with a tag of four bytes. Raises ValueError."""
+    from cryptography.exceptions import InvalidTag  # here: 6 MB that only who has a key needs
+    from cryptography.hazmat.primitives.ciphers.aead import AESCCM
+
     if len(record) < _OVERHEAD:
         raise ValueError(f"an encrypted record has {_OVERHEAD} bytes at least, not {len(record)}")
     counter = record[-8:-4]
@@ -123,6 +123,8 @@ def decrypt(key: bytes, address: str, record: bytes) -> tuple[bytes, int]:
 
 def encrypt(key: bytes, address: str, information: int, plain: bytes, counter: int) -> bytes:
     """A record as a device sends it."""
+    from cryptography.hazmat.primitives.ciphers.aead import AESCCM
+
     count, head = counter.to_bytes(4, "little"), bytes([information | _ENCRYPTED])
     nonce = bytes.fromhex(address.replace(":", "")) + _SERVICE_BYTES + head + count
     sealed = AESCCM(key, tag_length=4).encrypt(nonce, plain, None)
