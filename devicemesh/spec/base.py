@@ -22,6 +22,7 @@ class Strict(BaseModel):
         populate_by_name=True,
         use_attribute_docstrings=True,
         ser_json_inf_nan="constants",
+        defer_build=True,  # of many installed mappers a runtime uses one or two
     )
 
     def model_post_init(self, context: Any, /) -> None:

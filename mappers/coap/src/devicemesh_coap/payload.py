@@ -13,8 +13,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-import cbor2
-
 TEXT, LINKS, XML, OCTETS, JSON, MERGE_PATCH, CBOR = 0, 40, 41, 42, 50, 52, 60
 SENML_JSON, SENSML_JSON, SENML_CBOR, SENSML_CBOR = 110, 111, 112, 113
 ETCH_JSON, ETCH_CBOR = 320, 322
@@ -74,6 +72,8 @@ def from_json(body: bytes) -> Any:
 
 def from_cbor(body: bytes) -> Any:
     """A CBOR document (RFC 8949); one item, and nothing behind it. Raises PayloadError."""
+    import cbor2  # here: who speaks no CBOR does not pay for it
+
     stream = io.BytesIO(body)
     try:
         document = cbor2.CBORDecoder(stream).decode()
@@ -121,6 +121,8 @@ def plain(value: Any) -> Any:
         return hex(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    import cbor2
+
     return None if value is cbor2.undefined else str(value)[:1024]
 
 
@@ -197,6 +199,8 @@ def to_json(document: Any) -> bytes:
 
 def to_cbor(document: Any) -> bytes:
     """A document; floats are float64."""
+    import cbor2
+
     return cbor2.dumps(document)
 
 
