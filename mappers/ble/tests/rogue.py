@@ -26,6 +26,7 @@ class Rogue:
         self._pushed: list[str] = [pushed] * case["pushed_times"] if "pushed_times" in case else pushed
         self._drops_at: int | None = case.get("drops_at")
         self._times: int = case.get("times", 1 << 30)  # so often; healthy afterwards
+        self.connections = 0  # each begins with the MTU
         self._hook()
         if case.get("refuses_pairing"):
             self._device.pairing_config_factory = lambda _: PairingConfig(delegate=_Refusal())
@@ -38,6 +39,7 @@ class Rogue:
 
     def _received(self, handle: int, pdu: bytes) -> None:
         code = pdu[0]
+        self.connections += code == att.Opcode.ATT_EXCHANGE_MTU_REQUEST
         if code == self._drops_at and self._times > 0:
             self._times -= 1
             self._peripheral.radio.drop()

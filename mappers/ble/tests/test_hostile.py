@@ -100,6 +100,7 @@ def test_case(path: Path, air: Callable[..., Any], rogue: Any, monkeypatch: pyte
             liar.heal()
             if "refuses_pairing" not in case and not case.get("namesake"):
                 assert await healed(session, battery) == 77
+            assert liar.connections >= expect.get("connections", 0), "its table is asked for anew"
 
     run(work())
 

@@ -52,8 +52,8 @@ class Vendor:
             except ImportError as error:
                 message = f"{self.format} needs a parser that is not installed: {INSTALL}"
                 raise ConfigError(message, reason="NotInstalled") from error
-            keyed = self.format == KEYED and self._key is not None
-            self._parser = found(bindkey=self._key()) if keyed and self._key is not None else found()
+            key = self._key if self.format == KEYED else None
+            self._parser = found(bindkey=key()) if key is not None else found()
             self._info = BluetoothServiceInfo
         return self._parser
 
