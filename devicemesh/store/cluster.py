@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
+import socket
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+from weakref import WeakSet
 
 import aiohttp
 from kubernetes.aio import client, config
+from kubernetes.aio.client.rest import RESTClientObject
 
 from devicemesh.store.base import StoreUnavailableError
 
@@ -24,6 +31,9 @@ WATCH_S = 55
 SILENCE_S = WATCH_S + READ_S
 """A server that says nothing for so long is gone: a network that drops everything tells nobody."""
 
+CLOSING_TURNS = 100
+"""Turns of the loop that closed connections have to end."""
+
 
 class ApiError(Exception):
     """The server answered with an error: `status` is HTTP's, the message the server's."""
@@ -33,6 +43,41 @@ class ApiError(Exception):
         self.status = status
         self.reason = reason
         self.retry_after_s = retry_after_s
+
+
+def has_proxy(url: str) -> bool:
+    """Whether the environment (HTTPS_PROXY, NO_PROXY, ...) has a proxy for a server."""
+    server = urlsplit(url)
+    return server.scheme in getproxies() and not proxy_bypass(server.hostname or "")
+
+
+class Connections(RESTClientObject):
+    """The client's connections: closed means that their sockets are."""
+
+    def __init__(self, configuration: client.Configuration) -> None:
+        super().__init__(configuration)
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+
+    def _create_connector(self) -> aiohttp.TCPConnector:
+        return aiohttp.TCPConnector(limit=self.maxsize, ssl=self.ssl_context, socket_factory=self._socket)
+
+    def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, *_ = address
+        made = socket.socket(family, kind, protocol)
+        self._sockets.add(made)
+        return made
+
+    async def close(self) -> None:
+        """A TLS connection that was left (a watch, a request called off) waits for the server's farewell for
+        half a minute, and longer than the loop lives: it isn't waited for."""
+        await super().close()
+        for left in self._sockets:
+            with contextlib.suppress(OSError):
+                left.shutdown(socket.SHUT_RDWR)
+        for _ in range(CLOSING_TURNS):
+            if all(left.fileno() < 0 for left in self._sockets):
+                return
+            await asyncio.sleep(0)
 
 
 class Cluster:
@@ -57,7 +102,10 @@ class Cluster:
         except (config.ConfigException, OSError) as error:
             raise StoreUnavailableError(f"no way to an API server: {error}") from error
         self.host: str = configuration.host
+        # the client looks for a proxy in a thread, for every request: where there is none, it need not
+        configuration.client_session_kwargs = {"trust_env": has_proxy(self.host)}
         self._api = client.ApiClient(configuration)
+        self._api.rest_client = Connections(configuration)
         return self
 
     async def __aexit__(self, *exc: object) -> None:

@@ -111,6 +111,16 @@ class ApiServer:
         process.send_signal(signal.SIGKILL)
         process.wait()
 
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        """The server neither answers nor hangs up meanwhile."""
+        process = self._processes["kube-apiserver"]
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
+
     def ask(
         self,
         verb: str,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import urllib.error
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -153,6 +155,27 @@ def test_a_watch_outlives_a_server_that_is_killed(api_server: Any) -> None:
             await watch.aclose()
 
     asyncio.run(scene())
+
+
+def test_a_store_leaves_no_connection_to_a_silent_server(api_server: Any) -> None:
+    """A TLS connection ends with both sides' farewell, and this server gives none."""
+
+    async def scene() -> None:
+        async with opened(api_server) as store:
+            await store.apply([body()])
+            watch = store.watch(("Device",))
+            assert [(await anext(watch)).type for _ in range(2)] == ["added", "synced"]
+            change = asyncio.ensure_future(anext(watch))
+            await store.set_desired(KEY, {"speed": 1}, "cli")
+            assert (await change).type == "modified"
+            silence.enter_context(api_server.silent())
+            await watch.aclose()
+
+    with contextlib.ExitStack() as silence, warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        asyncio.run(scene())
+        gc.collect()
+    assert [str(w.message) for w in warned if issubclass(w.category, ResourceWarning)] == []
 
 
 def test_an_expired_watch_lists_again(api_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
