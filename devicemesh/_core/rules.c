@@ -1,7 +1,6 @@
 #include "rules.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "record.h"
 #include "stream.h"
@@ -50,16 +49,20 @@ static uint32_t hash_of(const struct rules *rules)
     return hash;
 }
 
-/* Of numbers the bits count, so that what is the same has the same hash: -0 is not 0, a NaN is itself. */
-static bool limits_same(const struct limit *a, const struct limit *b)
+static bool deadbands_same(const struct deadband *a, const struct deadband *b)
 {
-    return a->above == b->above && !memcmp(&a->limit, &b->limit, sizeof a->limit) &&
-           !memcmp(&a->clear, &b->clear, sizeof a->clear);
+    return a->absolute == b->absolute && a->fraction == b->fraction && a->silence_ns == b->silence_ns;
 }
 
+static bool limits_same(const struct limit *a, const struct limit *b)
+{
+    return a->limit == b->limit && a->clear == b->clear && a->above == b->above;
+}
+
+/* Where it misses what is the same (a NaN, -0 by its hash), there are two of them, and no harm. */
 static bool rules_same(const struct rules *a, const struct rules *b)
 {
-    if (memcmp(&a->deadband, &b->deadband, sizeof a->deadband) || a->window_ns != b->window_ns ||
+    if (!deadbands_same(&a->deadband, &b->deadband) || a->window_ns != b->window_ns ||
         a->lateness_ns != b->lateness_ns || a->kind != b->kind || a->report != b->report || a->mask != b->mask ||
         a->limits_count != b->limits_count)
         return false;

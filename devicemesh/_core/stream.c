@@ -27,12 +27,27 @@ static bool cut_if_large(struct outbox *outbox)
     return true;
 }
 
+/* A new outbox; NULL without memory. There may be one for each device at once, of a few readings each. */
+static struct outbox *outbox_new(void)
+{
+    enum { FIRST = 120 };
+    struct outbox *outbox = malloc(sizeof *outbox);
+    if (!outbox)
+        return NULL;
+    *outbox = (struct outbox){.body.capacity = FIRST};
+    outbox->body.bytes = malloc(FIRST);
+    if (outbox->body.bytes)
+        return outbox;
+    free(outbox);
+    return NULL;
+}
+
 /* The outbox with room for an item of `size` bytes behind a header and a row, and a record open. After it nothing
  * fails. NULL without memory. */
 static struct outbox *prepare(struct stream *stream, size_t size)
 {
     if (!stream->outbox)
-        stream->outbox = calloc(1, sizeof *stream->outbox);
+        stream->outbox = outbox_new();
     struct outbox *outbox = stream->outbox;
     if (!outbox || !cut_if_large(outbox) || !buffer_reserve(&outbox->body, RECORD_HEADER + RECORD_ROW_MAX + size))
         return NULL;
@@ -90,11 +105,6 @@ void stream_record(const struct stream *stream, uint32_t index, const uint8_t **
     *length = (complete ? outbox->cuts[index].end : outbox->body.length) - start;
     *samples = complete ? outbox->cuts[index].samples : outbox->samples;
     *seq = stream->seq - stream_records(stream) + index;
-}
-
-size_t stream_bytes(const struct stream *stream)
-{
-    return stream->outbox ? stream->outbox->body.length : 0;
 }
 
 uint64_t stream_samples(const struct stream *stream)

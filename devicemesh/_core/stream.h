@@ -84,12 +84,17 @@ bool stream_window(struct stream *stream, const struct record_window *window);
 /* The next reading begins a row. */
 void stream_end_row(struct stream *stream);
 
-/* The records that wait: their number, one of them, and of all the bytes and the samples. */
+/* Bytes of the records that wait. */
+static inline size_t stream_bytes(const struct stream *stream)
+{
+    return stream->outbox ? stream->outbox->body.length : 0;
+}
+
+/* The records that wait: their number, one of them, and the samples of all. */
 uint32_t stream_records(const struct stream *stream);
 void stream_record(const struct stream *stream, uint32_t index, const uint8_t **body, size_t *length,
                    uint64_t *seq, uint64_t *samples);
 
-size_t stream_bytes(const struct stream *stream);
 uint64_t stream_samples(const struct stream *stream);
 
 /* Forget the records: they were taken. Sequence numbers go on. */
