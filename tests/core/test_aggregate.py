@@ -714,6 +714,37 @@ def test_a_property_has_one_slot_at_a_time():
     }
 
 
+def test_a_series_defined_anew_leaves_its_neighbours_in_place():
+    core = Aggregator(0)
+    for slot, name in enumerate("abc"):
+        core.define(Series(slot, 0, name))
+    for slot in (1, 2, 0):
+        core.define(Series(slot, 0, "abc"[slot], report=Report.CHANGE))
+    for name in "abc":
+        with pytest.raises(ValueError, match="already has slot"):
+            core.define(Series(3, 0, name))
+    for slot in (0, 1, 2):
+        core.remove(slot)
+        core.define(Series(3, 0, "abc"[slot]))
+        core.remove(3)
+
+
+def test_every_series_keeps_its_own_rules():
+    core = Aggregator(0)
+    deadbands = {slot: float(slot % 50) for slot in range(100)}  # 50 rules, two series each
+    for slot, deadband in deadbands.items():
+        core.define(Series(slot, 0, f"p{slot}", report=Report.CHANGE, deadband=deadband))
+    for slot in range(0, 100, 3):
+        core.remove(slot)
+        del deadbands[slot]
+    slots = array("I", deadbands)
+    core.push(Batch(slots, NOW, array("d", [0.0] * len(slots)), 0))
+    core.push(Batch(slots, NOW, array("d", deadbands.values()), 0))
+    assert [name for name, _, _ in readings(core)] == [f"p{slot}" for slot in slots]
+    core.push(Batch(slots, NOW, array("d", [deadband + 1 for deadband in deadbands.values()]), 0))
+    assert [name for name, _, _ in readings(core)] == [f"p{slot}" for slot in slots]
+
+
 def test_series_of_the_same_rules_stay_apart():
     core = Aggregator(0)
     limits = [Limit("hot", True, 90.0, 85.0, "critical")]
