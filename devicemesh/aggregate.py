@@ -43,9 +43,6 @@ MASK = (
 )  # bits of a window's statistics; count is always there
 
 
-_NOBODY = -1
-
-
 class Report(enum.IntEnum):
     """What leaves of a series."""
 
@@ -164,11 +161,9 @@ class Aggregator:
         dropped{policy="overflow"}: a change is then reported as soon as there is room.
         """
         self._core = _native.Aggregator(epoch, max_pending_bytes)
-        self._names: dict[int, tuple[str, ...]] = {}
-        self._slots: dict[int, array[int]] = {}  # of a stream's properties; _NOBODY where removed
-        self._places: dict[int, array[int]] = {}  # slot -> the slots of its stream
-        self._limits: dict[int, Sequence[Limit]] = {}
-        self._objects: dict[int, Any] = {}
+        self._names: list[tuple[str, ...]] = []  # by stream
+        self._limits: dict[int, Sequence[Limit]] = {}  # by slot, of those that have any
+        self._objects: dict[int, Any] = {}  # by slot, of those whose last value is one
         self._events: list[AlarmEvent] = []
 
     def begin(self, epoch: int) -> None:
@@ -180,11 +175,12 @@ class Aggregator:
 
         An alarm goes on under its name; one that is gone is cleared, its value NaN. Raises ValueError.
         """
-        names = self._names.get(series.stream, ())
-        slots = self._slots.setdefault(series.stream, array("q"))
+        names = self.names(series.stream)
         index = names.index(series.name) if series.name in names else len(names)
-        if index < len(slots) and slots[index] not in (_NOBODY, series.slot):
-            raise ValueError(f"{series.name!r} of stream {series.stream} already has slot {slots[index]}")
+        known = index < len(names)
+        taken = self._core.slot_at(series.stream, index) if known else None
+        if taken not in (None, series.slot):
+            raise ValueError(f"{series.name!r} of stream {series.stream} already has slot {taken}")
         unknown = set(series.statistics) - {"count", *MASK}
         if unknown:
             raise ValueError(f"unknown statistics: {', '.join(sorted(unknown))}")
@@ -205,38 +201,29 @@ class Aggregator:
             [(limit.above, limit.limit, limit.clear, carried.get(limit.name, -1)) for limit in series.limits],
         )
         self._drain()
-        self._vacate(series.slot)
-        if index == len(names):
+        if not known:
+            self._names.extend([()] * (series.stream + 1 - len(self._names)))
             self._names[series.stream] = _appended(names, series.name)
-            slots.append(_NOBODY)
-        slots[index] = series.slot
-        self._places[series.slot] = slots
+        self._limits.pop(series.slot, None)
         if series.limits:
             self._limits[series.slot] = series.limits
-
-    def _vacate(self, slot: int) -> None:
-        """Nothing is known of the slot any more."""
-        slots = self._places.pop(slot, None)
-        if slots is not None:
-            slots[slots.index(slot)] = _NOBODY
-        self._limits.pop(slot, None)
 
     def remove(self, slot: int) -> None:
         """Close the series' windows into its stream's record and forget it; its active alarms are cleared."""
         self._drain()
         if self._core.remove(slot):
             self._drain()
-            self._vacate(slot)
+            self._limits.pop(slot, None)
             self._objects.pop(slot, None)
 
     def forget(self, stream: int) -> None:
         """The stream is gone: its series are removed, its records taken. Its number is not used again."""
-        self._names.pop(stream, None)
-        self._slots.pop(stream, None)
+        if self.names(stream):
+            self._names[stream] = ()
 
-    def names(self, stream: int) -> Sequence[str]:
+    def names(self, stream: int) -> tuple[str, ...]:
         """The property names that the stream's record bodies refer to by index. A later one begins so."""
-        return self._names.get(stream, ())
+        return self._names[stream] if 0 <= stream < len(self._names) else ()
 
     def push(self, batch: Batch) -> None:
         """Take rows. A row of an undefined slot is dropped{policy="undefined"}.

@@ -52,6 +52,9 @@ class Aggregator:
         A limit is (above, limit, clear, index of the old limit that it carries on, or -1). Raises ValueError.
         """
 
+    def slot_at(self, stream: int, property_index: int, /) -> int | None:
+        """The slot of a stream's property, or None."""
+
     def remove(self, slot: int, /) -> bool:
         """Close a slot's windows and forget it; False if there is none."""
 

@@ -17,14 +17,23 @@ struct aggregator *aggregator_new(uint32_t epoch, size_t max_pending_bytes)
     return a;
 }
 
+/* Free a series with its share of the rules. */
+static void drop_series(struct aggregator *a, struct series *series)
+{
+    const struct rules *rules = series->rules;
+    series_free(series);
+    rulebook_release(&a->rulebook, rules);
+}
+
 void aggregator_free(struct aggregator *a)
 {
     for (uint32_t i = 0; i < a->series_count; i++)
         if (a->series[i])
-            series_free(a->series[i]);
+            drop_series(a, a->series[i]);
     for (uint32_t i = 0; i < a->streams_count; i++)
         if (a->streams[i])
             stream_free(a->streams[i]);
+    rulebook_free(&a->rulebook);
     free(a->series);
     free(a->streams);
     free(a->ready);
@@ -54,7 +63,8 @@ void aggregator_begin(struct aggregator *a, uint32_t epoch)
     a->epoch = epoch;
 }
 
-static struct stream *stream_of(struct aggregator *a, uint32_t id)
+/* The stream, new if it has to be; NULL without memory. */
+static struct stream *open_stream(struct aggregator *a, uint32_t id)
 {
     void **streams = (void **)a->streams;
     bool grown = grow(&streams, &a->streams_count, id);
@@ -69,7 +79,7 @@ static struct stream *stream_of(struct aggregator *a, uint32_t id)
         struct stream *stream = calloc(1, sizeof *stream);
         if (stream) {
             stream->newest = stream->watermark = -TIME_LIMIT;
-            stream->next_close = INT64_MAX;
+            stream->first_series = NOBODY;
             stream->epoch = a->epoch;
         }
         a->streams[id] = stream;
@@ -79,66 +89,91 @@ static struct stream *stream_of(struct aggregator *a, uint32_t id)
 
 /* ---- definitions ---- */
 
-/* Close what is open and leave the stream's list. */
+/* Close what is open and leave the stream's list of windowed series. */
 static void retire(struct aggregator *a, uint32_t slot, struct series *series)
 {
-    if (series->rules.report != REPORT_WINDOW)
+    if (series->rules->report != REPORT_WINDOW)
         return;
-    struct stream *stream = a->streams[series->rules.stream];
-    stream->closed[series->rules.property].until = closed_until(stream, &series->rules);
+    closed_of(a, series)->until = closed_until(a, series);
     close_windows(a, series, INT64_MAX);
-    stream_leave(stream, slot);
+    stream_leave(stream_of(a, series), slot);
 }
 
 /* Take over what goes on from the series that was in the slot: the latest row, and active alarms. */
 static void carry_over(struct aggregator *a, uint32_t slot, struct series *old, struct series *series,
                        const int32_t *carry)
 {
-    bool same = series && old->rules.stream == series->rules.stream && old->rules.property == series->rules.property;
+    bool same = series && old->place.stream == series->place.stream && old->place.property == series->place.property;
     if (same) {
-        series->latest = old->latest;
+        struct latest latest = series_latest(old);
+        series_set_latest(series, latest.time, latest.quality, &latest.value);
         series->rows = old->rows;
     }
-    for (uint32_t i = 0; series && same && i < series->rules.limits_count; i++) {
-        if (carry[i] >= 0 && (uint32_t)carry[i] < old->rules.limits_count) {
-            series->limits[i].active = old->limits[carry[i]].active;
-            old->limits[carry[i]].active = false;
+    for (uint32_t i = 0; series && same && i < series->rules->limits_count; i++) {
+        if (carry[i] >= 0 && (uint32_t)carry[i] < old->rules->limits_count) {
+            series->active[i] = old->active[carry[i]];
+            old->active[carry[i]] = false;
         }
     }
-    for (uint32_t i = 0; i < old->rules.limits_count; i++)
-        if (old->limits[i].active)
-            raise_event(a, (struct alarm_event){slot, i, false, old->latest.time, NAN});
+    for (uint32_t i = 0; i < old->rules->limits_count; i++)
+        if (old->active[i])
+            raise_event(a, (struct alarm_event){slot, i, false, old->latest_time, NAN});
 }
 
-enum define_status aggregator_define(struct aggregator *a, uint32_t slot, const struct rules *rules,
-                                     const int32_t *carry)
+/* Take the series out of a slot and its stream's list, and free it. */
+static void empty_slot(struct aggregator *a, uint32_t slot)
 {
-    if (slot >= MAX_IDS || !rules_valid(rules))
+    struct series *series = a->series[slot];
+    uint32_t *at = &stream_of(a, series)->first_series;
+    while (*at != slot)
+        at = &a->series[*at]->next;
+    *at = series->next;
+    a->series[slot] = NULL;
+    drop_series(a, series);
+}
+
+/* Put a series into a slot, in place of the one that may be there. */
+static void fill_slot(struct aggregator *a, uint32_t slot, struct series *series)
+{
+    struct series *old = a->series[slot];
+    struct stream *stream = stream_of(a, series);
+    if (old && old->place.stream == series->place.stream) {
+        series->next = old->next;
+        drop_series(a, old);
+    } else {
+        if (old)
+            empty_slot(a, slot);
+        series->next = stream->first_series;
+        stream->first_series = slot;
+    }
+    a->series[slot] = series;
+    stream_end_row(stream); /* the new series has no mark of the row that its property may be in */
+}
+
+enum define_status aggregator_define(struct aggregator *a, uint32_t slot, struct place place,
+                                     const struct rules *rules, const int32_t *carry)
+{
+    if (slot >= MAX_IDS || place.stream >= MAX_IDS || place.property >= MAX_IDS || !rules_valid(rules))
         return DEFINE_INVALID;
     void **table = (void **)a->series;
     bool grown = grow(&table, &a->series_count, slot);
     a->series = (struct series **)table;
-    struct stream *stream = grown ? stream_of(a, rules->stream) : NULL;
-    struct series *series = calloc(1, sizeof *series + rules->limits_count * sizeof series->limits[0]);
-    if (!stream || !series || !stream_closed_room(stream, rules->property) ||
-        (rules->report == REPORT_WINDOW && !stream_join(stream, slot))) {
-        free(series);
+    struct stream *stream = grown ? open_stream(a, place.stream) : NULL;
+    const struct rules *shared = stream ? rulebook_share(&a->rulebook, rules) : NULL;
+    if (!shared)
         return DEFINE_NO_MEMORY;
-    }
-    series->rules = *rules;
-    series->rules.limits = series->limits;
-    for (uint32_t i = 0; i < rules->limits_count; i++) {
-        series->limits[i] = rules->limits[i];
-        series->limits[i].active = false;
+    struct series *series = series_new(shared, place);
+    if (!series || (rules->report == REPORT_WINDOW && !stream_join(stream, slot, place.property))) {
+        free(series);
+        rulebook_release(&a->rulebook, shared);
+        return DEFINE_NO_MEMORY;
     }
     struct series *old = a->series[slot];
     if (old) {
         retire(a, slot, old);
         carry_over(a, slot, old, series, carry);
-        series_free(old);
     }
-    a->series[slot] = series;
-    stream->row_open = false; /* the new series has no mark of the row that its property may be in */
+    fill_slot(a, slot, series);
     return DEFINE_DONE;
 }
 
@@ -149,9 +184,17 @@ bool aggregator_remove(struct aggregator *a, uint32_t slot)
         return false;
     retire(a, slot, series);
     carry_over(a, slot, series, NULL, NULL);
-    series_free(series);
-    a->series[slot] = NULL;
+    empty_slot(a, slot);
     return true;
+}
+
+uint32_t aggregator_slot_at(const struct aggregator *a, struct place place)
+{
+    const struct stream *stream = place.stream < a->streams_count ? a->streams[place.stream] : NULL;
+    uint32_t slot = stream ? stream->first_series : NOBODY;
+    while (slot != NOBODY && a->series[slot]->place.property != place.property)
+        slot = a->series[slot]->next;
+    return slot == NOBODY ? MAX_IDS : slot;
 }
 
 /* ---- time ---- */
@@ -179,12 +222,12 @@ void aggregator_advance(struct aggregator *a, int64_t now)
 void aggregator_flush(struct aggregator *a)
 {
     for (uint32_t i = 0; i < a->streams_count; i++) {
-        struct stream *stream = a->streams[i];
-        if (!stream)
+        struct windowed *windowed = a->streams[i] ? a->streams[i]->windowed : NULL;
+        if (!windowed)
             continue;
-        for (uint32_t j = 0; j < stream->members_count; j++)
-            close_windows(a, a->series[stream->members[j]], INT64_MAX);
-        stream->next_close = INT64_MAX;
+        for (uint32_t j = 0; j < windowed->members_count; j++)
+            close_windows(a, a->series[windowed->members[j]], INT64_MAX);
+        windowed->next_close = INT64_MAX;
     }
 }
 
@@ -205,12 +248,10 @@ void aggregator_taken(struct aggregator *a)
 {
     for (uint32_t i = 0; i < a->ready_count; i++) {
         struct stream *stream = a->streams[a->ready[i]];
-        uint64_t samples = stream->samples;
-        for (uint32_t j = 0; j < stream->cuts_count; j++)
-            samples += stream->cuts[j].samples;
+        uint64_t samples = stream_samples(stream);
         a->counts.taken += samples;
         a->counts.pending -= samples;
-        a->pending_bytes -= stream->body.length;
+        a->pending_bytes -= stream_bytes(stream);
         stream_taken(stream);
     }
     a->ready_count = 0;
@@ -222,10 +263,12 @@ uint64_t aggregator_rows(const struct aggregator *a, uint32_t slot)
     return series ? series->rows : 0;
 }
 
-const struct latest *aggregator_latest(const struct aggregator *a, uint32_t slot)
+bool aggregator_latest(const struct aggregator *a, uint32_t slot, struct latest *latest)
 {
     const struct series *series = series_of(a, slot);
-    return series ? &series->latest : NULL;
+    if (series)
+        *latest = series_latest(series);
+    return series != NULL;
 }
 
 uint32_t aggregator_events(const struct aggregator *a, const struct alarm_event **events)

@@ -54,10 +54,13 @@ void aggregator_begin(struct aggregator *aggregator, uint32_t epoch);
 
 enum define_status { DEFINE_DONE, DEFINE_INVALID, DEFINE_NO_MEMORY };
 
-/* Define a slot, or change its rules: its open windows close first. `carry[i]` is the index of the old limit
- * that limit i goes on from, or -1; an active alarm that nothing carries on is cleared. */
-enum define_status aggregator_define(struct aggregator *aggregator, uint32_t slot, const struct rules *rules,
-                                     const int32_t *carry);
+/* Define a slot, or change its place or rules: its open windows close first. `carry[i]` is the index of the old
+ * limit that limit i goes on from, or -1; an active alarm that nothing carries on is cleared. */
+enum define_status aggregator_define(struct aggregator *aggregator, uint32_t slot, struct place place,
+                                     const struct rules *rules, const int32_t *carry);
+
+/* The slot that has the place (or one of them), MAX_IDS if none has. */
+uint32_t aggregator_slot_at(const struct aggregator *aggregator, struct place place);
 
 /* Close a slot's windows and forget it; false if there is none. Its active alarms are cleared. */
 bool aggregator_remove(struct aggregator *aggregator, uint32_t slot);
@@ -89,8 +92,8 @@ void aggregator_taken(struct aggregator *aggregator);
 /* Rows ever pushed for a slot; 0 for an undefined one. */
 uint64_t aggregator_rows(const struct aggregator *aggregator, uint32_t slot);
 
-/* The latest row of a slot, or NULL for an undefined one. */
-const struct latest *aggregator_latest(const struct aggregator *aggregator, uint32_t slot);
+/* The latest row of a slot; false for an undefined one. */
+bool aggregator_latest(const struct aggregator *aggregator, uint32_t slot, struct latest *latest);
 
 /* Alarm events since the last `aggregator_events_taken`. */
 uint32_t aggregator_events(const struct aggregator *aggregator, const struct alarm_event **events);

@@ -4,7 +4,6 @@
 #define DEVICEMESH_AGGREGATE_INTERNAL_H
 
 #include "aggregate.h"
-#include "series.h"
 
 #define FUTURE_NS INT64_C(3600000000000)
 #define OWN_CLOCK_NS INT64_C(1000000000)
@@ -19,6 +18,7 @@ struct aggregator {
     bool clock_known;
     struct counts counts;
 
+    struct rulebook rulebook;
     struct series **series; /* by slot; NULL: undefined */
     uint32_t series_count;
     struct stream **streams; /* by id; NULL: never used */
@@ -47,18 +47,30 @@ static inline bool is_future(const struct aggregator *a, int64_t time)
     return a->clock_known && time > a->clock + FUTURE_NS;
 }
 
-/* The times after which a row of this series is late for a window that ends there. */
-static inline int64_t closed_until(const struct stream *stream, const struct rules *rules)
+static inline struct stream *stream_of(const struct aggregator *a, const struct series *series)
 {
-    int64_t until = stream->closed[rules->property].until, by_watermark = stream->watermark - rules->lateness_ns;
+    return a->streams[series->place.stream];
+}
+
+/* What is closed of a windowed series. */
+static inline struct closed *closed_of(const struct aggregator *a, const struct series *series)
+{
+    return &stream_of(a, series)->windowed->closed[series->place.property];
+}
+
+/* The times after which a row of a windowed series is late for a window that ends there. */
+static inline int64_t closed_until(const struct aggregator *a, const struct series *series)
+{
+    int64_t until = closed_of(a, series)->until;
+    int64_t by_watermark = stream_of(a, series)->watermark - series->rules->lateness_ns;
     return until > by_watermark ? until : by_watermark;
 }
 
-static inline bool is_closed(const struct stream *stream, const struct rules *rules, int64_t start)
+static inline bool is_closed(const struct aggregator *a, const struct series *series, int64_t start)
 {
-    const struct closed *closed = &stream->closed[rules->property];
-    int64_t end = start + rules->window_ns;
-    return end <= closed_until(stream, rules) || (start >= closed->from && end <= closed->to);
+    const struct closed *closed = closed_of(a, series);
+    int64_t end = start + series->rules->window_ns;
+    return end <= closed_until(a, series) || (start >= closed->from && end <= closed->to);
 }
 
 /* Whether `more` bytes may still become pending. */

@@ -9,7 +9,6 @@ struct limit {
     double limit;
     double clear; /* above: <= limit; below: >= limit */
     bool above;
-    bool active;
 };
 
 struct alarm_event {
@@ -20,10 +19,10 @@ struct alarm_event {
     double number; /* NaN when the alarm ended because nobody watches it any more */
 };
 
-/* Whether the alarm is active after a value; NaN changes nothing. */
-static inline bool limit_next(const struct limit *limit, double number)
+/* Whether the alarm is active after a value, which it was or was not before; NaN changes nothing. */
+static inline bool limit_next(const struct limit *limit, bool active, double number)
 {
-    if (limit->active)
+    if (active)
         return !(limit->above ? number < limit->clear : number > limit->clear);
     return limit->above ? number > limit->limit : number < limit->limit;
 }

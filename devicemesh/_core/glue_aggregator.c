@@ -16,6 +16,14 @@ struct aggregator *glue_core(PyObject *self)
     return NULL;
 }
 
+static int check_count(Py_ssize_t count, Py_ssize_t wanted)
+{
+    if (count == wanted)
+        return 0;
+    PyErr_Format(PyExc_TypeError, "%zd arguments, not %zd", wanted, count);
+    return -1;
+}
+
 /* ---- life ---- */
 
 static PyObject *aggregator_new_object(PyTypeObject *type, PyObject *args, PyObject *keywords)
@@ -62,11 +70,10 @@ static int parse_limit(PyObject *item, struct limit *limit, int32_t *carry)
     if (!PyArg_ParseTuple(item, "pddi", &above, &limit->limit, &limit->clear, carry))
         return -1;
     limit->above = above != 0;
-    limit->active = false;
     return 0;
 }
 
-static PyObject *define_with(PyObject *self, uint32_t slot, struct rules *rules, PyObject *limits)
+static PyObject *define_with(PyObject *self, uint32_t slot, struct place place, struct rules *rules, PyObject *limits)
 {
     Py_ssize_t count = PySequence_Size(limits);
     if (count < 0)
@@ -87,7 +94,7 @@ static PyObject *define_with(PyObject *self, uint32_t slot, struct rules *rules,
     if (!failed) {
         rules->limits = parsed;
         rules->limits_count = count > UINT32_MAX ? UINT32_MAX : (uint32_t)count;
-        status = aggregator_define(core, slot, rules, carry);
+        status = aggregator_define(core, slot, place, rules, carry);
     }
     PyMem_Free(parsed);
     PyMem_Free(carry);
@@ -107,18 +114,30 @@ static PyObject *define(PyObject *self, PyObject *args)
     struct rules rules = {0};
     PyObject *slot_object, *stream_object, *property_object, *limits;
     uint32_t slot;
+    struct place place;
     long long silence_ns, window_ns, lateness_ns;
     if (!PyArg_ParseTuple(args, "OOObbbddLLLO", &slot_object, &stream_object, &property_object, &rules.kind,
                           &rules.report, &rules.mask, &rules.deadband.absolute, &rules.deadband.fraction, &silence_ns,
                           &window_ns, &lateness_ns, &limits))
         return NULL;
-    if (glue_u32(slot_object, "slot", &slot) || glue_u32(stream_object, "stream", &rules.stream) ||
-        glue_u32(property_object, "property", &rules.property))
+    if (glue_u32(slot_object, "slot", &slot) || glue_u32(stream_object, "stream", &place.stream) ||
+        glue_u32(property_object, "property", &place.property))
         return NULL;
     rules.deadband.silence_ns = silence_ns;
     rules.window_ns = window_ns;
     rules.lateness_ns = lateness_ns;
-    return define_with(self, slot, &rules, limits);
+    return define_with(self, slot, place, &rules, limits);
+}
+
+static PyObject *slot_at(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    struct place place;
+    struct aggregator *core = glue_core(self);
+    if (!core || check_count(count, 2) || glue_u32(args[0], "stream", &place.stream) ||
+        glue_u32(args[1], "property", &place.property))
+        return NULL;
+    uint32_t slot = aggregator_slot_at(core, place);
+    return slot == MAX_IDS ? Py_NewRef(Py_None) : PyLong_FromUnsignedLong(slot);
 }
 
 static PyObject *remove_slot(PyObject *self, PyObject *argument)
@@ -131,14 +150,6 @@ static PyObject *remove_slot(PyObject *self, PyObject *argument)
 }
 
 /* ---- rows ---- */
-
-static int check_count(Py_ssize_t count, Py_ssize_t wanted)
-{
-    if (count == wanted)
-        return 0;
-    PyErr_Format(PyExc_TypeError, "%zd arguments, not %zd", wanted, count);
-    return -1;
-}
 
 static PyObject *push(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
@@ -364,6 +375,7 @@ static PyObject *pending_bytes(PyObject *self, void *Py_UNUSED(closure))
 
 LOCKED(begin)
 LOCKED(define)
+LOCKED_FAST(slot_at)
 LOCKED(remove_slot)
 LOCKED_FAST(push)
 LOCKED_FAST(row)
@@ -380,6 +392,7 @@ LOCKED(counts)
 static PyMethodDef aggregator_methods[] = {
     {"begin", locked_begin, METH_O, "Streams that come from now on have this epoch."},
     {"define", locked_define, METH_VARARGS, "Define a slot, or change its rules."},
+    {"slot_at", FAST(slot_at), METH_FASTCALL, "The slot of a stream's property, or None."},
     {"remove", locked_remove_slot, METH_O, "Close a slot's windows and forget it; False if there is none."},
     {"push", FAST(push), METH_FASTCALL, "Take a batch of numbers: slot, time_ns, value, quality."},
     {"row", FAST(row), METH_FASTCALL, "Take one row: slot, time_ns, quality, tag, value, number."},

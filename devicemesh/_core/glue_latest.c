@@ -18,12 +18,11 @@ PyObject *glue_latest(PyObject *self, PyObject *argument)
     struct aggregator *core = glue_core(self);
     if (!core || glue_u32(argument, "slot", &slot))
         return NULL;
-    const struct latest *found = aggregator_latest(core, slot);
-    if (!found) {
+    struct latest row;
+    if (!aggregator_latest(core, slot, &row)) {
         PyErr_SetObject(PyExc_KeyError, argument);
         return NULL;
     }
-    struct latest row = *found;
     if (!row.any)
         return Py_NewRef(Py_None);
     PyObject *value;
@@ -55,11 +54,10 @@ static int64_t fill(struct aggregator *core, const Py_buffer *slots, PyObject *l
 {
     int64_t newest = 0;
     for (Py_ssize_t i = 0; i < slots->len / 4; i++) {
-        static const struct latest none;
+        struct latest row = {.any = false}; /* a copy: making objects may run a finalizer */
         uint32_t slot;
         memcpy(&slot, (const char *)slots->buf + 4 * i, sizeof slot);
-        const struct latest *found = aggregator_latest(core, slot);
-        struct latest row = found ? *found : none; /* a copy: making objects may run a finalizer */
+        aggregator_latest(core, slot, &row);
         qualities[i] = (char)(row.any ? row.quality : QUALITY_PENDING);
         if (row.any && !quality_is_bad(row.quality) && row.time > newest)
             newest = row.time;

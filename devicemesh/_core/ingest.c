@@ -6,16 +6,16 @@
 
 /* Whether a row becomes the latest. Between values the time decides, unless the one we hold is from the future;
  * a bad row always counts, as does a value after it: the clocks of a device and of its link may differ. */
-static bool is_latest(const struct aggregator *a, const struct latest *latest, int64_t time, uint8_t quality)
+static bool is_latest(const struct aggregator *a, const struct series *series, int64_t time, uint8_t quality)
 {
-    return !latest->any || quality_is_bad(quality) || quality_is_bad(latest->quality) || time >= latest->time ||
-           is_future(a, latest->time);
+    return !series->rows || quality_is_bad(quality) || quality_is_bad(series->latest_quality) ||
+           time >= series->latest_time || is_future(a, series->latest_time);
 }
 
 /* Let a value's time move its stream's clock; windows close in `aggregator_settle`. */
-static void touch(struct aggregator *a, uint32_t id, int64_t time)
+static void touch(struct aggregator *a, const struct series *series, int64_t time)
 {
-    struct stream *stream = a->streams[id];
+    struct stream *stream = stream_of(a, series);
     stream->pushed = true;
     if (time <= stream->newest || time > TIME_LIMIT || is_future(a, time))
         return;
@@ -26,18 +26,17 @@ static void touch(struct aggregator *a, uint32_t id, int64_t time)
     if (!stream->touched) {
         stream->touched = true;
         stream->next_touched = a->touched;
-        a->touched = id;
+        a->touched = series->place.stream;
     }
 }
 
 static void watch(struct aggregator *a, uint32_t slot, struct series *series, int64_t time, double number)
 {
-    for (uint32_t i = 0; i < series->rules.limits_count; i++) {
-        struct limit *limit = &series->limits[i];
-        bool active = limit_next(limit, number);
+    for (uint32_t i = 0; i < series->rules->limits_count; i++) {
+        bool active = limit_next(&series->rules->limits[i], series->active[i], number);
         /* Without room for the event the state stays, and the next value raises it. */
-        if (active != limit->active && raise_event(a, (struct alarm_event){slot, i, active, time, number}))
-            limit->active = active;
+        if (active != series->active[i] && raise_event(a, (struct alarm_event){slot, i, active, time, number}))
+            series->active[i] = active;
     }
 }
 
@@ -45,8 +44,8 @@ static void report(struct aggregator *a, struct series *series, int64_t time, ui
                    const struct value *value, enum policy why_bad)
 {
     struct reported *last = &series->reported;
-    bool on_change = series->rules.report == REPORT_CHANGE;
-    const struct deadband *deadband = on_change ? &series->rules.deadband : NULL;
+    bool on_change = series->rules->report == REPORT_CHANGE;
+    const struct deadband *deadband = on_change ? &series->rules->deadband : NULL;
     if (quality_is_bad(quality)) {
         if (!report_bad(last, deadband, time, quality)) {
             drop(a, why_bad);
@@ -75,11 +74,11 @@ static struct window *window_for(struct aggregator *a, struct series *series, in
         return NULL;
     window = windows_open(&series->windows, start);
     if (window) {
-        struct stream *stream = a->streams[series->rules.stream];
-        int64_t due = start + series->rules.window_ns + series->rules.lateness_ns;
+        struct windowed *windowed = stream_of(a, series)->windowed;
+        int64_t due = start + series->rules->window_ns + series->rules->lateness_ns;
         a->pending_bytes += sizeof *window;
-        if (due < stream->next_close)
-            stream->next_close = due;
+        if (due < windowed->next_close)
+            windowed->next_close = due;
     }
     return window;
 }
@@ -91,9 +90,8 @@ static void accumulate(struct aggregator *a, struct series *series, int64_t time
         drop(a, DROP_FUTURE);
         return;
     }
-    int64_t length = series->rules.window_ns;
-    const struct stream *stream = a->streams[series->rules.stream];
-    if (time < -TIME_LIMIT || is_closed(stream, &series->rules, window_start(time, length))) {
+    int64_t length = series->rules->window_ns;
+    if (time < -TIME_LIMIT || is_closed(a, series, window_start(time, length))) {
         drop(a, DROP_LATE);
         return;
     }
@@ -122,7 +120,6 @@ bool aggregator_row(struct aggregator *a, uint32_t slot, int64_t time, uint8_t q
         drop(a, DROP_UNDEFINED);
         return false;
     }
-    series->rows++;
     enum policy why_bad = DROP_BAD;
     struct value value = *raw;
     if (!quality_is_bad(quality)) {
@@ -138,20 +135,19 @@ bool aggregator_row(struct aggregator *a, uint32_t slot, int64_t time, uint8_t q
     if (quality_is_bad(quality)) {
         value.tag = VALUE_NULL;
     } else {
-        value = value_of_kind(series->rules.kind, &value);
-        touch(a, series->rules.stream, time);
+        value = value_of_kind(series->rules->kind, &value);
+        touch(a, series, time);
     }
-    bool latest = is_latest(a, &series->latest, time, quality);
+    bool latest = is_latest(a, series, time, quality);
+    series->rows++;
     if (latest) {
-        series->latest = (struct latest){true, quality, time, value};
-        if (value_is_text(&value))
-            series->latest.value.text = NULL; /* borrowed: only the tag stays */
-        if (value.tag != VALUE_NULL && series->rules.limits_count)
+        series_set_latest(series, time, quality, &value);
+        if (value.tag != VALUE_NULL && series->rules->limits_count)
             watch(a, slot, series, time, number);
     }
-    if (series->rules.report == REPORT_NONE)
+    if (series->rules->report == REPORT_NONE)
         drop(a, DROP_NONE);
-    else if (series->rules.report == REPORT_WINDOW)
+    else if (series->rules->report == REPORT_WINDOW)
         accumulate(a, series, time, quality, &value, why_bad);
     else
         report(a, series, time, quality, &value, why_bad);

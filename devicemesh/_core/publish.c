@@ -12,7 +12,7 @@ bool has_room(const struct aggregator *a, size_t more)
 static void appended(struct aggregator *a, uint32_t id, size_t before)
 {
     struct stream *stream = a->streams[id];
-    a->pending_bytes += stream->body.length - before;
+    a->pending_bytes += stream_bytes(stream) - before;
     if (!stream->ready) {
         stream->ready = true;
         a->ready[a->ready_count++] = id;
@@ -20,27 +20,27 @@ static void appended(struct aggregator *a, uint32_t id, size_t before)
 }
 
 bool publish_reading(struct aggregator *a, struct series *series, int64_t time, uint8_t quality,
-                            const struct value *value)
+                     const struct value *value)
 {
-    const struct rules *rules = &series->rules;
-    struct stream *stream = a->streams[rules->stream];
-    size_t before = stream->body.length;
+    struct stream *stream = stream_of(a, series);
+    size_t before = stream_bytes(stream);
     size_t text = value_is_text(value) ? value->text->length : 0;
     if (!has_room(a, RECORD_HEADER + RECORD_ROW_MAX + RECORD_READING_MAX + text) ||
-        !stream_reading(stream, stream->epoch, &series->row_seen, time, rules->property, quality, value)) {
+        !stream_reading(stream, &series->reported.row, time, series->place.property, quality, value)) {
         drop(a, DROP_OVERFLOW);
         return false;
     }
-    appended(a, rules->stream, before);
+    appended(a, series->place.stream, before);
     a->counts.pending++;
     return true;
 }
 
-static void publish_window(struct aggregator *a, const struct rules *rules, const struct window *window)
+static void publish_window(struct aggregator *a, const struct series *series, const struct window *window)
 {
-    struct stream *stream = a->streams[rules->stream];
+    struct stream *stream = stream_of(a, series);
+    const struct rules *rules = series->rules;
     struct record_window record = {
-        .property = rules->property,
+        .property = series->place.property,
         .kind = rules->kind,
         .mask = rules->mask,
         .start = window->start,
@@ -55,9 +55,9 @@ static void publish_window(struct aggregator *a, const struct rules *rules, cons
         record.statistics[STATISTIC_FIRST] = window->first;
         record.statistics[STATISTIC_LAST] = window->last;
     }
-    size_t before = stream->body.length;
-    if (stream_window(stream, stream->epoch, &record)) {
-        appended(a, rules->stream, before);
+    size_t before = stream_bytes(stream);
+    if (stream_window(stream, &record)) {
+        appended(a, series->place.stream, before);
     } else { /* there was room for it, so this is the machine's memory */
         a->counts.pending -= window->count;
         a->counts.dropped[DROP_OVERFLOW] += window->count;
@@ -67,9 +67,9 @@ static void publish_window(struct aggregator *a, const struct rules *rules, cons
 void close_windows(struct aggregator *a, struct series *series, int64_t until)
 {
     struct windows *windows = &series->windows;
-    const struct rules *rules = &series->rules;
-    struct stream *stream = a->streams[rules->stream];
-    struct closed *closed = &stream->closed[rules->property];
+    const struct rules *rules = series->rules;
+    const struct stream *stream = stream_of(a, series);
+    struct closed *closed = closed_of(a, series);
     uint32_t count = 0;
     while (count < windows->count && windows->items[count].start + rules->window_ns <= until) {
         int64_t start = windows->items[count].start;
@@ -79,7 +79,7 @@ void close_windows(struct aggregator *a, struct series *series, int64_t until)
         if (!stream->contact)
             closed->to = closed->until;
         a->pending_bytes -= sizeof(struct window);
-        publish_window(a, rules, &windows->items[count++]);
+        publish_window(a, series, &windows->items[count++]);
     }
     windows_drop(windows, count);
 }
@@ -89,17 +89,18 @@ void close_due(struct aggregator *a, struct stream *stream, int64_t watermark)
     if (watermark <= stream->watermark)
         return;
     stream->watermark = watermark;
-    if (watermark < stream->next_close)
+    struct windowed *windowed = stream->windowed;
+    if (!windowed || watermark < windowed->next_close)
         return;
-    stream->next_close = INT64_MAX;
-    for (uint32_t i = 0; i < stream->members_count; i++) {
-        struct series *series = a->series[stream->members[i]];
-        const struct rules *rules = &series->rules;
+    windowed->next_close = INT64_MAX;
+    for (uint32_t i = 0; i < windowed->members_count; i++) {
+        struct series *series = a->series[windowed->members[i]];
+        const struct rules *rules = series->rules;
         close_windows(a, series, watermark - rules->lateness_ns);
         if (series->windows.count) {
             int64_t due = series->windows.items[0].start + rules->window_ns + rules->lateness_ns;
-            if (due < stream->next_close)
-                stream->next_close = due;
+            if (due < windowed->next_close)
+                windowed->next_close = due;
         }
     }
 }

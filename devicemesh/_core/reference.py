@@ -104,6 +104,10 @@ class Aggregator:
             self._end_alarms(slot, old)
         self.series[slot] = series
 
+    def slot_at(self, stream: int, index: int) -> int | None:
+        places = {(series.stream, series.property): slot for slot, series in self.series.items()}
+        return places.get((stream, index))
+
     def remove(self, slot: int) -> bool:
         series = self.series.get(slot)
         if series is None:

@@ -1,6 +1,7 @@
 #include "report.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* The distance of two times. A clock that was set back must not keep a series silent: it counts both ways. */
@@ -21,19 +22,20 @@ static double difference(const struct value *a, const struct value *b)
     return (double)(high - low);
 }
 
-static bool text_differs(struct text text, const struct buffer *last)
+static bool text_differs(const struct text *text, const struct reported_text *last)
 {
-    return text.length != last->length || (text.length && memcmp(text.bytes, last->bytes, text.length) != 0);
+    return text->length != last->length || (text->length && memcmp(text->bytes, last->bytes, text->length) != 0);
 }
 
 static bool differs(const struct reported *last, const struct deadband *deadband, const struct value *value)
 {
-    if (value_is_text(value) || value_is_text(&last->value))
-        return value->tag != last->value.tag || text_differs(*value->text, &last->text);
+    struct value before = value_of(last->tag, last->bits);
+    if (value_is_text(value) || value_is_text(&before))
+        return value->tag != before.tag || text_differs(value->text, last->text);
     if (value->tag == VALUE_BOOLEAN)
-        return value_number(value) != value_number(&last->value);
-    double relative = fabs(value_number(&last->value)) * deadband->fraction;
-    return difference(value, &last->value) > fmax(deadband->absolute, relative);
+        return value_number(value) != value_number(&before);
+    double relative = fabs(value_number(&before)) * deadband->fraction;
+    return difference(value, &before) > fmax(deadband->absolute, relative);
 }
 
 bool report_change(const struct reported *last, const struct deadband *deadband, int64_t time, uint8_t quality,
@@ -48,21 +50,42 @@ bool report_bad(const struct reported *last, const struct deadband *deadband, in
     return !last->any || last->quality != quality || (deadband && silence_over(last, deadband, time));
 }
 
+/* Keep a text in place of the one before, if it was one. False without memory: then nothing is kept. */
+static bool keep_text(struct reported *last, enum value_tag tag, const struct text *text)
+{
+    struct reported_text *before = last->tag >= VALUE_STRING ? last->text : NULL;
+    struct reported_text *kept = realloc(before, sizeof *kept + text->length);
+    if (!kept) {
+        report_reset(last);
+        return false;
+    }
+    kept->length = text->length;
+    if (text->length)
+        memcpy(kept->bytes, text->bytes, text->length);
+    last->tag = (uint8_t)tag;
+    last->text = kept;
+    return true;
+}
+
 void report_remember(struct reported *last, int64_t time, uint8_t quality, const struct value *value)
 {
-    last->any = true;
     last->quality = quality;
     last->time = time;
-    last->value = *value;
-    last->text.length = 0;
     if (value_is_text(value)) {
-        last->value.text = NULL;
-        last->any = buffer_append(&last->text, value->text->bytes, value->text->length);
+        last->any = keep_text(last, value->tag, value->text);
+        return;
     }
+    report_reset(last);
+    last->any = true;
+    last->tag = (uint8_t)value->tag;
+    last->bits = value_bits(value);
 }
 
 void report_reset(struct reported *last)
 {
-    buffer_clear(&last->text, 0);
-    *last = (struct reported){0};
+    if (last->tag >= VALUE_STRING)
+        free(last->text);
+    last->tag = VALUE_NULL;
+    last->bits = 0;
+    last->any = false;
 }

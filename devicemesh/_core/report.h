@@ -5,7 +5,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "buffer.h"
 #include "value.h"
 
 struct deadband {
@@ -14,13 +13,22 @@ struct deadband {
     int64_t silence_ns; /* report again after so long, changed or not; 0: never */
 };
 
+struct reported_text {
+    size_t length;
+    uint8_t bytes[];
+};
+
 /* What was reported last. All zero: nothing yet. */
 struct reported {
-    bool any;
-    uint8_t quality;
-    struct value value; /* numbers; of a text only the tag */
     int64_t time;
-    struct buffer text;
+    union {
+        int64_t bits; /* see value_of */
+        struct reported_text *text; /* where the tag says so */
+    };
+    uint32_t row; /* of its stream's rows the one that it is in: see stream_reading */
+    uint8_t tag;
+    uint8_t quality;
+    bool any;
 };
 
 /* Whether a value is a change: beyond the deadband, of another quality, after the silence, or the first. */
@@ -34,7 +42,7 @@ bool report_bad(const struct reported *last, const struct deadband *deadband, in
 /* Remember a row as reported. Without memory for its text, the next row counts as the first again. */
 void report_remember(struct reported *last, int64_t time, uint8_t quality, const struct value *value);
 
-/* Forget all. */
+/* Forget the value, and with it the memory of a text. */
 void report_reset(struct reported *last);
 
 #endif

@@ -8,17 +8,14 @@
 
 #define MAX_EXACT INT64_C(9007199254740992) /* 2^53 */
 
-bool rules_valid(const struct rules *rules)
+struct series *series_new(const struct rules *rules, struct place place)
 {
-    const struct deadband *deadband = &rules->deadband;
-    if (rules->stream >= MAX_IDS || rules->property >= MAX_IDS || rules->kind >= KIND_COUNT ||
-        rules->report >= REPORT_COUNT || rules->mask >> STATISTIC_COUNT || rules->limits_count > MAX_LIMITS)
-        return false;
-    if (!(deadband->absolute >= 0) || !(deadband->fraction >= 0) || deadband->silence_ns < 0)
-        return false;
-    if (rules->lateness_ns < 0 || rules->lateness_ns > MAX_SPAN_NS)
-        return false;
-    return rules->report != REPORT_WINDOW || (rules->window_ns > 0 && rules->window_ns <= MAX_SPAN_NS);
+    struct series *series = calloc(1, sizeof *series + rules->limits_count * sizeof series->active[0]);
+    if (series) {
+        series->rules = rules;
+        series->place = place;
+    }
+    return series;
 }
 
 struct value value_of_kind(uint8_t kind, const struct value *value)
@@ -60,7 +57,9 @@ bool value_text_valid(const struct value *value)
 
 void series_free(struct series *series)
 {
-    report_reset(&series->reported);
-    free(series->windows.items);
+    if (series->rules->report == REPORT_WINDOW)
+        free(series->windows.items);
+    else
+        report_reset(&series->reported);
     free(series);
 }

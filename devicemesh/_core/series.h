@@ -2,28 +2,19 @@
 #ifndef DEVICEMESH_SERIES_H
 #define DEVICEMESH_SERIES_H
 
-#include "alarm.h"
+#include <stddef.h>
+
 #include "report.h"
+#include "rules.h"
 #include "value.h"
 #include "window.h"
 
-enum report { REPORT_NONE, REPORT_EVERY, REPORT_CHANGE, REPORT_WINDOW, REPORT_COUNT };
+enum { MAX_IDS = 1 << 24 };
 
-#define MAX_SPAN_NS INT64_C(31622400000000000) /* 366 days, for a window and its lateness */
-enum { MAX_IDS = 1 << 24, MAX_LIMITS = 255 };
-
-/* How the rows of a slot are treated. */
-struct rules {
+/* Which property of which stream a series is. */
+struct place {
     uint32_t stream;
     uint32_t property;
-    uint8_t kind;   /* enum kind */
-    uint8_t report; /* enum report */
-    uint8_t mask;   /* of enum statistic */
-    struct deadband deadband;
-    int64_t window_ns;
-    int64_t lateness_ns;
-    const struct limit *limits; /* copied */
-    uint32_t limits_count;
 };
 
 /* The last row of a slot; of a text only the tag. */
@@ -34,18 +25,43 @@ struct latest {
     struct value value;
 };
 
+/* There is one for each property of each device: the order is the one that leaves no gaps. */
 struct series {
-    struct rules rules;
-    struct latest latest;
-    uint64_t rows; /* ever pushed */
-    struct reported reported;
-    struct windows windows;
-    uint32_t row_seen; /* see stream_reading */
-    struct limit limits[];
+    const struct rules *rules; /* shared */
+    struct place place;
+    uint64_t rows; /* ever pushed; the first is the latest, so 0: there is no latest yet */
+    union {
+        struct reported reported; /* every, change */
+        struct windows windows;   /* window */
+    };
+    int64_t latest_time;
+    int64_t latest_bits; /* see value_of */
+    uint32_t next;       /* slot of the stream's next series */
+    uint8_t latest_tag;
+    uint8_t latest_quality;
+    bool active[]; /* alarms, by limit */
 };
 
-/* Whether the rules are within their bounds. */
-bool rules_valid(const struct rules *rules);
+_Static_assert(sizeof(void *) > 8 || sizeof(struct series) <= 72, "a device has many series");
+
+/* A new series of these rules, which it then owns a share of; NULL without memory. */
+struct series *series_new(const struct rules *rules, struct place place);
+
+/* The last row. */
+static inline struct latest series_latest(const struct series *series)
+{
+    return (struct latest){series->rows > 0, series->latest_quality, series->latest_time,
+                           value_of(series->latest_tag, series->latest_bits)};
+}
+
+/* Remember a row as the last. */
+static inline void series_set_latest(struct series *series, int64_t time, uint8_t quality, const struct value *value)
+{
+    series->latest_time = time;
+    series->latest_quality = quality;
+    series->latest_tag = (uint8_t)value->tag;
+    series->latest_bits = value_bits(value);
+}
 
 /* The value as a series of this kind has it; nothing is cut off. */
 struct value value_of_kind(uint8_t kind, const struct value *value);
@@ -56,6 +72,7 @@ bool value_is_exact(const struct value *value);
 /* Whether a text is what its tag says, and not too long. */
 bool value_text_valid(const struct value *value);
 
+/* Free a series, but for its share of the rules. */
 void series_free(struct series *series);
 
 #endif

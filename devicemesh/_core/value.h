@@ -36,9 +36,20 @@ struct value {
     };
 };
 
+/* A value as it is kept: its tag, and the bits of its number or integer. A text keeps itself: of it only the tag. */
+static inline struct value value_of(uint8_t tag, int64_t bits)
+{
+    return (struct value){.tag = (enum value_tag)tag, .integer = bits};
+}
+
 static inline bool value_is_text(const struct value *value)
 {
     return value->tag >= VALUE_STRING;
+}
+
+static inline int64_t value_bits(const struct value *value)
+{
+    return value_is_text(value) ? 0 : value->integer; /* either member of the union */
 }
 
 static inline bool value_is_float(const struct value *value)

@@ -165,16 +165,18 @@ static void fuzz_define(struct aggregator *core)
     int32_t carry[3];
     uint32_t slot = below(SLOTS);
     for (int i = 0; i < 3; i++) {
-        limits[i] = (struct limit){below(10), below(10), below(2), below(2)};
+        limits[i] = (struct limit){below(10), below(10), below(2)};
         carry[i] = (int32_t)below(6) - 2;
     }
+    struct place place = {below(STREAMS), slot % NAMES};
     struct rules rules = {
-        .stream = below(STREAMS), .property = slot % NAMES, .kind = (uint8_t)below(KIND_COUNT + 1),
+        .kind = (uint8_t)below(KIND_COUNT + 1),
         .report = (uint8_t)below(REPORT_COUNT + 1), .mask = (uint8_t)below(70),
         .deadband = {below(3), below(2), spans[below(5)]}, .window_ns = spans[below(8)],
         .lateness_ns = spans[below(8)], .limits = limits, .limits_count = below(4),
     };
-    aggregator_define(core, slot, &rules, carry);
+    if (aggregator_define(core, slot, place, &rules, carry) == DEFINE_DONE)
+        CHECK(aggregator_slot_at(core, place) < SLOTS);
 }
 
 static void fuzz_push(struct aggregator *core)
@@ -236,12 +238,12 @@ static void fuzz_take(struct aggregator *core)
 static void fuzz_latest(const struct aggregator *core)
 {
     for (uint32_t slot = 0; slot < SLOTS + 2; slot++) {
-        const struct latest *row = aggregator_latest(core, slot);
-        if (!row || !row->any || value_is_text(&row->value))
+        struct latest row;
+        if (!aggregator_latest(core, slot, &row) || !row.any || value_is_text(&row.value))
             continue;
         char *out = malloc(READING_ROOM);
         CHECK(out);
-        char *end = json_reading(out, &row->value, row->time, row->quality);
+        char *end = json_reading(out, &row.value, row.time, row.quality);
         CHECK(json_valid((const uint8_t *)out, (size_t)(end - out)));
         free(out);
     }

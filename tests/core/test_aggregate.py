@@ -674,6 +674,101 @@ def test_names_are_only_ever_appended_to():
     assert readings(core) == [("c", 1.0, "Good"), ("a", 2.0, "Good")]
 
 
+def test_a_forgotten_stream_has_no_names():
+    core = Aggregator(0)
+    core.define(Series(0, 4, "a"))
+    core.remove(0)
+    core.forget(4)
+    core.forget(5)  # never was
+    assert [list(core.names(stream)) for stream in (-1, 3, 4, 5)] == [[], [], [], []]
+
+
+def test_a_text_is_reported_when_it_changes():
+    core = one(Report.CHANGE, kind=Kind.OBJECT)
+    texts = ["on", "on", "a longer one" * 40, "", "", "on", b"on", b"on", [1], [1], 1.5, 1.5, "on"]
+    for second, text in enumerate(texts):
+        core.push(objects((0, NOW + second, text)))
+    core.push(bad(0, NOW + 20))
+    core.push(objects((0, NOW + 21, "on")))
+    assert [value for _, value, _ in readings(core)] == [
+        *("on", "a longer one" * 40, "", "on", "b24=", [1], 1.5, "on", None, "on")
+    ]
+    assert dropped(core) == {"deadband": 5}
+
+
+def test_a_property_has_one_slot_at_a_time():
+    core = Aggregator(0)
+    core.define(Series(0, 0, "a"))
+    core.define(Series(1, 0, "b"))
+    with pytest.raises(ValueError, match="'a' of stream 0 already has slot 0"):
+        core.define(Series(1, 0, "a"))
+    core.define(Series(0, 1, "a"))  # its slot goes to another device
+    core.define(Series(2, 0, "a"))
+    core.remove(1)
+    core.define(Series(3, 0, "b"))
+    core.push(rows((0, NOW, 1.0), (1, NOW, 2.0), (2, NOW, 3.0), (3, NOW, 4.0)))
+    records = {record.stream: encode_json(record.body, core.names(record.stream)) for record in core.take()}
+    assert {stream: json.loads(body)["rows"][0]["values"] for stream, body in records.items()} == {
+        0: {"a": 3.0, "b": 4.0},
+        1: {"a": 1.0},
+    }
+
+
+def test_a_series_defined_anew_leaves_its_neighbours_in_place():
+    core = Aggregator(0)
+    for slot, name in enumerate("abc"):
+        core.define(Series(slot, 0, name))
+    for slot in (1, 2, 0):
+        core.define(Series(slot, 0, "abc"[slot], report=Report.CHANGE))
+    for name in "abc":
+        with pytest.raises(ValueError, match="already has slot"):
+            core.define(Series(3, 0, name))
+    for slot in (0, 1, 2):
+        core.remove(slot)
+        core.define(Series(3, 0, "abc"[slot]))
+        core.remove(3)
+
+
+def test_every_series_keeps_its_own_rules():
+    core = Aggregator(0)
+    deadbands = {slot: float(slot % 50) for slot in range(100)}  # 50 rules, two series each
+    for slot, deadband in deadbands.items():
+        core.define(Series(slot, 0, f"p{slot}", report=Report.CHANGE, deadband=deadband))
+    for slot in range(0, 100, 3):
+        core.remove(slot)
+        del deadbands[slot]
+    slots = array("I", deadbands)
+    core.push(Batch(slots, NOW, array("d", [0.0] * len(slots)), 0))
+    core.push(Batch(slots, NOW, array("d", deadbands.values()), 0))
+    assert [name for name, _, _ in readings(core)] == [f"p{slot}" for slot in slots]
+    core.push(Batch(slots, NOW, array("d", [deadband + 1 for deadband in deadbands.values()]), 0))
+    assert [name for name, _, _ in readings(core)] == [f"p{slot}" for slot in slots]
+
+
+def test_series_of_the_same_rules_stay_apart():
+    core = Aggregator(0)
+    limits = [Limit("hot", True, 90.0, 85.0, "critical")]
+    for slot in range(40):  # 20 rules, two series each
+        core.define(Series(slot, 0, f"p{slot}", report=Report.CHANGE, deadband=slot % 20, limits=limits))
+    core.push(rows((0, NOW, 95.0), (20, NOW, 50.0)))
+    assert [(event.slot, event.active) for event in core.alarms()] == [(0, True)]
+    core.define(Series(0, 0, "p0", report=Report.CHANGE, deadband=5.0, limits=limits))  # 5's, too
+    core.remove(25)
+    core.push(rows((20, NOW, 91.0), (5, NOW, 1.0), (5, NOW, 5.0), (0, NOW, 1.0), (0, NOW, 6.5)))
+    assert [(event.slot, event.active) for event in core.alarms()] == [(20, True), (0, False)]
+    assert dropped(core) == {"deadband": 1}
+
+
+def test_a_series_that_becomes_windowed_late_knows_its_devices_clock():
+    core = one(Report.EVERY)
+    core.push(rows((0, NOW + 30 * SECOND, 1.0)))
+    core.define(Series(1, 0, "y", report=Report.WINDOW, window_ns=10 * SECOND))
+    core.push(rows((1, NOW, 2.0), (1, NOW + 30 * SECOND, 3.0)))
+    assert dropped(core) == {"late": 1}
+    core.flush()
+    assert [window["count"] for window in windows(core)] == [1]
+
+
 @pytest.mark.parametrize(
     "series",
     [

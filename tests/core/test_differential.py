@@ -6,6 +6,7 @@ import json
 import math
 import struct
 from array import array
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,9 @@ class Pair:
         assert read == taken + pending + sum(dropped) == sum(qualities.values())
         assert self.both[0].pending_bytes == self.both[1].pending_bytes
         assert taken == self.samples
+        for stream, index in product(range(3), range(len(NAMES) + 1)):
+            native, twin = [core.slot_at(stream, index) for core in self.both]
+            assert native == twin
         for slot in self.both[1].series:
             native, twin = [core.latest(slot) for core in self.both]
             assert repr(native) == repr(twin)

@@ -1,0 +1,46 @@
+/* How the rows of a series are treated. Those of one model are treated alike: they share their rules. */
+#ifndef DEVICEMESH_RULES_H
+#define DEVICEMESH_RULES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "alarm.h"
+#include "report.h"
+
+enum report { REPORT_NONE, REPORT_EVERY, REPORT_CHANGE, REPORT_WINDOW, REPORT_COUNT };
+
+#define MAX_SPAN_NS INT64_C(31622400000000000) /* 366 days, for a window and its lateness */
+enum { MAX_LIMITS = 255 };
+
+struct rules {
+    struct deadband deadband;
+    int64_t window_ns;
+    int64_t lateness_ns;
+    const struct limit *limits;
+    uint32_t limits_count;
+    uint8_t kind;   /* enum kind */
+    uint8_t report; /* enum report */
+    uint8_t mask;   /* of enum statistic */
+};
+
+/* Whether the rules are within their bounds. */
+bool rules_valid(const struct rules *rules);
+
+/* The rules in use, by what they say. All zero: none. */
+struct rulebook {
+    struct shared_rules **chains; /* a power of two of them */
+    uint32_t chains_count;
+    uint32_t count;
+};
+
+/* The book's own copy of rules, for one more user; NULL without memory. */
+const struct rules *rulebook_share(struct rulebook *book, const struct rules *rules);
+
+/* One user less of what `rulebook_share` returned; the last one takes them with it. */
+void rulebook_release(struct rulebook *book, const struct rules *rules);
+
+/* Free the book itself, once nobody uses its rules. */
+void rulebook_free(struct rulebook *book);
+
+#endif
