@@ -23,6 +23,12 @@ MAX_BITS = 2000
 _TEXTS = (ValueType.STRING, ValueType.BYTES)
 
 
+@functools.lru_cache(256)
+def _seconds(text: str) -> float:
+    """A duration; those who wait as long share the number."""
+    return duration_ns(text) / 1e9
+
+
 class Serial(Strict):
     """A serial line. All devices on it must agree on these."""
 
@@ -75,6 +81,10 @@ class Breaker(Strict):
     """Unanswered polls in a row after which the unit is left alone."""
     period: Interval = "60s"
     """The longest pause between two tries; pauses begin at 1s and double, with jitter."""
+
+    @property
+    def period_s(self) -> float:
+        return _seconds(self.period)
 
 
 class ModbusEndpoint(Endpoint):
@@ -152,11 +162,11 @@ class ModbusEndpoint(Endpoint):
 
     @property
     def timeout_s(self) -> float:
-        return duration_ns(self.timeout) / 1e9
+        return _seconds(self.timeout)
 
     @property
     def pause_s(self) -> float:
-        return duration_ns(self.pause_between_requests) / 1e9 if self.pause_between_requests else 0.0
+        return _seconds(self.pause_between_requests) if self.pause_between_requests else 0.0
 
     @property
     def tries(self) -> int:
