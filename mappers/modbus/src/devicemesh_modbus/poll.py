@@ -109,9 +109,9 @@ class Poller:
         planned = plan(self._points, shared.opened, shared.learned)
         known = {request.read.slots: request for request in self._requests}
         self._requests = [known.get(read.slots) or _Request(read, shared) for read in planned.reads]
-        for request in self._requests:
-            learned = shared.learned.get((request.read.unit, request.read.table), Learned())
-            request.refusal = learned.refused.get(request.read.extent)
+        for request, read in zip(self._requests, planned.reads, strict=True):
+            learned = shared.learned.get((read.unit, read.table), Learned())
+            request.refusal = learned.refused.get(read.extent)
         self._rejected = [(array("I", [point.slot]), error) for error, point in planned.rejected]
         self._calm = False  # whether the last poll found nothing wrong
         pausing = shared.link.pauses or any(request.ask.pause_s for request in self._requests)
@@ -191,8 +191,8 @@ class Poller:
         self._shared.answered(request.ask.unit)
         request.breaker = None
         if request.refusal is not None:
-            request.refusal = None
-            self._shared.learn(request.read.unit, request.read.table).refused.pop(request.read.extent, None)
+            request.refusal, read = None, request.read
+            self._shared.learn(read.unit, read.table).refused.pop(read.extent, None)
 
     async def _settle(self, request: _Request, answer: Answer | None, now: _Round) -> AsyncIterator[Batch]:
         """What becomes of an answer, good or not."""
