@@ -13,8 +13,8 @@ from devicemesh.spec.values import duration_ns
 
 SETTLE_S = (1.0, 30.0)
 """At least and at most: for so long rows of the outage may still come live, as from a queue of the peer."""
-Points = Mapping[int, Point[Any, Any]]
-"""What is read now, by slot."""
+Asked = Callable[[int], Point[Any, Any] | None]
+"""What is read now into a slot."""
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ class Backfill:
         self,
         session: Session[Any, Any],
         gaps: Gaps,
-        asked: Callable[[], Points],
+        asked: Asked,
         take: Callable[[Batch], None],
         wake: Callable[[], None],
     ) -> None:
@@ -73,14 +73,14 @@ class Backfill:
         """Live rows have come in."""
         if self._watched.isdisjoint(batch.slot):
             return
-        now, asked = asyncio.get_running_loop().time(), self._asked()
+        now = asyncio.get_running_loop().time()
         for index, slot in enumerate(batch.slot):
             quality = batch.quality if isinstance(batch.quality, int) else batch.quality[index]
             if slot not in self._watched or quality >= Quality.BAD:
                 continue
             time_ns = batch.time_ns if isinstance(batch.time_ns, int) else batch.time_ns[index]
             point, begin_ns = self._gaps.open[slot]
-            if asked.get(slot) != point or point.telemetry.report == "none":
+            if self._asked(slot) != point or point.telemetry.report == "none":
                 self._settling.pop(slot, None)
                 self._end([slot])  # another's now, or of no use
             elif slot in self._settling:
@@ -113,8 +113,7 @@ class Backfill:
                 first = min(one.due_s for one in self._settling.values())
                 await asyncio.sleep(first + SETTLE_S[0] / 4 - loop.time())  # what ends together goes together
                 self._end([slot for slot, one in self._settling.items() if one.due_s <= loop.time()])
-            asked = self._asked()
-            reading = [one for one in self._gaps.ended if asked.get(one[0].point.slot) == one[0].point]
+            reading = [one for one in self._gaps.ended if self._asked(one[0].point.slot) == one[0].point]
             known = {gap.point.slot: times for gap, times in reversed(reading)}
             first_of = list({gap.point.slot: gap for gap, _ in reversed(reading)}.values())
             async for batch in session.history(first_of):

@@ -7,9 +7,11 @@ import logging
 import random
 import time
 from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
 from devicemesh.mapper import (
@@ -45,6 +47,7 @@ MAX_BACKOFF_S = 30.0
 NOBODY = 0xFFFFFFFF  # a slot that is never given: the core counts its rows as dropped
 Owner = Callable[[int], tuple[RunningDevice, str] | None]
 """Whose slot it is: (device, property)."""
+_slot = attrgetter("slot")
 
 
 @dataclass(slots=True)
@@ -85,7 +88,7 @@ class Link:
         self._rng = rng
         self._devices: dict[str, RunningDevice] = {}
         self._sick: set[str] = set()
-        self._asked: dict[int, Point[Any, Any]] = {}  # what the plan reads, by slot
+        self._planned: Sequence[Point[Any, Any]] = ()  # what the plan reads, ordered by slot
         self._gaps = Gaps()
         self._backfill: Backfill | None = None
         self._session: Session[Any, Any] | None = None
@@ -209,8 +212,8 @@ class Link:
             last = latest(slot)
             if last.quality != Quality.NO_LINK:
                 slots.append(slot)
-            if last.quality < Quality.BAD and slot in self._asked:
-                self._gaps.open.setdefault(slot, (self._asked[slot], last.time_ns))
+            if last.quality < Quality.BAD and (asked := self._asked(slot)) is not None:
+                self._gaps.open.setdefault(slot, (asked, last.time_ns))
         cause = error if isinstance(error, MapperError) else LinkError(str(error), reason=reason)
         self._pipeline.bad(slots, Quality.NO_LINK, cause)
 
@@ -231,13 +234,19 @@ class Link:
         self._session = session
         try:
             async with (
-                Backfill(session, self._gaps, lambda: self._asked, self._old, self.wake) as self._backfill,
+                Backfill(session, self._gaps, self._asked, self._old, self.wake) as self._backfill,
                 Push(session, self._pushed, self.wake) as push,
             ):
                 await self._poll(session, push, self._backfill)
         finally:
             self._session = self._backfill = None
             self._lost.update(session.lost())
+
+    def _asked(self, slot: int) -> Point[Any, Any] | None:
+        """What the plan reads into a slot."""
+        at = bisect_left(self._planned, slot, key=_slot)
+        found = self._planned[at] if at < len(self._planned) else None
+        return found if found is not None and found.slot == slot else None
 
     def lost(self) -> Mapping[str, int]:
         """Samples that never got here, by reason, as far as the peer says."""
@@ -276,7 +285,7 @@ class Link:
     async def _plan(self, session: Session[Any, Any], push: Push) -> Schedule[Reader]:
         schedule: Schedule[Reader] = Schedule()
         points = [one for device in self._devices.values() for one in device.points()]
-        self._asked = {one.slot: one for one in points}
+        self._planned = sorted(points, key=_slot)
         told = [one for device in self._devices.values() for one in device.notifiers()]
         polled = await push.subscribe(points, told)
         self._say_how(points, polled)
@@ -351,7 +360,7 @@ class Link:
     def _is_meant(self, slot: int) -> bool:
         """Whether a slot that was read still stands for what was asked."""
         owned = self._owner(slot)
-        return owned is not None and point(owned[0].bound, owned[1], slot) == self._asked.get(slot)
+        return owned is not None and point(owned[0].bound, owned[1], slot) == self._asked(slot)
 
     def _recovered(self, batch: Batch) -> None:
         for slot in batch.slot:

@@ -101,6 +101,21 @@ def _head(name: str, unit: str | None) -> tuple[bytes, bytes]:
 
 
 @functools.lru_cache(ALIKE)
+def _stored(found: tuple[Condition, ...], since: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Conditions as a store has them; one list for all devices that are alike, so nobody changes it."""
+    return [
+        {
+            "type": condition.type,
+            "status": condition.status,
+            "reason": condition.reason,
+            "message": condition.message,
+            "lastTransitionTime": changed,
+        }
+        for condition, changed in zip(found, since, strict=True)
+    ]
+
+
+@functools.lru_cache(ALIKE)
 def _state(state: str, reason: str, message: str, since: str) -> bytes:
     """The payload of `status`."""
     return dumps({"state": state, "reason": reason, "message": message, "since": since})
@@ -164,16 +179,7 @@ class _Memory:
 
     def conditions(self) -> list[dict[str, Any]]:
         """As they are stored."""
-        return [
-            {
-                "type": condition.type,
-                "status": condition.status,
-                "reason": condition.reason,
-                "message": condition.message,
-                "lastTransitionTime": since,
-            }
-            for condition, since in zip(self.found, self.since, strict=True)
-        ]
+        return _stored(self.found, self.since)
 
 
 class Reporter:
@@ -211,7 +217,7 @@ class Reporter:
                 self._status(device, now, patches)
         for stuck in unbound:
             memory = self._memory.get(stuck.key) or self._begin(stuck.key)
-            changed = self._transition(stuck.key, memory, _unresolved(stuck))
+            changed = self._transition(stuck.key, stuck.key.device, memory, _unresolved(stuck))
             changed |= stuck.generation != memory.generation
             if changed or (not memory.written and now >= memory.again_s):
                 memory.generation = stuck.generation
@@ -249,7 +255,7 @@ class Reporter:
         device.dirty = False
         memory.readings = readings
         memory.seen_ns = max(memory.seen_ns, device.seen_ns, snapshot.newest_ns)
-        changed = self._transition(key, memory, conditions(device, self._aggregator, snapshot))
+        changed = self._transition(key, device.name, memory, conditions(device, self._aggregator, snapshot))
         values, reported = properties(device, snapshot)
         changed |= device.bound.generation != memory.generation  # or it would look as if it were still edited
         if not changed and memory.written and hash(values) == memory.properties:
@@ -272,8 +278,8 @@ class Reporter:
         """When to look again: devices are spread over the interval."""
         return now + self._interval_s - (now - phase(key.device, self._interval_s)) % self._interval_s
 
-    def _transition(self, key: Key, memory: _Memory, found: list[Condition]) -> bool:
-        """Bring the conditions up to date; True when one has changed."""
+    def _transition(self, key: Key, name: str, memory: _Memory, found: list[Condition]) -> bool:
+        """Bring the conditions of `name` up to date; True when one has changed."""
         if tuple(found) == memory.found:
             return False
         now = self._stamp
@@ -289,9 +295,9 @@ class Reporter:
         state = {"True": "Ready", "False": "Offline", "Unknown": "Starting"}[head.status]
         state = "Degraded" if head.reason == "Degraded" else state
         if before.get("Ready", ("Unknown", ""))[0] != head.status:
-            log.info("%s is %s%s", key.device, state, f": {head.message}" if head.message else "")
+            log.info("%s is %s%s", name, state, f": {head.message}" if head.message else "")
         self.states[key] = self._shared((state, head.reason))
-        self._sink.retain(key.device, "status", _state(state, head.reason, head.message, memory.since[0]))
+        self._sink.retain(name, "status", _state(state, head.reason, head.message, memory.since[0]))
         return True
 
     def _shared(self, one: A) -> A:

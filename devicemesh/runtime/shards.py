@@ -125,7 +125,7 @@ class Claims:
 
     def __init__(self) -> None:
         self._claims: dict[Key, Claim] = {}
-        self._sharing: dict[tuple[str, str], set[Key]] = {}
+        self._sharing: dict[tuple[str, str], dict[Key, None]] = {}  # a set would take twice as much
         self._wants: dict[tuple[str, str], Want] = {}
 
     def put(self, key: Key, claim: Claim | None) -> set[Key]:
@@ -134,13 +134,13 @@ class Claims:
         if before == claim:
             return set()
         if before is not None:
-            self._sharing[before.link].discard(key)
+            self._sharing[before.link].pop(key, None)
             if not self._sharing[before.link]:
                 del self._sharing[before.link]
             del self._claims[key]
         if claim is not None:
             self._claims[key] = claim
-            self._sharing.setdefault(claim.link, set()).add(key)
+            self._sharing.setdefault(claim.link, {})[key] = None
         links = [one.link for one in (before, claim) if one is not None]
         for link in links:
             self._wants.pop(link, None)

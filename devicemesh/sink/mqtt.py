@@ -20,8 +20,9 @@ from devicemesh.sink.folder import Folder
 from devicemesh.sink.inbox import Inbox
 from devicemesh.sink.outbox import Outbox
 from devicemesh.sink.payload import dumps
+from devicemesh.sink.routes import Describe
 from devicemesh.sink.secret import SecretError, resolve
-from devicemesh.sink.sender import Describe, Encode, Sender
+from devicemesh.sink.sender import Encode, Sender
 from devicemesh.sink.topics import Topics
 from devicemesh.spec.values import duration_ns
 
@@ -31,6 +32,7 @@ PATIENCE_S = 5.0
 """How long leaving the sink may take to send what waits."""
 FIRST_DELAY_S = 0.5
 """Before the first try to connect again."""
+RUNTIME_STATUS = ("", "status")
 _TICK_S = 0.1
 _TEND_S = 1.0
 _SYNC_AFTER_S = {"strict": 0.0, "gentle": 1.0}  # what is unacknowledged for longer is made durable
@@ -96,7 +98,7 @@ class MqttSink(Sink):
         self.epoch = self._outbox.epoch
         self._sender = Sender(self._outbox, self._topics, self._encode, self._loop.time)
         self._sender.on_more = self._pump_soon
-        self._sender.retain(self._topics.runtime_status, dumps({"state": "online", "epoch": self.epoch}))
+        self._sender.retain(RUNTIME_STATUS, dumps({"state": "online", "epoch": self.epoch}))
         jobs = {"mqtt": self._stay_connected(), "outbox": self._keep(), "sink": self._tend()}
         jobs["commands"] = self._inbox.run()
         self._tasks = [asyncio.create_task(job, name=name) for name, job in jobs.items()]
@@ -125,7 +127,7 @@ class MqttSink(Sink):
     async def _leave(self) -> None:
         """Send what waits, then say that we are gone."""
         await self.drain(PATIENCE_S)
-        self._sender.retain(self._topics.runtime_status, dumps({"state": "offline", "reason": "stopped"}))
+        self._sender.retain(RUNTIME_STATUS, dumps({"state": "offline", "reason": "stopped"}))
         await self.drain(PATIENCE_S)
 
     def _open_outbox(self) -> Outbox:
@@ -149,11 +151,12 @@ class MqttSink(Sink):
     def retain(self, device: str, topic: str, body: bytes | Mapping[str, Any] | None) -> None:
         """Raises ValueError for a device that makes no topic."""
         payload = b"" if body is None else body if isinstance(body, bytes) else dumps(body)
-        self._sender.retain(self._topics.device(device, topic), payload)
+        self._topics.device(device, topic)  # raises here, to the caller
+        self._sender.retain((device, topic), payload)
 
     def release(self, device: str) -> None:
         for topic in ("status", "twin/reported"):
-            self._sender.release(self._topics.device(device, topic))
+            self._sender.release((device, topic))
 
     def on_command(self, handler: Callable[[Command], Awaitable[None]]) -> None:
         self._inbox.handler = handler

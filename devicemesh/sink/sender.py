@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections import deque
@@ -13,19 +12,18 @@ from devicemesh.aggregate import Record
 from devicemesh.sink.outbox import Appended, Outbox
 from devicemesh.sink.payload import dumps
 from devicemesh.sink.refusals import Refusals
+from devicemesh.sink.retained import Name, Retained
+from devicemesh.sink.routes import Describe, Route, Routes
 from devicemesh.sink.topics import Topics
 
 log = logging.getLogger("devicemesh.sink")
 
-Describe = Callable[[int], tuple[str, Sequence[str]]]
 Encode = Callable[[bytes, Sequence[str]], bytes]
 
 READY_BYTES = 4 << 20  # of records kept in memory beside those under way
 BURST = 100  # messages handed over at once: the event loop has others to serve
-RETAINED_PER_S = 1000.0  # a reconnect must not flood the broker with what it may still have
 SETTLED_RANGES = 20_000  # that a topic which the broker refuses may leave behind
 _PACKET_OVERHEAD = 16  # of a publish, beside topic and payload
-_ROUTES = 20_000
 
 
 class Link(Protocol):
@@ -41,13 +39,6 @@ class Link(Protocol):
         ...
 
 
-class Route(NamedTuple):
-    """Where a record goes; `names` are of its properties, None for a body that is a payload already."""
-
-    topic: str
-    names: Sequence[str] | None
-
-
 class Entry(NamedTuple):
     """A record on its way."""
 
@@ -57,13 +48,6 @@ class Entry(NamedTuple):
     route: Route
     body: bytes
     stored: bool  # False: only here, since the disk did not take it
-
-
-class _Stream(NamedTuple):
-    key: int
-    device: str
-    known: int  # names in its context
-    route: Route
 
 
 class Sender:
@@ -77,57 +61,39 @@ class Sender:
         self.refusals = Refusals()
         self.on_more: Callable[[], None] = lambda: None  # there is more to pump: call again soon
         self._outbox, self._topics, self._encode, self._clock = outbox, topics, encode, clock
+        self._routes = Routes(topics)
+        self._retained = Retained(clock())
         self._full_window, self._max_packet_bytes = 1, 1 << 28
         self._window = 1  # now: one while caution is due
         self._accepted = True  # a record, since the connection was made
         self._ready: deque[Entry] = deque()  # consecutive records, the next to be sent first
         self._ready_bytes = 0
         self._ready_end = 0  # the position that `_ready` goes on with
-        self._under_way: dict[
-            int, Entry | str
-        ] = {}  # by identifier; a str is the topic of a retained message
+        self._under_way: dict[int, Entry | Name] = {}  # by identifier; a Name is of a retained message
         self._records_under_way = 0
-        self._contexts: dict[int, bytes] = {}
-        self._keys: dict[bytes, int] = {}
-        self._streams: dict[int, _Stream] = {}
-        self._routes: dict[bytes, Route | None] = {}
-        self._retained: dict[str, bytes] = {}  # b"": to be removed
-        self._dirty: dict[str, None] = {}
-        self._tokens, self._refilled = 0.0, clock()
 
     # -- what comes in
 
     def publish(self, records: Sequence[Record], describe: Describe) -> None:
         """Append records in one write, and send them from memory if nothing older waits."""
-        batch, routes = [], []
-        for record in records:
-            stream = self._stream(record.stream, describe)
-            batch.append((stream.key, record.samples, record.body))
-            routes.append(stream.route)
-        self._take(self._outbox.append(batch, self._contexts), batch, routes)
+        routes = [self._routes.stream(record.stream, describe) for record in records]
+        batch = [(route.key, r.samples, r.body) for route, r in zip(routes, records, strict=True)]
+        self._take(self._outbox.append(batch, self._routes.contexts), batch, routes)
 
     def event(self, context: Sequence[str], body: bytes) -> None:
-        """Append one payload; see `_route` for its context. Raises ValueError where that makes no topic."""
-        packed = json.dumps(context).encode()
-        route = self._route(packed)
-        if route is None:
-            raise ValueError(f"{context!r} makes no topic")
-        batch = [(self._key(packed), 0, body)]
-        self._take(self._outbox.append(batch, self._contexts), batch, [route])
+        """Append one payload; see `Contexts` for its context. Raises ValueError where that makes no topic."""
+        key, route = self._routes.event(context)
+        batch = [(key, 0, body)]
+        self._take(self._outbox.append(batch, self._routes.contexts), batch, [route])
 
-    def retain(self, topic: str, payload: bytes) -> None:
+    def retain(self, name: Name, payload: bytes) -> None:
         """Keep a retained message at this value, b"" to remove it; only the newest is ever sent."""
-        if self._retained.get(topic) == payload and topic not in self._dirty:
-            return
-        self._retained[topic] = payload
-        self._dirty.pop(topic, None)
-        self._dirty[topic] = None
-        self.pump()
+        if self._retained.put(name, payload):
+            self.pump()
 
-    def release(self, topic: str) -> None:
+    def release(self, name: Name) -> None:
         """Know nothing of a retained message any more: others keep it."""
-        self._retained.pop(topic, None)
-        self._dirty.pop(topic, None)
+        self._retained.release(name)
 
     def _take(self, at: Appended, batch: Sequence[tuple[int, int, bytes]], routes: Sequence[Route]) -> None:
         take = self.link is not None and self._ready_end == at.position and self._ready_bytes < READY_BYTES
@@ -144,41 +110,6 @@ class Sender:
             self._ready_end = position
         self.pump()
 
-    def _stream(self, number: int, describe: Describe) -> _Stream:
-        device, names = describe(number)
-        known = self._streams.get(number)
-        if known is None or known.known != len(names) or known.device != device:
-            context = json.dumps(["T", device, *names]).encode()
-            route = Route(self._topics.device(device, "telemetry"), names)
-            known = self._streams[number] = _Stream(self._key(context), device, len(names), route)
-        return known
-
-    def _key(self, context: bytes) -> int:
-        key = self._keys.setdefault(context, len(self._keys) + 1)
-        self._contexts[key] = context
-        return key
-
-    def _route(self, context: bytes) -> Route | None:
-        """Read a context: ["T", device, name, ...] a record, ["E", device, suffix] an event, ["G"] a gap."""
-        if context not in self._routes:
-            if len(self._routes) > _ROUTES:
-                self._routes.clear()
-            self._routes[context] = self._parse(context)
-        return self._routes[context]
-
-    def _parse(self, context: bytes) -> Route | None:
-        try:
-            match json.loads(context):
-                case ["T", str(device), *names]:
-                    return Route(self._topics.device(device, "telemetry"), [str(name) for name in names])
-                case ["E", str(device), str(suffix)]:
-                    return Route(self._topics.device(device, suffix), None)
-                case ["G"]:
-                    return Route(self._topics.gap, None)
-        except ValueError as error:
-            log.error("a record in the outbox can't be addressed: %s", error)
-        return None
-
     # -- what goes out
 
     def connected(self, link: Link, window: int, max_packet_bytes: int) -> None:
@@ -190,7 +121,7 @@ class Sender:
         self.link, self._full_window, self._max_packet_bytes = link, window, max_packet_bytes
         self._window, self._accepted = window if self._accepted else 1, False
         self._ready_end = self._outbox.acked
-        self._dirty = dict.fromkeys(self._retained)
+        self._retained.again()
         self.refusals.reconnected()
         self.pump()
 
@@ -208,7 +139,7 @@ class Sender:
     @property
     def idle(self) -> bool:
         """Whether all that was taken is accepted."""
-        return not self._under_way and not self._dirty and self._outbox.waiting == 0
+        return not self._under_way and not self._retained.unsent and self._outbox.waiting == 0
 
     @property
     def answers(self) -> int | None:
@@ -220,7 +151,7 @@ class Sender:
         entry = self._under_way.pop(identifier, None)
         if entry is None:
             return
-        if isinstance(entry, str):
+        if not isinstance(entry, Entry):
             self._retained_acknowledged(entry, code)
             return
         self._records_under_way -= 1
@@ -234,11 +165,10 @@ class Sender:
         else:
             self._outbox.drop(entry.position, entry.sample, entry.samples, "disk_full")
 
-    def _retained_acknowledged(self, topic: str, code: int) -> None:
+    def _retained_acknowledged(self, name: Name, code: int) -> None:
         if code < 0x80:
             self.messages += 1
-            if topic not in self._dirty and self._retained.get(topic) == b"":
-                del self._retained[topic]
+            self._retained.accepted(name)
         else:
             self.refusals.count += 1  # tried again with its next value, or on the next connection
 
@@ -293,7 +223,7 @@ class Sender:
             chunk = self._outbox.read(self._ready_end)
             self._ready_end = chunk.end
             for item in chunk.items:
-                route = self._route(item.context)
+                route = self._routes.read(item.context)
                 if route is None:
                     self._outbox.drop(item.position, item.sample, item.samples, "corrupt")
                     continue
@@ -305,7 +235,7 @@ class Sender:
 
     def _send(self, link: Link, entry: Entry) -> bool:
         """Hand over one record; False when the connection can't take it now."""
-        topic, names = entry.route
+        topic, names = entry.route.topic, entry.route.names
         try:
             payload = entry.body if names is None else self._encode(entry.body, names)
         except (ValueError, IndexError) as error:
@@ -325,27 +255,22 @@ class Sender:
 
     def _pump_retained(self, link: Link) -> None:
         now = self._clock()
-        self._tokens = min(RETAINED_PER_S / 5, self._tokens + (now - self._refilled) * RETAINED_PER_S)
-        self._refilled = now
-        while (
-            self._dirty
-            and self._tokens >= 1
-            and len(self._under_way) < self._full_window
-            and not link.congested
-        ):
-            topic = next(iter(self._dirty))
-            payload = self._retained[topic]
+        while len(self._under_way) < self._full_window and not link.congested:
+            due = self._retained.next(now)
+            if due is None:
+                return
+            name, payload = due
+            topic = self._topics.retained(*name)
             if len(topic) + len(payload) + _PACKET_OVERHEAD > self._max_packet_bytes:
                 log.warning("%s: %d bytes are more than the broker takes", topic, len(payload))
                 self.refusals.count += 1
-                del self._dirty[topic]
+                self._retained.given_up(name)
                 continue
             identifier = link.publish(topic, payload, retain=True)
             if identifier is None:
                 return
-            del self._dirty[topic]
-            self._tokens -= 1
-            self._under_way[identifier] = topic
+            self._retained.sent(name)
+            self._under_way[identifier] = name
 
     # -- refusals
 
@@ -371,7 +296,7 @@ class Sender:
             return
         topic, position = due
         items = self._outbox.read(position, 1).items
-        route = self._route(items[0].context) if items else None
+        route = self._routes.read(items[0].context) if items else None
         if not items or route is None or route.topic != topic:  # it was dropped meanwhile
             self.refusals.accepted(topic)
             return

@@ -58,6 +58,10 @@ class Topics:
         _check(topic)
         return topic
 
+    def retained(self, device: str, suffix: str) -> str:
+        """That of a retained message of a device; without a device it is the runtime's own."""
+        return self.device(device, suffix) if device else self.runtime_status
+
     def _pattern(self, suffix: str, tail: str = "") -> re.Pattern[str]:
         rendered = re.escape(self._render("\x01", "\x02", suffix + "\x03"))
         for mark, pattern in (

@@ -26,8 +26,8 @@ class Key(NamedTuple):
         return f"{self.namespace}/{self.name}"
 
 
-def pack(body: Mapping[str, Any]) -> bytes:
-    """A body as an Object keeps it: equal bodies of one source are equal bytes."""
+def pack(body: Any) -> bytes:
+    """JSON as short as it goes, as an Object keeps its body: equal bodies of one source are equal bytes."""
     return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
 
 

@@ -58,7 +58,7 @@ class KubernetesStore(Store):
         self._writing = loop.create_task(self._status.run(), name="status")
         self._events = EventWriter(self._tell, loop.time)
         self._telling = loop.create_task(self._events.run(), name="events")
-        self._uids: dict[Key, str] = {}
+        self._known: dict[Key, Object] = {}  # by the newest watch
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -149,15 +149,16 @@ class KubernetesStore(Store):
             self._writing.result()  # a bug: it must not go unseen
         self._status.put(statuses)
         for key, status in statuses.items():
-            self._events.put(key, self._uids.get(key, ""), status)
+            known = self._known.get(key)
+            self._events.put(key, known.uid if known is not None else "", status)
 
-    async def _send_values(self, key: Key, part: dict[str, Any]) -> None:
+    async def _send_values(self, key: Key, part: bytes) -> None:
         await self._send(key, part, RUNTIME)
 
-    async def _send_health(self, key: Key, part: dict[str, Any]) -> None:
+    async def _send_health(self, key: Key, part: bytes) -> None:
         await self._send(key, part, CONTROLLER)
 
-    async def _send(self, key: Key, part: dict[str, Any], manager: str) -> None:
+    async def _send(self, key: Key, part: bytes, manager: str) -> None:
         if self.fence is not None and not self.fence():
             raise StoreUnavailableError("this replica has lost its Lease")
         query = {"fieldManager": manager, "force": "true"}
@@ -170,14 +171,13 @@ class KubernetesStore(Store):
             _translate(key, error)
 
     async def watch(self, kinds: Sequence[str]) -> AsyncIterator[Event]:
-        known: dict[Key, Object] = {}
+        known = self._known = {}
         queue: asyncio.Queue[tuple[str, Object] | Exception] = asyncio.Queue()
         versions: dict[str, str] = {}
         for kind in kinds:
             found, versions[kind] = await self._list(kind)
             for one in sorted(found, key=lambda one: one.key):
                 known[one.key] = one.bare()
-                self._uids[one.key] = one.uid
                 yield Event("added", one)  # with its status, this once: it tells of the time before us
         yield Event("synced", None)
         followers = [asyncio.create_task(self._follow(k, v, known, queue)) for k, v in versions.items()]
@@ -200,13 +200,11 @@ class KubernetesStore(Store):
         before = known.get(found.key)
         if type_ == "DELETED":
             known.pop(found.key, None)
-            self._uids.pop(found.key, None)
             self._forget(found.key)
             return Event("deleted", found) if before else None
         if before is not None and before.packed == found.packed and before.uid == found.uid:
             return None
         known[found.key] = found.bare()
-        self._uids[found.key] = found.uid
         return Event("modified" if before else "added", known[found.key])
 
     async def _follow(self, kind: str, version: str, known: Mapping[Key, Object], queue: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
-import itertools
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
@@ -24,8 +23,8 @@ GRAIN_S = 0.001
 """No wait is shorter: times are rounded, and a wait too short for the clock would never end."""
 VALUES_PARALLEL, HEALTH_PARALLEL = 2, 8
 """Each is a connection, and each TLS connection takes a buffer of 256 KB."""
-Send = Callable[[Key, dict[str, Any]], Awaitable[None]]
-"""Writes one part of a status; may raise SlowDownError, LookupError, and what a store raises."""
+Send = Callable[[Key, bytes], Awaitable[None]]
+"""Writes one part of a status (JSON); may raise SlowDownError, LookupError, and what a store raises."""
 
 
 class SlowDownError(Exception):
@@ -52,16 +51,15 @@ class _Lane:
         self.bucket = bucket
         self.due = due  # when a device may be written
         self.spend = spend  # it is written now
-        self.pending: dict[Key, dict[str, Any]] = {}
+        self.pending: dict[Key, bytes] = {}
         self.written: dict[Key, int] = {}  # hash of what the server has, or is being sent
         self.busy: set[Key] = set()  # being sent: two of one device at once could arrive in the wrong order
         self.scheduled: dict[Key, float] = {}
-        self._heap: list[tuple[float, int, Key]] = []  # what `scheduled` does not say so is stale
-        self._counter = itertools.count()
+        self._heap: list[tuple[float, Key]] = []  # what `scheduled` does not say so is stale
         self._more = asyncio.Event()
 
-    def put(self, key: Key, part: dict[str, Any], due_s: float) -> None:
-        if not part or self.written.get(key) == _hash(part):
+    def put(self, key: Key, part: bytes, due_s: float) -> None:
+        if not part or self.written.get(key) == hash(part):
             self.pending.pop(key, None)  # nothing, or as it was
             return
         if key not in self.pending:
@@ -70,13 +68,13 @@ class _Lane:
 
     def schedule(self, key: Key, due_s: float) -> None:
         self.scheduled[key] = due_s
-        heapq.heappush(self._heap, (due_s, next(self._counter), key))
+        heapq.heappush(self._heap, (due_s, key))
         self._more.set()
 
     def _first(self) -> float | None:
         """When the first one is due that may be sent."""
         while self._heap:
-            due, _, key = self._heap[0]
+            due, key = self._heap[0]
             if self.scheduled.get(key) == due:
                 if key in self.pending and key not in self.busy:
                     return due
@@ -95,7 +93,7 @@ class _Lane:
                 wait = self.bucket.wait_s(now)
                 if wait <= 0:
                     self.bucket.take(now)
-                    key = heapq.heappop(self._heap)[2]
+                    key = heapq.heappop(self._heap)[1]
                     del self.scheduled[key]
                     return key
                 await asyncio.sleep(max(wait, GRAIN_S))
@@ -163,8 +161,8 @@ class StatusWriter:
             task.add_done_callback(self._running.discard)
             task.add_done_callback(lambda _: slots.release())
 
-    async def _write(self, lane: _Lane, key: Key, part: dict[str, Any], turn: Turn | None) -> None:
-        lane.written[key] = _hash(part)  # while it is under way, it need not be said again
+    async def _write(self, lane: _Lane, key: Key, part: bytes, turn: Turn | None) -> None:
+        lane.written[key] = hash(part)  # while it is under way, it need not be said again
         again_s = await self._send(lane, key, part)
         lane.busy.discard(key)
         if turn is None or self._turns.get(key) is not turn:  # forgotten: one of its name is another
@@ -177,7 +175,7 @@ class StatusWriter:
         if turn is not None and key in lane.pending and key not in lane.scheduled:
             lane.schedule(key, lane.due(turn, self._clock()))
 
-    async def _send(self, lane: _Lane, key: Key, part: dict[str, Any]) -> float | None:
+    async def _send(self, lane: _Lane, key: Key, part: bytes) -> float | None:
         """When to try again: None where it is there, GONE where the device is not."""
         try:
             await lane.send(key, part)
@@ -200,7 +198,7 @@ class StatusWriter:
         self._said = ""
         return None
 
-    def _again(self, lane: _Lane, key: Key, part: dict[str, Any], after_s: float) -> None:
+    def _again(self, lane: _Lane, key: Key, part: bytes, after_s: float) -> None:
         lane.written.pop(key, None)
         if key in self._turns and key not in lane.pending:
             lane.pending[key] = part
@@ -210,7 +208,3 @@ class StatusWriter:
         if message != self._said:
             self._said = message
             log.warning("%s", message)
-
-
-def _hash(part: Mapping[str, Any]) -> int:
-    return hash(repr(part))  # who writes a part gives it the same order each time

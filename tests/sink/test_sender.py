@@ -16,6 +16,8 @@ from devicemesh.sink.sender import BURST, READY_BYTES, SETTLED_RANGES, Sender
 from devicemesh.sink.topics import Topics
 from devicemesh.testing.disk import SimulatedDisk
 
+STATE = ("default/pump-0", "status")
+
 
 class Link:
     """A connection: keeps what it is given, acknowledges when told."""
@@ -156,7 +158,7 @@ def test_congestion_is_waited_for(bench: Bench) -> None:
     link = bench.connect()
     link.congested = True
     bench.put(3)
-    bench.sender.retain("t", b"1")
+    bench.sender.retain(STATE, b"1")
     assert link.sent == []
     link.congested, link.full = False, True
     bench.sender.pump()
@@ -240,22 +242,23 @@ def test_new_properties_are_new_names(bench: Bench) -> None:
 
 def test_only_the_newest_state_is_sent(bench: Bench) -> None:
     for value in range(5):
-        bench.sender.retain("t", b"%d" % value)
+        bench.sender.retain(STATE, b"%d" % value)
     bench.clock.boot += 1
     link = bench.connect()
-    assert [(topic, payload, retain) for _, topic, payload, retain in link.sent] == [("t", b"4", True)]
-    bench.sender.retain("t", b"4")
+    topic = "devicemesh/v1/default/pump-0/status"
+    assert [sent[1:] for sent in link.sent] == [(topic, b"4", True)]
+    bench.sender.retain(STATE, b"4")
     assert len(link.sent) == 1, "no news"
-    bench.sender.retain("t", b"5")
-    bench.sender.retain("t", b"")
+    bench.sender.retain(STATE, b"5")
+    bench.sender.retain(STATE, b"")
     link.acknowledge()
-    assert bench.sender._retained == {}, "removed for good"
+    assert len(bench.sender._retained) == 0, "removed for good"
     assert bench.sender.idle
 
 
 def test_state_comes_again_with_each_connection_at_a_bounded_rate(bench: Bench) -> None:
     for number in range(1000):
-        bench.sender.retain(f"t/{number}", b"x")
+        bench.sender.retain((f"default/pump-{number}", "status"), b"x")
     bench.clock.boot += 10
     link = bench.connect(window=5000)
     assert len(link.sent) == 200
@@ -272,9 +275,9 @@ def test_state_comes_again_with_each_connection_at_a_bounded_rate(bench: Bench) 
 def test_state_that_is_refused_or_too_large_blocks_nothing(bench: Bench) -> None:
     bench.clock.boot += 1
     link = bench.connect(max_packet_bytes=100)
-    bench.sender.retain("t", b"x" * 200)
-    bench.sender.retain("u", b"1")
-    assert [topic for _, topic, _, _ in link.sent] == ["u"]
+    bench.sender.retain(STATE, b"x" * 200)
+    bench.sender.retain(("default/pump-0", "u"), b"1")
+    assert [topic for _, topic, _, _ in link.sent] == ["devicemesh/v1/default/pump-0/u"]
     link.acknowledge(code=0x87)
     assert bench.sender.idle
     assert bench.sender.refusals.count == 2

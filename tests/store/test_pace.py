@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -33,12 +34,12 @@ class Server:
         self.errors: list[Exception] = []
         self.slow_s = 0.01
 
-    def taking(self, into: list[tuple[float, str, Any]]) -> Callable[[Key, dict[str, Any]], Awaitable[None]]:
-        async def send(key: Key, part: dict[str, Any]) -> None:
+    def taking(self, into: list[tuple[float, str, Any]]) -> Callable[[Key, bytes], Awaitable[None]]:
+        async def send(key: Key, part: bytes) -> None:
             await asyncio.sleep(self.slow_s)
             if self.errors:
                 raise self.errors.pop(0)
-            into.append((round(asyncio.get_running_loop().time(), 1), key.name, part))
+            into.append((round(asyncio.get_running_loop().time(), 1), key.name, json.loads(part)))
 
         return send
 
