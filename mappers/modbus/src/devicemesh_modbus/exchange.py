@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+from devicemesh.spec.values import duration_ns
 from devicemesh_modbus import answers
 from devicemesh_modbus.breaker import Breaker
 from devicemesh_modbus.link import Answer, Ask, Link
@@ -70,7 +71,7 @@ class Shared:
 
     def breaker(self, endpoint: ModbusEndpoint) -> Breaker:
         """A new breaker as the device wants it."""
-        return Breaker(endpoint.breaker.failures, endpoint.breaker.period_s, self.rng)
+        return Breaker(endpoint.breaker.failures, duration_ns(endpoint.breaker.period) / 1e9, self.rng)
 
     def fell_silent(self, endpoint: ModbusEndpoint) -> Quiet:
         """The unit does not answer, or still does not."""

@@ -82,10 +82,6 @@ class Breaker(Strict):
     period: Interval = "60s"
     """The longest pause between two tries; pauses begin at 1s and double, with jitter."""
 
-    @property
-    def period_s(self) -> float:
-        return _seconds(self.period)
-
 
 class ModbusEndpoint(Endpoint):
     """How to reach a device. Devices that name the same host and port, or serial port, share a connection."""
