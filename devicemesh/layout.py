@@ -7,12 +7,13 @@ into at most three batches (floats, 64-bit integers, objects) with no Python per
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import math
 import struct
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -58,7 +59,8 @@ class Field:
     encoding: Literal["ascii", "utf-8", "latin-1"] = "ascii"
     scale: float = 1.0  # value = raw * scale + add; either of them makes the value a float64
     add: float = 0.0
-    enum: Mapping[int, str] | None = None  # raw code -> word; an unknown code is delivered as its number
+    enum: Mapping[int, str] | None = dataclasses.field(default=None, hash=False)
+    """Raw code -> word; an unknown code is delivered as its number."""
 
     @property
     def scaled(self) -> bool:
@@ -142,12 +144,6 @@ def _is_wide(field: Field) -> bool:
     return field.type.is_integer and not field.scaled and bits > 32
 
 
-@functools.lru_cache(1024)
-def _plan(ops: tuple[tuple[int, int, int, int, int, int, bool, float, float], ...], integers: bool) -> Plan:
-    """A compiled plan; devices of one model share it, a plan holds no state."""
-    return Plan(ops, integers)
-
-
 @functools.lru_cache(256)
 def _nan(rows: int) -> array[float]:
     """The values of bad rows."""
@@ -155,46 +151,66 @@ def _nan(rows: int) -> array[float]:
 
 
 class _Columns:
-    """Fields whose values share one typed column."""
+    """Fields whose values share one typed column; `rows` are their places in the layout."""
 
-    __slots__ = ("fields", "plan", "slots", "unsigned")
+    __slots__ = ("fields", "plan", "rows", "unsigned")
 
-    def __init__(self, fields: Sequence[Field], slots: array[int], *, integers: bool) -> None:
-        self.fields = fields if integers else ()  # of floats nothing more is asked
-        self.slots = slots
-        self.plan = _plan(tuple(_op(field) for field in fields), integers)
-        self.unsigned = tuple(row for row, field in enumerate(fields) if field.type == ValueType.UINT64)
+    def __init__(self, placed: Sequence[tuple[int, Field]], *, integers: bool) -> None:
+        self.rows = tuple(row for row, _ in placed)
+        self.fields = tuple(field for _, field in placed if integers)  # of floats nothing more is asked
+        self.plan = Plan(tuple(_op(field) for _, field in placed), integers)
+        self.unsigned = tuple(i for i, (_, field) in enumerate(placed) if field.type == ValueType.UINT64)
+
+
+class _Form:
+    """What the layouts of equal fields share, those of the devices of one model: all but the slots."""
+
+    __slots__ = ("codes", "floats", "integers", "only_floats", "reach", "texts")
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        for row, field in enumerate(fields):
+            if wrong := problem(field):
+                raise ValueError(f"field {row} ({field.type} at {field.offset}): {wrong}")
+        placed = list(enumerate(fields))
+        self.texts = tuple(one for one in placed if one[1].type in _TEXTS)
+        numbers = [one for one in placed if one[1].enum is None and one[1].type not in _TEXTS]
+        self.floats = _columns((one for one in numbers if not _is_wide(one[1])), integers=False)
+        self.integers = _columns((one for one in numbers if _is_wide(one[1])), integers=True)
+        self.codes = _columns((one for one in placed if one[1].enum is not None), integers=True)
+        rest = self.integers or self.codes or self.texts
+        self.only_floats = self.floats.plan if self.floats and not rest else None
+        self.reach = max((field.offset + (field.size or 0) for field in fields), default=0)
+
+
+def _columns(placed: Iterable[tuple[int, Field]], *, integers: bool) -> _Columns | None:
+    several = list(placed)
+    return _Columns(several, integers=integers) if several else None
+
+
+_form = functools.lru_cache(1024)(_Form)
+_NO_SLOTS = array("I")
 
 
 class Layout:
     """The compiled fields of one record; `slots[i]` names `fields[i]`."""
 
-    __slots__ = ("_codes", "_floats", "_integers", "_only_floats", "_slots", "_texts", "reach")
+    __slots__ = ("_float_slots", "_form", "_integer_slots", "_slots")
 
     def __init__(self, fields: Sequence[Field], slots: Sequence[int]) -> None:
         """Compile. Raises ValueError naming the first field that is wrong."""
         if len(fields) != len(slots):
             raise ValueError(f"{len(fields)} fields, but {len(slots)} slots")
-        for row, field in enumerate(fields):
-            if wrong := problem(field):
-                raise ValueError(f"field {row} ({field.type} at {field.offset}): {wrong}")
+        self._form = form = _form(tuple(fields))
         self._slots = array("I", slots)
-        pairs = tuple(zip(fields, slots, strict=True))
-        words = [pair for pair in pairs if pair[0].enum is not None]
-        self._texts = tuple(pair for pair in pairs if pair[0].type in _TEXTS)
-        numbers = [pair for pair in pairs if pair[0].enum is None and pair[0].type not in _TEXTS]
-        self._floats = self._columns([pair for pair in numbers if not _is_wide(pair[0])], integers=False)
-        self._integers = self._columns([pair for pair in numbers if _is_wide(pair[0])], integers=True)
-        self._codes = self._columns(words, integers=True)
-        self._only_floats = self._integers is None and self._codes is None and not self._texts
-        self.reach = max((field.offset + (field.size or 0) for field in fields), default=0)
+        self._float_slots = self._of(form.floats)
+        self._integer_slots = self._of(form.integers)
 
-    def _columns(self, pairs: Sequence[tuple[Field, int]], *, integers: bool) -> _Columns | None:
-        if not pairs:
-            return None
-        all_of_them = len(pairs) == len(self._slots)
-        slots = self._slots if all_of_them else array("I", [pair[1] for pair in pairs])
-        return _Columns(tuple(pair[0] for pair in pairs), slots, integers=integers)
+    def _of(self, columns: _Columns | None) -> array[int]:
+        """The slots of these columns."""
+        if columns is None:
+            return _NO_SLOTS
+        whole = len(columns.rows) == len(self._slots)
+        return self._slots if whole else array("I", [self._slots[row] for row in columns.rows])
 
     def decode(self, record: bytes | bytearray | memoryview, time_ns: int) -> list[Batch]:
         """Decode one record into batches of float64, int64 and objects, each only if it has rows.
@@ -202,12 +218,12 @@ class Layout:
         A field that reaches past the record's end is UNDECODABLE, as is text that its encoding can't
         read; the others are not harmed. An unsigned 64-bit value beyond int64 is delivered as an object.
         """
-        batches: list[Batch] = []
-        if (floats := self._floats) is not None:
-            values, quality = floats.plan.decode(record)
-            error = None if quality == 0 else self._too_short(record)
-            batches.append(Batch(floats.slots, time_ns, values, quality, error))
-        return batches if self._only_floats else batches + self._decode_rest(record, time_ns)
+        plan = self._form.only_floats
+        if plan is None:
+            return self._decode_parts(record, time_ns)
+        values, quality = plan.decode(record)  # nearly always
+        error = None if quality == 0 else self._too_short(record)
+        return [Batch(self._slots, time_ns, values, quality, error)]
 
     def bad(self, time_ns: int, quality: Quality, error: MapperError | None) -> list[Batch]:
         """All fields of the record as bad rows."""
@@ -217,26 +233,34 @@ class Layout:
 
     def _too_short(self, record: bytes | bytearray | memoryview) -> PointError:
         size = memoryview(record).nbytes
-        return PointError(f"the answer has {size} bytes, its layout {self.reach}", reason="Undecodable")
+        reach = self._form.reach
+        return PointError(f"the answer has {size} bytes, its layout {reach}", reason="Undecodable")
 
-    def _decode_rest(self, record: bytes | bytearray | memoryview, time_ns: int) -> list[Batch]:
-        batches: list[Batch] = []
-        rows = _Objects()
-        if (integers := self._integers) is not None:
-            values, quality = integers.plan.decode(record)
-            huge = [row for row in integers.unsigned if values[row] < 0]
+    def _column(
+        self, plan: Plan, slots: array[int], record: bytes | bytearray | memoryview, time_ns: int
+    ) -> Batch:
+        """The batch of one typed column."""
+        values, quality = plan.decode(record)
+        error = None if quality == 0 else self._too_short(record)
+        return Batch(slots, time_ns, values, quality, error)
+
+    def _decode_parts(self, record: bytes | bytearray | memoryview, time_ns: int) -> list[Batch]:
+        form, batches, rows = self._form, list[Batch](), _Objects()
+        if (floats := form.floats) is not None:
+            batches.append(self._column(floats.plan, self._float_slots, record, time_ns))
+        if (integers := form.integers) is not None:
+            batch = self._column(integers.plan, self._integer_slots, record, time_ns)
+            huge = [row for row in integers.unsigned if batch.value[row] < 0]
             for row in huge:
-                rows.append(integers.slots[row], int(values[row]) + (1 << 64), Quality.GOOD)
-            error = None if quality == 0 else self._too_short(record)
-            batch = Batch(integers.slots, time_ns, values, quality, error)
+                rows.append(self._integer_slots[row], int(batch.value[row]) + (1 << 64), Quality.GOOD)
             batches.append(_without(batch, huge) if huge else batch)
-        if (codes := self._codes) is not None:
+        if (codes := form.codes) is not None:
             values, quality = codes.plan.decode(record)
-            for row, field in enumerate(codes.fields):
-                failed = quality if isinstance(quality, int) else quality[row]
-                rows.append(codes.slots[row], *((None, failed) if failed else _word(field, int(values[row]))))
-        for field, slot in self._texts:
-            rows.append(slot, *_text(field, record))
+            for at, (row, field) in enumerate(zip(codes.rows, codes.fields, strict=True)):
+                failed = quality if isinstance(quality, int) else quality[at]
+                rows.append(self._slots[row], *((None, failed) if failed else _word(field, int(values[at]))))
+        for row, field in form.texts:
+            rows.append(self._slots[row], *_text(field, record))
         if rows.slots:
             error = self._why(rows.qualities, record)
             slots, qualities = array("I", rows.slots), array("B", rows.qualities)
@@ -246,7 +270,7 @@ class Layout:
     def _why(self, qualities: Sequence[int], record: bytes | bytearray | memoryview) -> PointError | None:
         if Quality.UNDECODABLE not in qualities:
             return None
-        if memoryview(record).nbytes < self.reach:
+        if memoryview(record).nbytes < self._form.reach:
             return self._too_short(record)
         return PointError("a text in the answer is not in its declared encoding", reason="Undecodable")
 

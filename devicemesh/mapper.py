@@ -19,7 +19,7 @@ import pluggy
 from pydantic import ValidationError
 
 from devicemesh.home import default_home as default_home  # noqa: PLC0414 - for mappers, which keep state there
-from devicemesh.spec.base import Strict, first_mistake
+from devicemesh.spec.base import Numerous, Strict, first_mistake
 from devicemesh.spec.device import Telemetry
 from devicemesh.spec.values import Scalar, ValueType
 
@@ -132,7 +132,7 @@ def validated(model: type[M], data: Mapping[str, Any], text: str) -> M:
         raise ConfigError(f"{text!r}: {first_mistake(error)}") from error
 
 
-class Endpoint(Strict):
+class Endpoint(Numerous):
     """How to reach a peer. Frozen; subclass it with the protocol's fields."""
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ from pydantic.alias_generators import to_camel
 
 _GIVEN: dict[frozenset[str], set[str]] = {}
 _ALIKE = 4096
+_OWN_NAMES = 10
+"""A dict of more keys than these takes more room, in any CPython, than one that shares them."""
 
 
 class Strict(BaseModel):
@@ -31,6 +34,29 @@ class Strict(BaseModel):
             _GIVEN.clear()
         given = self.__pydantic_fields_set__
         object.__setattr__(self, "__pydantic_fields_set__", _GIVEN.setdefault(frozenset(given), given))
+
+
+@functools.lru_cache(_ALIKE, typed=True)
+def _alike(value: str | int) -> str | int:
+    """The first object that was equal: a hundred units of one gateway name its host."""
+    return value
+
+
+class Numerous(Strict):
+    """A model of which one is kept for each device: what is equal in thousands of them is there once.
+
+    Attributes that are set one by one share their names with those of all others of the class (PEP 412,
+    key-sharing dictionaries). Pydantic sets them at once, as a dict with names of its own: 250 bytes more
+    for 15 fields.
+    """
+
+    def model_post_init(self, context: Any, /) -> None:
+        super().model_post_init(context)
+        values = {n: _alike(v) if isinstance(v, (str, int)) else v for n, v in vars(self).items()}
+        if len(values) > _OWN_NAMES:
+            object.__delattr__(self, "__dict__")
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
 
 def first_mistake(error: ValidationError) -> str:

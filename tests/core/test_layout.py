@@ -165,6 +165,28 @@ def test_a_short_record_harms_only_what_reaches_past_it():
         assert str(batch.error) == "the answer has 3 bytes, its layout 9"
 
 
+def test_layouts_of_equal_fields_share_all_but_their_slots():
+    def layout(slots):
+        fields = [
+            Field(0, ValueType.UINT8), Field(0, ValueType.UINT8, enum={1: "on"}), Field(0, ValueType.UINT64),
+            Field(0, ValueType.INT64), Field(0, ValueType.STRING, length=1), Field(1, ValueType.UINT8),
+        ]  # fmt: skip
+        return Layout(fields, slots)
+
+    one, other = layout([3, 1, 4, 15, 9, 26]), layout([60, 50, 40, 30, 20, 10])
+    for slots, held in (([3, 26], [15], [4, 1, 9]), one), (([60, 10], [30], [40, 50, 20]), other):
+        batches = held.decode(b"\xff" * 8, 0)
+        assert tuple(list(batch.slot) for batch in batches) == slots
+        assert [list(b.value) for b in batches] == [[255.0, 255.0], [-1], [2**64 - 1, 255, None]]
+    assert one._form is other._form
+
+
+def test_layouts_that_differ_in_an_enum_share_nothing():
+    for words, word in (({1: "on"}, "on"), ({1: "off"}, "off")):
+        (batch,) = Layout([Field(0, ValueType.UINT8, enum=words)], [7]).decode(b"\1", 0)
+        assert batch.value == [word]
+
+
 def test_an_empty_record_and_an_empty_layout():
     assert decode(Field(0, ValueType.UINT8), b"")[1] == Quality.UNDECODABLE
     assert Layout([], []).decode(b"", 0) == []

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import pickle
+import sys
 from typing import Any
 
 import pytest
@@ -168,6 +172,25 @@ def test_conflicts_on_one_link_name_both_values() -> None:
     assert slow.conflict(slow.model_copy(update={"unit": 9, "timeout": "1s", "max_registers": 4})) is None
     tcp, rtu = ModbusEndpoint(host="plc"), ModbusEndpoint(host="plc", transport="rtuovertcp")
     assert tcp.conflict(rtu) == "transport tcp and rtuovertcp"
+
+
+def test_endpoints_by_the_thousand_share_what_is_equal() -> None:
+    declared = json.dumps({"host": "10.0.0.5", "port": 15_000, "unit": 3, "breaker": {"failures": 5}})
+    one, other = (ModbusEndpoint.model_validate(json.loads(declared)) for _ in range(2))
+    assert one.host is other.host and one.port is other.port
+    assert sys.getsizeof(vars(one)) < sys.getsizeof(dict(vars(one).items())), "its names are not its own"
+
+
+def test_an_endpoint_that_shares_is_a_model_as_any_other() -> None:
+    given = {"host": "10.0.0.5", "unit": 3, "breaker": {"failures": 5}}
+    one, other = ModbusEndpoint.model_validate(given), ModbusEndpoint.model_validate({**given, "unit": 4})
+    assert one != other and one == other.model_copy(update={"unit": 3})
+    assert hash(one) == hash(other.model_copy(update={"unit": 3}))
+    assert one.model_dump(exclude_unset=True) == given
+    assert ModbusEndpoint.model_validate(one.model_dump(by_alias=True)) == one
+    assert pickle.loads(pickle.dumps(one)) == one == copy.deepcopy(one)
+    with pytest.raises(ValidationError, match="frozen"):
+        one.unit = 4
 
 
 def test_redirecting_keeps_the_devices_own_part() -> None:

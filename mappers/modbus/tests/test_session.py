@@ -168,6 +168,7 @@ def test_a_dead_unit_costs_its_neighbours_one_timeout_a_pause(
                 clock.ahead_s += 2.5
                 seen = await collect(reader)
                 assert all(row[1] == GOOD for row in seen.values()), "and all is well at once"
+                assert not session.shared.quiet, "nothing is kept of units that answer"
 
     asyncio.run(work())
 

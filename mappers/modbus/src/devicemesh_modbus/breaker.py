@@ -11,7 +11,10 @@ JITTER = 0.1
 
 
 class Breaker:
-    """Counts silences in a row; from `failures` on, pauses between tries double from 1 s to `period_s`."""
+    """Counts silences in a row; from `failures` on, pauses between tries double from 1 s to `period_s`.
+
+    What answers again needs none: it is dropped.
+    """
 
     __slots__ = ("_failures", "_period_s", "_retry_at", "_rng", "error", "silences")
 
@@ -25,11 +28,7 @@ class Breaker:
 
     def ready(self, now: float) -> bool:
         """Whether to try at `now`, in seconds of the caller's clock."""
-        return self.silences == 0 or now >= self._retry_at
-
-    def answered(self) -> None:
-        self.silences = 0
-        self.error = None
+        return now >= self._retry_at
 
     def failed(self, now: float, error: SilentError, hold_s: float) -> SilentError:
         """Count a silence; not before `hold_s` from now is there another try. Returns the error to show."""

@@ -44,6 +44,14 @@ class Requests(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class Quiet:
+    """A unit that does not answer."""
+
+    breaker: Breaker
+    heard: int  # `link.heard` when it fell silent
+
+
 @dataclass
 class Shared:
     """What the readers and writers of a session have in common."""
@@ -55,8 +63,7 @@ class Shared:
     rng: random.Random = field(default_factory=random.Random)
     learned: dict[tuple[int, Table], Learned] = field(default_factory=dict)
     generation: int = 0  # rises with what was learned
-    units: dict[int, Breaker] = field(default_factory=dict)
-    quiet: dict[int, int] = field(default_factory=dict)  # silent unit -> `link.heard` when it fell silent
+    quiet: dict[int, Quiet] = field(default_factory=dict)  # by unit; the others answer
 
     def who(self, unit: int) -> str:
         """`10.0.0.5:502 unit 3`."""
@@ -66,16 +73,15 @@ class Shared:
         """A new breaker as the device wants it."""
         return Breaker(endpoint.breaker.failures, duration_ns(endpoint.breaker.period) / 1e9, self.rng)
 
-    def unit(self, endpoint: ModbusEndpoint) -> Breaker:
-        """The breaker of a unit."""
-        if endpoint.unit not in self.units:
-            self.units[endpoint.unit] = self.breaker(endpoint)
-        return self.units[endpoint.unit]
+    def fell_silent(self, endpoint: ModbusEndpoint) -> Quiet:
+        """The unit does not answer, or still does not."""
+        if endpoint.unit not in self.quiet:
+            self.quiet[endpoint.unit] = Quiet(self.breaker(endpoint), self.link.heard)
+        return self.quiet[endpoint.unit]
 
     def answered(self, unit: int) -> None:
         """The unit lives."""
-        if self.quiet.pop(unit, None) is not None:
-            self.units[unit].answered()
+        self.quiet.pop(unit, None)
 
     def forget_at(self) -> float:
         """When the next thing that was learned is over."""

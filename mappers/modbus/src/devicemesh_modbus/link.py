@@ -29,14 +29,28 @@ class Ask:
     """A request, ready to be sent."""
 
     unit: int
-    pdu: bytes  # from the function code on
     frame: bytes  # as on the wire; for MBAP without the two bytes of the transaction id
     timeout_s: float
     pause_s: float = 0.0  # silence that the unit needs after its answer
 
     @property
+    def pdu(self) -> bytes:
+        """What is in the frame, from the function code on: behind protocol, length and unit."""
+        return self.frame[5:]
+
+    @property
     def function(self) -> int:
         return self.pdu[0]
+
+
+class RtuAsk(Ask):
+    """A request in an RTU frame: the PDU is between the unit and the checksum."""
+
+    __slots__ = ()
+
+    @property
+    def pdu(self) -> bytes:
+        return self.frame[1:-2]
 
 
 class Codec(Protocol):

@@ -23,6 +23,12 @@ MAX_BITS = 2000
 _TEXTS = (ValueType.STRING, ValueType.BYTES)
 
 
+@functools.lru_cache(256)
+def _seconds(text: str) -> float:
+    """A duration; those who wait as long share the number."""
+    return duration_ns(text) / 1e9
+
+
 class Serial(Strict):
     """A serial line. All devices on it must agree on these."""
 
@@ -152,11 +158,11 @@ class ModbusEndpoint(Endpoint):
 
     @property
     def timeout_s(self) -> float:
-        return duration_ns(self.timeout) / 1e9
+        return _seconds(self.timeout)
 
     @property
     def pause_s(self) -> float:
-        return duration_ns(self.pause_between_requests) / 1e9 if self.pause_between_requests else 0.0
+        return _seconds(self.pause_between_requests) if self.pause_between_requests else 0.0
 
     @property
     def tries(self) -> int:

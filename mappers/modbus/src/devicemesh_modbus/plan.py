@@ -57,13 +57,29 @@ class Item:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Read:
-    """One request and the points that its answer holds."""
+    """One request: the points that its answer holds, by rising address. The rest follows from them."""
 
-    unit: int
-    table: Table
-    start: int
-    end: int
     points: tuple[ModbusPoint, ...]
+
+    @property
+    def unit(self) -> int:
+        return self.points[0].endpoint.unit
+
+    @property
+    def table(self) -> Table:
+        return self.points[0].address.table
+
+    @property
+    def start(self) -> int:
+        return self.points[0].address.offset
+
+    @property
+    def end(self) -> int:
+        return max(extent(p)[1] for p in self.points)
+
+    @property
+    def extent(self) -> Extent:
+        return self.start, self.end
 
     @property
     def count(self) -> int:
@@ -80,17 +96,13 @@ class Read:
         return data_size(self.table, self.count)
 
     @property
-    def extent(self) -> Extent:
-        return self.start, self.end
-
-    @property
     def slots(self) -> tuple[int, ...]:
         return tuple(p.slot for p in self.points)
 
     def layout(self) -> Layout:
         """How to decode the data of the answer."""
-        fields = [p.address.field(p.type, self.start) for p in self.points]
-        return Layout(fields, self.slots)
+        start = self.start
+        return Layout([p.address.field(p.type, start) for p in self.points], self.slots)
 
     def text(self) -> str:
         """`holding 100..149`, for people."""
@@ -143,8 +155,7 @@ def plan(
         else:
             groups.setdefault((point.endpoint.unit, point.address.table), []).append(point)
     for (unit, table), group in sorted(groups.items(), key=lambda g: g[0]):
-        known = learned.get((unit, table)) or Learned()
-        result.reads.extend(_plan_table(unit, table, group, known))
+        result.reads.extend(_plan_table(table, group, learned.get((unit, table)) or Learned()))
     return result
 
 
@@ -169,7 +180,7 @@ def rejection(point: ModbusPoint, opened: ModbusEndpoint) -> str | None:
     return None
 
 
-def _plan_table(unit: int, table: Table, points: list[ModbusPoint], learned: Learned) -> Iterator[Read]:
+def _plan_table(table: Table, points: list[ModbusPoint], learned: Learned) -> Iterator[Read]:
     """Cut the points of one table into reads, in the order of their addresses."""
     cuts: list[tuple[Item, ...]] = []
     for refused in sorted({extent(p) for p in points} & learned.refused.keys()):
@@ -179,11 +190,11 @@ def _plan_table(unit: int, table: Table, points: list[ModbusPoint], learned: Lea
         endpoints = list(dict.fromkeys(p.endpoint for p in points))
         cuts += _partition(together, _barriers(together, table, endpoints, learned), table, endpoints)
     for cut in sorted(cuts, key=lambda c: (c[0].start, c[-1].end)):
-        yield _read(unit, table, cut)
+        yield _read(cut)
 
 
-def _read(unit: int, table: Table, cut: Sequence[Item]) -> Read:
-    return Read(unit, table, cut[0].start, cut[-1].end, tuple(p for item in cut for p in item.points))
+def _read(cut: Sequence[Item]) -> Read:
+    return Read(tuple(p for item in cut for p in item.points))
 
 
 def items(points: Iterable[ModbusPoint]) -> list[Item]:
@@ -257,10 +268,10 @@ def split(read: Read) -> tuple[Read, Read] | None:
     row = items(read.points)
     if len(row) > 1:
         middle = len(row) // 2
-        return _read(read.unit, read.table, row[:middle]), _read(read.unit, read.table, row[middle:])
+        return _read(row[:middle]), _read(row[middle:])
     whole = items(p for p in read.points if extent(p) == read.extent)
     inside = items(p for p in read.points if extent(p) != read.extent)
-    return (_read(read.unit, read.table, whole), _read(read.unit, read.table, inside)) if inside else None
+    return (_read(whole), _read(inside)) if inside else None
 
 
 def keep_apart(learned: Learned, left: Read, right: Read, until: float) -> None:

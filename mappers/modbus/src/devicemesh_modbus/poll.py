@@ -37,41 +37,41 @@ class _Request:
     """A planned read, ready to be sent and decoded."""
 
     __slots__ = (
-        "_shared",
         "ask",
         "breaker",
         "head",
         "layout",
         "length",
-        "read",
+        "points",
         "refusal",
         "suspect",
         "tries",
-        "unit",
     )
 
     def __init__(self, read: Read, shared: Shared) -> None:
         timeout_s, pause_s, self.tries = strictest(p.endpoint for p in read.points)
-        first = read.points[0].endpoint
-        self.read = read
-        self._shared = shared
+        self.points = read.points
         self.ask = shared.requests.read(
             read.unit, read.table, read.start, read.count, timeout_s=timeout_s, pause_s=pause_s
         )
         self.head = _head(read.function, read.size)
         self.length = 2 + read.size
         self.layout = read.layout()
-        self.unit = shared.unit(first)
         self.breaker: Breaker | None = None  # while it is not answered although its unit lives
         self.suspect = False  # the unit fell silent at it: the others go first
         self.refusal: Refusal | None = None
 
     @property
-    def who(self) -> str:
-        return self._shared.who(self.read.unit)
+    def read(self) -> Read:
+        """As it was planned; nobody asks while all goes well."""
+        return Read(self.points)
 
-    def judge(self, answer: bytes) -> memoryview:
-        return answers.data(answer, self.read.function, self.read.size, self.who, self.read.text())
+    def judge(self, answer: bytes, shared: Shared) -> memoryview:
+        """The data of a good answer. Raises as `answers.check`."""
+        if answer[:2] == self.head and len(answer) == self.length:
+            return memoryview(answer)[2:]
+        read = self.read
+        return answers.data(answer, read.function, read.size, shared.who(read.unit), read.text())
 
     def bad(self, error: MapperError) -> list[Batch]:
         return self.layout.bad(time.time_ns(), answers.quality(error), error)
@@ -86,11 +86,6 @@ class _Round:
 
     alive: set[int] = field(default_factory=set)
     silent: set[int] = field(default_factory=set)
-
-
-def _is_odd(request: _Request) -> bool:
-    """Whether anything speaks against sending this request as a matter of course."""
-    return bool(request.unit.silences or request.suspect or request.breaker or request.refusal)
 
 
 class Poller:
@@ -114,9 +109,9 @@ class Poller:
         planned = plan(self._points, shared.opened, shared.learned)
         known = {request.read.slots: request for request in self._requests}
         self._requests = [known.get(read.slots) or _Request(read, shared) for read in planned.reads]
-        for request in self._requests:
-            learned = shared.learned.get((request.read.unit, request.read.table), Learned())
-            request.refusal = learned.refused.get(request.read.extent)
+        for request, read in zip(self._requests, planned.reads, strict=True):
+            learned = shared.learned.get((read.unit, read.table), Learned())
+            request.refusal = learned.refused.get(read.extent)
         self._rejected = [(array("I", [point.slot]), error) for error, point in planned.rejected]
         self._calm = False  # whether the last poll found nothing wrong
         pausing = shared.link.pauses or any(request.ask.pause_s for request in self._requests)
@@ -159,7 +154,12 @@ class Poller:
                 request, coming = under_way.popleft()
                 async for batch in self._settle(request, await coming, now):
                     yield batch
-        self._calm = self._depth == 1 and not self._rejected and not any(map(_is_odd, self._requests))
+        self._calm = self._depth == 1 and not self._rejected and not any(map(self._is_odd, self._requests))
+
+    def _is_odd(self, request: _Request) -> bool:
+        """Whether anything speaks against sending this request as a matter of course."""
+        quiet = request.ask.unit in self._shared.quiet
+        return bool(quiet or request.suspect or request.breaker or request.refusal)
 
     def _start(self, waiting: deque[_Request], under_way: _UnderWay, now: _Round) -> list[Batch]:
         """Ask for as many as may be under way; returns bad rows for those that are left alone."""
@@ -175,12 +175,12 @@ class Poller:
 
     def _left_alone(self, request: _Request, now: _Round) -> MapperError | None:
         """Why this request is not sent in this poll, or None."""
-        if not _is_odd(request):
+        if not self._is_odd(request):
             return None
-        unit, own, refusal = request.unit, request.breaker, request.refusal
-        clock = self._shared.clock()
-        if request.ask.unit in now.silent or not unit.ready(clock):
-            return unit.error
+        unit, own, refusal = request.ask.unit, request.breaker, request.refusal
+        quiet, clock = self._shared.quiet.get(unit), self._shared.clock()
+        if quiet is not None and (unit in now.silent or not quiet.breaker.ready(clock)):
+            return quiet.breaker.error
         if own is not None and not own.ready(clock):
             return own.error
         return refusal.error if refusal and clock < refusal.retry_at else None
@@ -191,8 +191,8 @@ class Poller:
         self._shared.answered(request.ask.unit)
         request.breaker = None
         if request.refusal is not None:
-            request.refusal = None
-            self._shared.learn(request.read.unit, request.read.table).refused.pop(request.read.extent, None)
+            request.refusal, read = None, request.read
+            self._shared.learn(read.unit, read.table).refused.pop(read.extent, None)
 
     async def _settle(self, request: _Request, answer: Answer | None, now: _Round) -> AsyncIterator[Batch]:
         """What becomes of an answer, good or not."""
@@ -240,20 +240,25 @@ class Poller:
         self, request: _Request, now: _Round, answer: Answer | None = None, *, asked: bool = False
     ) -> tuple[list[Batch], bool]:
         """The batches of a request, and whether they are good. Raises `RefusedError` if halving may help."""
-        unit = request.ask.unit
+        shared, unit = self._shared, request.ask.unit
         if unit in now.silent and answer is None:
-            return request.bad(
-                request.unit.error or answers.SilentError(f"no answer from {request.who}")
-            ), False
+            quiet = shared.quiet.get(unit)
+            error = quiet.breaker.error if quiet is not None else None
+            return request.bad(error or answers.SilentError(f"no answer from {shared.who(unit)}")), False
         try:
             data, time_ns = await exchange(
-                self._shared, request.ask, request.tries, request.judge, answer, asked=asked
+                shared,
+                request.ask,
+                request.tries,
+                lambda got: request.judge(got, shared),
+                answer,
+                asked=asked,
             )
         except answers.SilentError as silence:
             return request.bad(self._silent(request, silence, now)), False
         except PointError as error:
             now.alive.add(unit)
-            self._shared.answered(unit)
+            shared.answered(unit)
             if isinstance(error, answers.RefusedError) and error.code in answers.SPLITTABLE:
                 raise
             return request.bad(error), False
@@ -267,13 +272,13 @@ class Poller:
         hold_s = 0.0 if shared.opened.kind in ("tcp", "tls", "udp") else request.ask.timeout_s
         if unit in now.alive:
             if request.breaker is None:
-                request.breaker = shared.breaker(request.read.points[0].endpoint)
+                request.breaker = shared.breaker(request.points[0].endpoint)
             return request.breaker.failed(shared.clock(), error, hold_s)
         request.suspect = True
         now.silent.add(unit)
-        heard = shared.quiet.setdefault(unit, shared.link.heard)
-        shown = request.unit.failed(shared.clock(), error, hold_s)
-        nothing_came = shared.link.heard == heard
-        if request.unit.exhausted and nothing_came and shared.opened.kind in _STREAMS:
+        quiet = shared.fell_silent(request.points[0].endpoint)
+        shown = quiet.breaker.failed(shared.clock(), error, hold_s)
+        nothing_came = shared.link.heard == quiet.heard
+        if quiet.breaker.exhausted and nothing_came and shared.opened.kind in _STREAMS:
             raise LinkError(f"nothing comes from {shared.link.name} any more", reason="Silent")
         return shown

@@ -50,7 +50,7 @@ from devicemesh.mapper import (
 )
 from devicemesh_modbus.exchange import Shared, exchange
 from devicemesh_modbus.image import value_of
-from devicemesh_modbus.link import Ask, Link, MbapLink, RtuLink
+from devicemesh_modbus.link import Ask, Link, MbapLink, RtuAsk, RtuLink
 from devicemesh_modbus.model import ModbusAddress, ModbusEndpoint, Serial, Table
 from devicemesh_modbus.plan import ModbusPoint, cost_of, data_size, rejection
 from devicemesh_modbus.poll import Poller
@@ -108,8 +108,9 @@ class ModbusRequests:
     def _ask(self, unit: int, request: ModbusPDU, answer: int, timeout_s: float, pause_s: float) -> Ask:
         pdu = bytes((request.function_code,)) + request.encode()
         frame = self._framer.encode(pdu, unit, 0)
-        on_the_wire_s = self._byte_s * (len(frame) + answer + 5)
-        return Ask(unit, pdu, frame if self._rtu else frame[2:], timeout_s + on_the_wire_s, pause_s)
+        if not self._rtu:
+            return Ask(unit, frame[2:], timeout_s, pause_s)
+        return RtuAsk(unit, frame, timeout_s + self._byte_s * (len(frame) + answer + 5), pause_s)
 
 
 class RtuCodec:
