@@ -112,11 +112,12 @@ struct pane *group_open(struct engine *engine, struct group *group, int64_t numb
 /* Make the pane of a time the current one; false if it is closed or finds no memory (counted). */
 bool group_select(struct engine *engine, struct group *group, int64_t time);
 
-/* A value for the quantiles, if its profile asks for them. */
-static inline void take_quantile(struct engine *engine, const struct line *line, struct sketch *sketch, double x)
+/* A value for the quantiles, if its profile asks for them; `log` is its sketch_log, if that is known already. */
+static inline void take_quantile(struct engine *engine, const struct line *line, struct sketch *sketch, double x,
+                                 const double *log)
 {
     const struct sketch_rule *rule = &engine->rules[line->profile];
-    if (rule->max_bins == 0 || sketch_add_soon(sketch, rule, x))
+    if (rule->max_bins == 0 || sketch_add_soon(sketch, rule, x, log))
         return;
     bool room = budget_allows(&engine->budget, 1);
     int64_t grown = room ? sketch_add_slow(sketch, rule, x) : -1;

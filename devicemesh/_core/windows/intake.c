@@ -124,7 +124,7 @@ static __attribute__((noinline)) bool take_loud(struct engine *engine, const str
         return false;
     put_value(view, true, line, position, time, x);
     if (view->sketches)
-        take_quantile(engine, line, &view->sketches[position], x);
+        take_quantile(engine, line, &view->sketches[position], x, NULL);
     watch_row(engine, series, time, x);
     return true;
 }
@@ -143,7 +143,8 @@ static inline struct kind kind_of(const struct group *group)
 /* The common row. False: it is not that, and nothing has happened. */
 static inline __attribute__((always_inline)) bool take_common(struct engine *engine, struct view *view,
                                                               struct kind kind, uint32_t series, uint32_t position,
-                                                              int64_t time, double x, uint8_t quality)
+                                                              int64_t time, double x, const double *log,
+                                                              uint8_t quality)
 {
     struct line *line = &view->lines[series];
     if (!is_plain(view, line, time, quality))
@@ -151,7 +152,7 @@ static inline __attribute__((always_inline)) bool take_common(struct engine *eng
     if (is_quiet(line, time, x)) {
         put_value(view, kind.timed, line, position, time, x);
         if (kind.sketched)
-            take_quantile(engine, line, &view->sketches[position], x);
+            take_quantile(engine, line, &view->sketches[position], x, log);
     } else if (!take_loud(engine, view, series, position, time, x)) {
         return false;
     }
@@ -178,51 +179,108 @@ static inline uint8_t load_quality(const struct rows_view *rows, size_t row)
 /* One row of the one group. */
 static inline __attribute__((always_inline)) void take_one(struct engine *engine, struct group *group,
                                                            struct view *view, struct kind kind,
-                                                           const struct rows_view *rows, size_t i, uint64_t *nonfinite)
+                                                           const struct rows_view *rows, size_t i,
+                                                           double x, const double *log, uint64_t *nonfinite)
 {
     uint32_t series = load_u32(rows->series, i);
     int64_t time = load_i64(rows->times, i);
-    double x = load_f64(rows->floats, i);
     uint8_t quality = load_quality(rows, i);
     if (UNLIKELY(series >= engine->series_count)) {
         engine->counts.undeclared++;
-    } else if (UNLIKELY(!take_common(engine, view, kind, series, series, time, x, quality))) {
+    } else if (UNLIKELY(!take_common(engine, view, kind, series, series, time, x, log, quality))) {
         group->newest = view->newest;
         take_other(engine, group, series, series, time, x, quality, nonfinite);
         *view = look(engine, group, rows->count);
     }
 }
 
-/* Rows of the one group, from `from` on. */
+enum { CHUNK = 64 };
+
+/* Values that come soon, with their sketch_log: many at once are worked out sooner than one by one. */
+struct chunk {
+    double values[CHUNK];
+    double logs[CHUNK];
+    bool measured;
+};
+
+/* Load a chunk of rows. They are not measured where the first of them says that sketches hold few values yet. */
+static inline __attribute__((always_inline)) void chunk_load(struct chunk *chunk, const struct view *view,
+                                                             const struct engine *engine, const struct rows_view *rows,
+                                                             size_t from)
+{
+    size_t count = rows->count - from < CHUNK ? rows->count - from : CHUNK;
+    uint32_t first = load_u32(rows->series, from);
+    memcpy(chunk->values, (const uint8_t *)rows->floats + from * sizeof(double), count * sizeof(double));
+    chunk->measured = view->sketches && first < engine->series_count && view->sketches[first].form != SKETCH_IS_RAW;
+    for (size_t i = 0; chunk->measured && i < count; i++)
+        chunk->logs[i] = sketch_log(chunk->values[i]);
+}
+
+/* Row `i` of the one group, with those before it taken. */
+static inline __attribute__((always_inline)) void take_next(struct engine *engine, struct group *group,
+                                                            struct view *view, struct kind kind,
+                                                            const struct rows_view *rows, size_t i,
+                                                            struct chunk *chunk, uint64_t *nonfinite)
+{
+    if (!kind.sketched) {
+        take_one(engine, group, view, kind, rows, i, load_f64(rows->floats, i), NULL, nonfinite);
+        return;
+    }
+    if (i % CHUNK == 0)
+        chunk_load(chunk, view, engine, rows, i);
+    const double *log = chunk->measured ? &chunk->logs[i % CHUNK] : NULL;
+    take_one(engine, group, view, kind, rows, i, chunk->values[i % CHUNK], log, nonfinite);
+}
+
+/* Rows of the one group. */
 static inline __attribute__((always_inline)) void take_part(struct engine *engine, struct group *group,
                                                             const struct rows_view *rows, struct kind kind,
                                                             uint64_t *nonfinite)
 {
     struct view view = look(engine, group, rows->count);
+    struct chunk chunk;
     size_t i = 0, far = rows->count > AHEAD ? rows->count - AHEAD : 0;
     for (; i < far; i++) {
         uint32_t ahead = load_u32(rows->series, i + AHEAD);
         fetch(view.lines, view.cells, ahead, ahead);
         if (kind.sketched)
             fetch_sketch(view.sketches, ahead);
-        take_one(engine, group, &view, kind, rows, i, nonfinite);
+        take_next(engine, group, &view, kind, rows, i, &chunk, nonfinite);
     }
     for (; i < rows->count; i++)
-        take_one(engine, group, &view, kind, rows, i, nonfinite);
+        take_next(engine, group, &view, kind, rows, i, &chunk, nonfinite);
     group->newest = view.newest;
 }
 
-/* Rows of the one group. */
-FOR_MACHINES static void take_rows(struct engine *engine, const struct rows_view *rows, uint64_t *nonfinite)
+/* One function for each kind, so that each has the registers for itself. */
+FOR_MACHINES static void take_plain(struct engine *engine, const struct rows_view *rows, uint64_t *nonfinite)
 {
     const struct rows_view here = *rows; /* no store to a cell can change these */
+    take_part(engine, engine->only, &here, (struct kind){0}, nonfinite);
+}
+
+FOR_MACHINES static void take_timed(struct engine *engine, const struct rows_view *rows, uint64_t *nonfinite)
+{
+    const struct rows_view here = *rows;
+    take_part(engine, engine->only, &here, (struct kind){.timed = true}, nonfinite);
+}
+
+FOR_MACHINES static void take_sketched(struct engine *engine, const struct rows_view *rows, uint64_t *nonfinite)
+{
+    const struct rows_view here = *rows;
+    take_part(engine, engine->only, &here, (struct kind){.timed = true, .sketched = true}, nonfinite);
+}
+
+/* Rows of the one group. */
+static void take_rows(struct engine *engine, const struct rows_view *rows, uint64_t *nonfinite)
+{
     struct kind kind = kind_of(engine->only);
     if (kind.sketched)
-        take_part(engine, engine->only, &here, (struct kind){.timed = true, .sketched = true}, nonfinite);
+        take_sketched(engine, rows, nonfinite);
     else if (kind.timed)
-        take_part(engine, engine->only, &here, (struct kind){.timed = true}, nonfinite);
+        take_timed(engine, rows, nonfinite);
     else
-        take_part(engine, engine->only, &here, (struct kind){0}, nonfinite);
+        take_plain(engine, rows, nonfinite);
 }
 
 /* Rows of several groups: one more look-up each. */
@@ -246,7 +304,7 @@ static void take_rows_of_many(struct engine *engine, const struct rows_view *row
         struct place place = engine->places[series];
         struct group *group = engine->groups[place.group];
         struct view view = look(engine, group, rows->count);
-        if (LIKELY(take_common(engine, &view, kind_of(group), series, place.position, time, x, quality)))
+        if (LIKELY(take_common(engine, &view, kind_of(group), series, place.position, time, x, NULL, quality)))
             group->newest = view.newest;
         else
             take_other(engine, group, series, place.position, time, x, quality, nonfinite);
@@ -333,7 +391,7 @@ enum engine_status engine_add(struct engine *engine, uint32_t series, int64_t ti
     }
     engine->offered++;
     struct view view = look(engine, group, 1);
-    if (take_common(engine, &view, kind_of(group), series, place.position, time, value, quality)) {
+    if (take_common(engine, &view, kind_of(group), series, place.position, time, value, NULL, quality)) {
         group->newest = view.newest;
         engine->counts.counted++;
         return ENGINE_DONE;

@@ -25,10 +25,8 @@ static int32_t key_of(const struct sketch_rule *rule, double magnitude)
     uint64_t bits;
     memcpy(&bits, &magnitude, sizeof bits);
     if (sketch_is_normal(bits))
-        return sketch_key(rule, bits, 0);
-    magnitude *= 0x1p52;
-    memcpy(&bits, &magnitude, sizeof bits);
-    return sketch_key(rule, bits, 52);
+        return sketch_key(rule, sketch_log(magnitude));
+    return sketch_key(rule, sketch_log(magnitude * 0x1p52) - 52);
 }
 
 /* ---- forms ---- */
@@ -227,5 +225,6 @@ void sketch_clear(struct sketch *sketch)
         free(sketch->signs[0].counts);
         free(sketch->signs[1].counts);
     }
-    *sketch = (struct sketch){0};
+    sketch->form = SKETCH_IS_RAW;
+    sketch->raw_count = 0; /* what it held stays, and means nothing */
 }

@@ -73,22 +73,35 @@ static inline bool sketch_is_normal(uint64_t bits)
     return bits - (UINT64_C(1) << 52) < (UINT64_C(2047) << 52) - (UINT64_C(1) << 52);
 }
 
-/* The key of a normal number above zero, halved so often. */
-static inline int32_t sketch_key(const struct sketch_rule *rule, uint64_t bits, int32_t halvings)
+/* l(|x|) of a normal number, with e as it is stored; of others anything. Without a branch, and without a conversion of
+ * 64-bit integers, so that compilers can take many at once. */
+static inline double sketch_log(double x)
 {
-    uint64_t mantissa_bits = (bits & ((UINT64_C(1) << 52) - 1)) | UINT64_C(1023) << 52;
-    double s;
-    memcpy(&s, &mantissa_bits, sizeof s);
+    const double magic = 0x1p52; /* its lowest bit is 1: added to it, a small integer stands in the mantissa as it is */
+    uint64_t bits, fraction_bits, exponent_bits, magic_bits;
+    double s, exponent;
+    memcpy(&bits, &x, sizeof bits);
+    memcpy(&magic_bits, &magic, sizeof magic_bits);
+    fraction_bits = (bits & ((UINT64_C(1) << 52) - 1)) | UINT64_C(1023) << 52;
+    exponent_bits = (bits >> 52 & 2047) | magic_bits;
+    memcpy(&s, &fraction_bits, sizeof s);
+    memcpy(&exponent, &exponent_bits, sizeof exponent);
     s -= 1;
-    double log = ((6.0 / 35 * s - 21.0 / 35) * s + 50.0 / 35) * s + (double)((int32_t)(bits >> 52) - halvings);
+    return ((6.0 / 35 * s - 21.0 / 35) * s + 50.0 / 35) * s + (exponent - magic);
+}
+
+/* The key of a normal number. */
+static inline int32_t sketch_key(const struct sketch_rule *rule, double log)
+{
     return (int32_t)(log * rule->multiplier + rule->offset);
 }
 
 /* As sketch_add, for what sketch_add_soon does not do. */
 int64_t sketch_add_slow(struct sketch *sketch, const struct sketch_rule *rule, double value);
 
-/* Take a finite value for which there is a place; false: nothing has happened. */
-static inline bool sketch_add_soon(struct sketch *sketch, const struct sketch_rule *rule, double value)
+/* Take a finite value for which there is a place; false: nothing has happened. `log` is its sketch_log, if that is known
+ * already. */
+static inline bool sketch_add_soon(struct sketch *sketch, const struct sketch_rule *rule, double value, const double *log)
 {
     if (sketch->form == SKETCH_IS_RAW && sketch->raw_count < SKETCH_RAW) {
         sketch->raw[sketch->raw_count++] = value + 0.0; /* -0.0 is 0.0 */
@@ -99,7 +112,7 @@ static inline bool sketch_add_soon(struct sketch *sketch, const struct sketch_ru
         memcpy(&bits, &value, sizeof bits);
         bits ^= (uint64_t)sketch->negative << 63;
         if (sketch_is_normal(bits)) {
-            uint32_t at = (uint32_t)(sketch_key(rule, bits, 0) - sketch->low);
+            uint32_t at = (uint32_t)(sketch_key(rule, log ? *log : sketch_log(value)) - sketch->low);
             if (at < SKETCH_INLINE && sketch->bins[at] != UINT16_MAX) {
                 sketch->bins[at]++;
                 return true;
@@ -112,7 +125,7 @@ static inline bool sketch_add_soon(struct sketch *sketch, const struct sketch_ru
 /* Take a finite value. Returns the bytes newly allocated; -1 without memory: then the value is not in. */
 static inline int64_t sketch_add(struct sketch *sketch, const struct sketch_rule *rule, double value)
 {
-    return sketch_add_soon(sketch, rule, value) ? 0 : sketch_add_slow(sketch, rule, value);
+    return sketch_add_soon(sketch, rule, value, NULL) ? 0 : sketch_add_slow(sketch, rule, value);
 }
 
 /* Take all that `from`, of the same rule, holds. Returns as sketch_add; -1: `sketch` is as it was. Not into itself. */

@@ -2,6 +2,7 @@
 #include <float.h>
 #include <math.h>
 
+#include "windows/machine.h"
 #include "windows/sketch_internal.h"
 
 /* The s of 0 <= s <= 1 where (6 s^3 - 21 s^2 + 50 s) / 35 is `part`, by Newton's method: from s = part, where it is off
@@ -34,8 +35,8 @@ static inline void order(double *v, int low, int high, int count)
     if (high >= count)
         return;
     double a = v[low], b = v[high];
-    v[low] = b < a ? b : a;
-    v[high] = b < a ? a : b;
+    v[low] = lesser(b, a);
+    v[high] = greater(a, b);
 }
 
 /* v[from] to v[from + 7], by Batcher's odd-even merge sort (Knuth, The Art of Computer Programming 3, 5.3.4): no branch

@@ -70,7 +70,7 @@ static void take_disordered(struct engine *engine, struct row *row)
         cell->held = (double)NAN;
     cell->marks |= CELL_DISORDERED;
     if (row->pane->sketches)
-        take_quantile(engine, row->line, &row->pane->sketches[row->position], row->x);
+        take_quantile(engine, row->line, &row->pane->sketches[row->position], row->x, NULL);
 }
 
 /* A row of the same time as the newest: it is what the value was. */
@@ -187,7 +187,7 @@ static void take_in_order(struct engine *engine, struct row *row)
     line->last = row->x;
     line->time = row->time;
     if (row->pane->sketches)
-        take_quantile(engine, line, &row->pane->sketches[row->position], row->x);
+        take_quantile(engine, line, &row->pane->sketches[row->position], row->x, NULL);
 }
 
 static struct row make_row(struct group *group, struct line *line, uint32_t position, int64_t time, double x,
