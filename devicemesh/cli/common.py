@@ -124,3 +124,14 @@ def _columns() -> float:
     if "COLUMNS" in os.environ:
         return int(os.environ["COLUMNS"])
     return os.get_terminal_size().columns if sys.stdout.isatty() else float("inf")
+
+
+async def until_stopped() -> None:
+    """Until SIGINT or SIGTERM."""
+    import asyncio  # takes long: most commands have no loop
+    import signal
+
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from devicemesh.cli.common import NOT_REACHABLE, PROBLEMS, WRONG_USE, ago, fail
+from devicemesh.cli.common import NOT_REACHABLE, PROBLEMS, WRONG_USE, ago, fail, until_stopped
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -143,7 +143,6 @@ def _conditions(runtime: Runtime, device: Any) -> list[Any]:
 
 async def _show(runtime: Runtime, settings: Any, broker: str, api: str | None, seconds: float | None) -> None:
     """The live table until Ctrl-C, or for so many seconds."""
-    from devicemesh.cli.run import until_stopped
 
     host, _, port = broker.rpartition("//")[2].rpartition(":")
     subscribe = f"mosquitto_sub -h {host} -p {port} -v -t '{settings.mqtt.root}/#'"

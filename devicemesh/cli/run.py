@@ -7,7 +7,6 @@ import contextlib
 import json
 import logging
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from devicemesh.cli.common import NOT_REACHABLE, PROBLEMS, STORE, WRONG_USE, fail, home_of
+from devicemesh.cli.common import NOT_REACHABLE, PROBLEMS, STORE, WRONG_USE, fail, home_of, until_stopped
 from devicemesh.cli.edit import check, show_problems
 from devicemesh.runtime.fence import Fence
 from devicemesh.runtime.runtime import AlreadyRunningError, Runtime, exclusive
@@ -155,15 +154,6 @@ def read_redirects(home: Path) -> dict[str, str]:
         fail("no simulator runs on this home", NOT_REACHABLE, "devicemesh sim -f DIR")
     addresses: dict[str, str] = found["addresses"]
     return addresses
-
-
-async def until_stopped() -> None:
-    """Until SIGINT or SIGTERM."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    await stop.wait()
 
 
 @click.command("run")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from devicemesh.cli.common import NOT_REACHABLE, PROBLEMS, WRONG_USE, fail, home_of, table
+from devicemesh.cli.common import NOT_REACHABLE, PROBLEMS, WRONG_USE, fail, home_of, table, until_stopped
 from devicemesh.cli.edit import check, files_option, show_problems
 
 if TYPE_CHECKING:
@@ -196,8 +196,6 @@ def sim_command(ctx: click.Context, files: tuple[Path, ...], seed: int, host: st
         click.echo(f"Warning: on {host} everybody who reaches this machine can read and write them", err=True)
 
     async def main() -> None:
-        from devicemesh.cli.run import until_stopped
-
         stopped = asyncio.create_task(until_stopped())
         await asyncio.sleep(0)  # from here on a signal ends it in good order
         async with serving(devices, seed, host, home_of(ctx)) as addresses:
