@@ -54,27 +54,27 @@ struct view {
     struct cell *cells;
     struct sketch *sketches;
     uint64_t *touched;
-    int64_t start;
-    uint64_t span;   /* from the start, in which no row closes a window or is in the future */
-    uint64_t length; /* of the pane */
+    int64_t start, end;
+    uint64_t span; /* from the start, in which no row closes a window or is in the future */
     int64_t newest;
-    unsigned shift; /* of offsets */
+    uint32_t series_count;
 };
 
 /* `count` rows are on their way. */
 static inline struct view look(const struct engine *engine, const struct group *group, size_t count)
 {
     const struct pane *pane = group->pane;
-    struct view view = {.lines = engine->lines, .newest = group->newest, .shift = engine->offset_shift};
+    struct view view = {.lines = engine->lines, .newest = group->newest, .series_count = engine->series_count};
     if (pane) {
         int64_t until = group->turn < pane->end ? group->turn : pane->end;
         view.cells = pane->cells;
         view.sketches = pane->sketches;
         view.touched = pane->touched;
         view.start = pane->start;
-        view.length = (uint64_t)(pane->end - pane->start);
+        view.end = pane->end;
         bool counts_fit = engine->offered - pane->begun + count < CELL_COUNT_MAX; /* in any cell */
-        view.span = group->needs_extras || !counts_fit || until <= pane->start ? 0 : (uint64_t)(until - pane->start);
+        bool other = group->needs_extras || !counts_fit || engine->offset_shift || until <= pane->start;
+        view.span = other ? 0 : (uint64_t)(until - pane->start);
     }
     return view;
 }
@@ -99,14 +99,14 @@ static inline __attribute__((always_inline)) void put_value(const struct view *v
 {
     struct cell *cell = &view->cells[position];
     uint64_t into = (uint64_t)(time - view->start);
-    double last = line->last, remaining = (double)(int64_t)(view->length - into);
+    double last = line->last, remaining = (double)(view->end - time);
     if (LIKELY(line->time >= view->start)) { /* its newest row is in this pane */
         cell_add(cell, x);
         cell->held += timed ? (x - last) * remaining : 0;
-        cell_set_last(cell, x, into >> view->shift);
+        cell_set_last(cell, x, into);
     } else { /* and here no row of it is, as it has none later */
         view->touched[position / 64] |= UINT64_C(1) << position % 64;
-        cell_open(cell, x, into >> view->shift);
+        cell_open(cell, x, into);
         double shift = cell_shift(cell);
         cell->held = (last - shift) * (double)(int64_t)into + (x - shift) * remaining;
     }
@@ -185,7 +185,7 @@ static inline __attribute__((always_inline)) void take_one(struct engine *engine
     uint32_t series = load_u32(rows->series, i);
     int64_t time = load_i64(rows->times, i);
     uint8_t quality = load_quality(rows, i);
-    if (UNLIKELY(series >= engine->series_count)) {
+    if (UNLIKELY(series >= view->series_count)) {
         engine->counts.undeclared++;
     } else if (UNLIKELY(!take_common(engine, view, kind, series, series, time, x, log, quality))) {
         group->newest = view->newest;
