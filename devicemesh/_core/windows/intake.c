@@ -56,7 +56,6 @@ struct view {
     uint64_t *touched;
     int64_t start, end;
     uint64_t span; /* from the start, in which no row closes a window or is in the future */
-    int64_t newest;
     uint32_t series_count;
 };
 
@@ -64,7 +63,7 @@ struct view {
 static inline struct view look(const struct engine *engine, const struct group *group, size_t count)
 {
     const struct pane *pane = group->pane;
-    struct view view = {.lines = engine->lines, .newest = group->newest, .series_count = engine->series_count};
+    struct view view = {.lines = engine->lines, .series_count = engine->series_count};
     if (pane) {
         int64_t until = group->turn < pane->end ? group->turn : pane->end;
         view.cells = pane->cells;
@@ -114,8 +113,7 @@ static inline __attribute__((always_inline)) void put_value(const struct view *v
     line->time = time;
 }
 
-/* A plain row of which something is to be said, out of the loop's way. False: nothing has happened. The view is a copy,
- * so that the loop's own can stay in registers. */
+/* A plain row of which something is to be said, out of the loop's way. False: nothing has happened. */
 static __attribute__((noinline)) bool take_loud(struct engine *engine, const struct view *view, uint32_t series,
                                                 uint32_t position, int64_t time, double x)
 {
@@ -141,7 +139,7 @@ static inline struct kind kind_of(const struct group *group)
 }
 
 /* The common row. False: it is not that, and nothing has happened. */
-static inline __attribute__((always_inline)) bool take_common(struct engine *engine, struct view *view,
+static inline __attribute__((always_inline)) bool take_common(struct engine *engine, const struct view *view,
                                                               struct kind kind, uint32_t series, uint32_t position,
                                                               int64_t time, double x, const double *log,
                                                               uint8_t quality)
@@ -156,7 +154,6 @@ static inline __attribute__((always_inline)) bool take_common(struct engine *eng
     } else if (!take_loud(engine, view, series, position, time, x)) {
         return false;
     }
-    view->newest = time > view->newest ? time : view->newest;
     return true;
 }
 
@@ -176,9 +173,14 @@ static inline uint8_t load_quality(const struct rows_view *rows, size_t row)
     return rows->qualities ? ((const volatile uint8_t *)rows->qualities)[row] : 0;
 }
 
+static inline int64_t later(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
 /* One row of the one group. */
 static inline __attribute__((always_inline)) void take_one(struct engine *engine, struct group *group,
-                                                           struct view *view, struct kind kind,
+                                                           struct view *view, int64_t *newest, struct kind kind,
                                                            const struct rows_view *rows, size_t i,
                                                            double x, const double *log, uint64_t *nonfinite)
 {
@@ -187,9 +189,12 @@ static inline __attribute__((always_inline)) void take_one(struct engine *engine
     uint8_t quality = load_quality(rows, i);
     if (UNLIKELY(series >= view->series_count)) {
         engine->counts.undeclared++;
-    } else if (UNLIKELY(!take_common(engine, view, kind, series, series, time, x, log, quality))) {
-        group->newest = view->newest;
+    } else if (LIKELY(take_common(engine, view, kind, series, series, time, x, log, quality))) {
+        *newest = later(*newest, time);
+    } else {
+        group->newest = *newest;
         take_other(engine, group, series, series, time, x, quality, nonfinite);
+        *newest = group->newest;
         *view = look(engine, group, rows->count);
     }
 }
@@ -218,18 +223,18 @@ static inline __attribute__((always_inline)) void chunk_load(struct chunk *chunk
 
 /* Row `i` of the one group, with those before it taken. */
 static inline __attribute__((always_inline)) void take_next(struct engine *engine, struct group *group,
-                                                            struct view *view, struct kind kind,
+                                                            struct view *view, int64_t *newest, struct kind kind,
                                                             const struct rows_view *rows, size_t i,
                                                             struct chunk *chunk, uint64_t *nonfinite)
 {
     if (!kind.sketched) {
-        take_one(engine, group, view, kind, rows, i, load_f64(rows->floats, i), NULL, nonfinite);
+        take_one(engine, group, view, newest, kind, rows, i, load_f64(rows->floats, i), NULL, nonfinite);
         return;
     }
     if (i % CHUNK == 0)
         chunk_load(chunk, view, engine, rows, i);
     const double *log = chunk->measured ? &chunk->logs[i % CHUNK] : NULL;
-    take_one(engine, group, view, kind, rows, i, chunk->values[i % CHUNK], log, nonfinite);
+    take_one(engine, group, view, newest, kind, rows, i, chunk->values[i % CHUNK], log, nonfinite);
 }
 
 /* Rows of the one group. */
@@ -239,17 +244,18 @@ static inline __attribute__((always_inline)) void take_part(struct engine *engin
 {
     struct view view = look(engine, group, rows->count);
     struct chunk chunk;
+    int64_t newest = group->newest;
     size_t i = 0, far = rows->count > AHEAD ? rows->count - AHEAD : 0;
     for (; i < far; i++) {
         uint32_t ahead = load_u32(rows->series, i + AHEAD);
         fetch(view.lines, view.cells, ahead, ahead);
         if (kind.sketched)
             fetch_sketch(view.sketches, ahead);
-        take_next(engine, group, &view, kind, rows, i, &chunk, nonfinite);
+        take_next(engine, group, &view, &newest, kind, rows, i, &chunk, nonfinite);
     }
     for (; i < rows->count; i++)
-        take_next(engine, group, &view, kind, rows, i, &chunk, nonfinite);
-    group->newest = view.newest;
+        take_next(engine, group, &view, &newest, kind, rows, i, &chunk, nonfinite);
+    group->newest = newest;
 }
 
 /* One function for each kind, so that each has the registers for itself. */
@@ -305,7 +311,7 @@ static void take_rows_of_many(struct engine *engine, const struct rows_view *row
         struct group *group = engine->groups[place.group];
         struct view view = look(engine, group, rows->count);
         if (LIKELY(take_common(engine, &view, kind_of(group), series, place.position, time, x, NULL, quality)))
-            group->newest = view.newest;
+            group->newest = later(group->newest, time);
         else
             take_other(engine, group, series, place.position, time, x, quality, nonfinite);
     }
@@ -392,7 +398,7 @@ enum engine_status engine_add(struct engine *engine, uint32_t series, int64_t ti
     engine->offered++;
     struct view view = look(engine, group, 1);
     if (take_common(engine, &view, kind_of(group), series, place.position, time, value, NULL, quality)) {
-        group->newest = view.newest;
+        group->newest = later(group->newest, time);
         engine->counts.counted++;
         return ENGINE_DONE;
     }
