@@ -151,8 +151,10 @@ static inline __attribute__((always_inline)) bool take_common(struct engine *eng
         put_value(view, kind.timed, line, position, time, x);
         if (kind.sketched)
             take_quantile(engine, line, &view->sketches[position], x, log);
-    } else if (!take_loud(engine, view, series, position, time, x)) {
-        return false;
+    } else {
+        const struct view here = *view; /* a copy, so that the loop's own can stay in registers */
+        if (!take_loud(engine, &here, series, position, time, x))
+            return false;
     }
     return true;
 }
