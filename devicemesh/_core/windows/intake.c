@@ -101,7 +101,8 @@ static inline __attribute__((always_inline)) void put_value(const struct view *v
     double last = line->last, remaining = (double)(view->end - time);
     if (LIKELY(line->time >= view->start)) { /* its newest row is in this pane */
         cell_add(cell, x);
-        cell->held += timed ? (x - last) * remaining : 0;
+        if (timed)
+            cell->held += (x - last) * remaining;
         cell_set_last(cell, x, into);
     } else { /* and here no row of it is, as it has none later */
         view->touched[position / 64] |= UINT64_C(1) << position % 64;
@@ -260,23 +261,33 @@ static inline __attribute__((always_inline)) void take_part(struct engine *engin
     group->newest = newest;
 }
 
+/* A loop with qualities, and one without. */
+static inline __attribute__((always_inline)) void take_parts(struct engine *engine, const struct rows_view *rows,
+                                                             struct kind kind, uint64_t *nonfinite)
+{
+    struct rows_view here = *rows; /* no store to a cell can change these */
+    if (here.qualities) {
+        take_part(engine, engine->only, &here, kind, nonfinite);
+    } else {
+        here.qualities = NULL;
+        take_part(engine, engine->only, &here, kind, nonfinite);
+    }
+}
+
 /* One function for each kind, so that each has the registers for itself. */
 FOR_MACHINES static void take_plain(struct engine *engine, const struct rows_view *rows, uint64_t *nonfinite)
 {
-    const struct rows_view here = *rows; /* no store to a cell can change these */
-    take_part(engine, engine->only, &here, (struct kind){0}, nonfinite);
+    take_parts(engine, rows, (struct kind){0}, nonfinite);
 }
 
 FOR_MACHINES static void take_timed(struct engine *engine, const struct rows_view *rows, uint64_t *nonfinite)
 {
-    const struct rows_view here = *rows;
-    take_part(engine, engine->only, &here, (struct kind){.timed = true}, nonfinite);
+    take_parts(engine, rows, (struct kind){.timed = true}, nonfinite);
 }
 
 FOR_MACHINES static void take_sketched(struct engine *engine, const struct rows_view *rows, uint64_t *nonfinite)
 {
-    const struct rows_view here = *rows;
-    take_part(engine, engine->only, &here, (struct kind){.timed = true, .sketched = true}, nonfinite);
+    take_parts(engine, rows, (struct kind){.timed = true, .sketched = true}, nonfinite);
 }
 
 /* Rows of the one group. */
