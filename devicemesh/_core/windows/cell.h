@@ -20,10 +20,20 @@ struct cell {
     uint64_t head;        /* shift: the top 48 bits of a double; below them the low 16 bits of `offset` */
     uint32_t marks;       /* count of values; CELL_DISORDERED */
     uint32_t offset_high; /* of the last value's time from the start, in the container's unit */
-    double sum;           /* of (x - shift) */
-    double squares;       /* of (x - shift)^2 */
-    double min;
-    double max;
+    union {
+        struct {
+            double sum;     /* of (x - shift) */
+            double squares; /* of (x - shift)^2 */
+        };
+        double sums[2];
+    };
+    union {
+        struct {
+            double min;
+            double max;
+        };
+        double range[2];
+    };
     double last;
     double held; /* integral of (x - shift) over the known time in ns, as if `last` stays until the end; NaN where
                   * all that came was out of order */
@@ -89,10 +99,8 @@ static inline void cell_add(struct cell *cell, double x)
 {
     double difference = x - cell_shift(cell);
     cell->marks++;
-    cell->sum += difference;
-    cell->squares += difference * difference;
-    cell->min = lesser(x, cell->min);
-    cell->max = greater(x, cell->max);
+    add_both(cell->sums, difference, difference * difference);
+    stretch(cell->range, x);
 }
 
 /* The sums of many values at once, which are of differences to `shift`; `last` is the caller's to set. */

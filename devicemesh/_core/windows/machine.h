@@ -37,6 +37,29 @@ static inline double greater(double a, double b)
 #endif
 }
 
+/* at[0] += a and at[1] += b. */
+static inline void add_both(double at[2], double a, double b)
+{
+#ifdef __SSE2__
+    _mm_storeu_pd(at, _mm_add_pd(_mm_loadu_pd(at), _mm_set_pd(b, a)));
+#else
+    at[0] += a;
+    at[1] += b;
+#endif
+}
+
+/* at[0] is the least, at[1] the greatest: of x, too. */
+static inline void stretch(double at[2], double x)
+{
+#ifdef __SSE2__
+    __m128d both = _mm_set1_pd(x), before = _mm_loadu_pd(at);
+    _mm_storeu_pd(at, _mm_move_sd(_mm_max_pd(both, before), _mm_min_pd(both, before)));
+#else
+    at[0] = x < at[0] ? x : at[0];
+    at[1] = x > at[1] ? x : at[1];
+#endif
+}
+
 /* Copy to memory that is not read soon, past the caches: its lines need not be fetched first. Then stream_end. */
 static inline void stream_copy(void *to, const void *from, size_t bytes)
 {
