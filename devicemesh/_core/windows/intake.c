@@ -54,7 +54,8 @@ struct view {
     struct cell *cells;
     struct sketch *sketches;
     uint64_t *touched;
-    int64_t start, end;
+    int64_t start;
+    double length; /* of the pane; exact, as offsets in it are */
     uint64_t span; /* from the start, in which no row closes a window or is in the future */
     uint32_t series_count;
 };
@@ -70,7 +71,7 @@ static inline struct view look(const struct engine *engine, const struct group *
         view.sketches = pane->sketches;
         view.touched = pane->touched;
         view.start = pane->start;
-        view.end = pane->end;
+        view.length = (double)(pane->end - pane->start);
         bool counts_fit = engine->offered - pane->begun + count < CELL_COUNT_MAX; /* in any cell */
         bool other = group->needs_extras || !counts_fit || engine->offset_shift || until <= pane->start;
         view.span = other ? 0 : (uint64_t)(until - pane->start);
@@ -98,7 +99,7 @@ static inline __attribute__((always_inline)) void put_value(const struct view *v
 {
     struct cell *cell = &view->cells[position];
     uint64_t into = (uint64_t)(time - view->start);
-    double last = line->last, remaining = (double)(view->end - time);
+    double last = line->last, remaining = view->length - (double)(int64_t)into;
     if (LIKELY(line->time >= view->start)) { /* its newest row is in this pane */
         cell_add(cell, x);
         if (timed)
