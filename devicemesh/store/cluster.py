@@ -68,8 +68,11 @@ class Connections(RESTClientObject):
         return made
 
     async def close(self) -> None:
-        """A TLS connection that was left (a watch, a request called off) waits for the server's farewell for
-        half a minute, and longer than the loop lives: it isn't waited for."""
+        """Close all, also what waits for the server's farewell.
+
+        A TLS connection that was left (a watch, a request called off) would wait half a minute for it, which
+        may be longer than the loop lives.
+        """
         await super().close()
         for left in self._sockets:
             with contextlib.suppress(OSError):

@@ -58,7 +58,7 @@ class KubernetesStore(Store):
         self._writing = loop.create_task(self._status.run(), name="status")
         self._events = EventWriter(self._tell, loop.time)
         self._telling = loop.create_task(self._events.run(), name="events")
-        self._known: dict[Key, Object] = {}  # by the newest watch
+        self._known: Mapping[Key, Object] = {}  # to the newest watch that has listed
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -171,7 +171,7 @@ class KubernetesStore(Store):
             _translate(key, error)
 
     async def watch(self, kinds: Sequence[str]) -> AsyncIterator[Event]:
-        known = self._known = {}
+        known: dict[Key, Object] = {}
         queue: asyncio.Queue[tuple[str, Object] | Exception] = asyncio.Queue()
         versions: dict[str, str] = {}
         for kind in kinds:
@@ -179,6 +179,7 @@ class KubernetesStore(Store):
             for one in sorted(found, key=lambda one: one.key):
                 known[one.key] = one.bare()
                 yield Event("added", one)  # with its status, this once: it tells of the time before us
+        self._known = known
         yield Event("synced", None)
         followers = [asyncio.create_task(self._follow(k, v, known, queue)) for k, v in versions.items()]
         for task in followers:

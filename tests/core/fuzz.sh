@@ -14,7 +14,8 @@ command -v clang >/dev/null || {
 }
 mkdir -p "$home"
 sources=$(ls $core/*.c $core/windows/*.c | grep -v -e /glue -e /module.c)
-# Freed memory is reused sooner, and not everyone who took some is noted: twice as many inputs in the same time.
+# Freed memory is reused sooner, and where it was taken is not noted: many more inputs in the same time. A report lacks
+# these places: run the input that failed alone, without these options.
 export ASAN_OPTIONS="quarantine_size_mb=1:malloc_context_size=0${ASAN_OPTIONS:+:$ASAN_OPTIONS}"
 for target in ${TARGETS:-ingest decode encode}; do
     compared= # what is compared with what, for the fuzzer to try; an ingest input is a program that has nothing to guess

@@ -178,6 +178,32 @@ def test_a_store_leaves_no_connection_to_a_silent_server(api_server: Any) -> Non
     assert [str(w.message) for w in warned if issubclass(w.category, ResourceWarning)] == []
 
 
+def test_a_watch_that_can_not_list_forgets_no_identity(
+    api_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event without the device's uid is not shown by `kubectl describe`."""
+    told: list[str] = []
+
+    async def away(*_: Any) -> Any:
+        raise StoreUnavailableError("away")
+
+    async def scene() -> None:
+        async with opened(api_server) as store:
+            await store.apply([body()])
+            watch = store.watch(("Device",))
+            assert [(await anext(watch)).type for _ in range(2)] == ["added", "synced"]
+            monkeypatch.setattr(store, "_list", away)
+            with pytest.raises(StoreUnavailableError):
+                await anext(store.watch(("Device",)))
+            monkeypatch.setattr(store._events, "put", lambda key, uid, status: told.append(uid))
+            await store.patch_status({KEY: STATUS})
+            await watch.aclose()
+
+    asyncio.run(scene())
+    assert len(told) == 1
+    assert len(told[0]) == 36
+
+
 def test_an_expired_watch_lists_again(api_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """410 Gone: what came and went meanwhile is told once, what only aged is not told."""
     from devicemesh.store.cluster import ApiError, Cluster
