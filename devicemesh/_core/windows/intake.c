@@ -270,7 +270,7 @@ static inline __attribute__((always_inline)) void take_parts(struct engine *engi
     if (here.qualities) {
         take_part(engine, engine->only, &here, kind, nonfinite);
     } else {
-        here.qualities = NULL;
+        here.qualities = NULL; /* as it is; in writing, so that this is another loop */
         take_part(engine, engine->only, &here, kind, nonfinite);
     }
 }
