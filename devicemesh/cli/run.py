@@ -198,6 +198,7 @@ def run_command(
         overrides["api"] = {"port": api_port}
     try:
         settings = load(settings_file, overrides)
+        _check_mqtt(settings)
     except ValueError as error:
         fail(f"the settings are wrong: {error}", WRONG_USE, "devicemesh explain settings")
     if files and settings.store.kind != "sqlite":
@@ -206,6 +207,16 @@ def run_command(
         apply_files(settings.home, files)
     redirects = read_redirects(settings.home) if simulated else None
     run_guarded(_run(settings, redirects), settings)
+
+
+def _check_mqtt(settings: Settings) -> None:
+    """Raise ValueError for what the sink would refuse, before anything is applied or started."""
+    from devicemesh.sink.broker_url import parse_url
+    from devicemesh.sink.topics import Topics
+
+    if settings.mqtt.url is not None:
+        parse_url(settings.mqtt.url)
+    Topics(settings.mqtt, settings.instance)
 
 
 def apply_files(home: Path, files: tuple[Path, ...]) -> None:

@@ -24,6 +24,9 @@ def run(home: Path, *words: str) -> Result:
         ("mqtt: {password: hunter2}", "mqtt.password: "),
         ("mqtt: [", "settings.yaml can't be read"),
         ("api: {prot: 1}\ninstance: A_B", "; "),
+        ("mqtt: {url: 'mqtts:/broker'}", "'mqtts:/broker' has no host"),
+        ("mqtt: {url: 'mqtt://me:hunter2@broker'}", "must not carry credentials"),
+        ("mqtt: {topic: 'a/{device}'}", "must have {namespace}, {device} and {suffix}"),
     ],
 )
 def test_wrong_settings_are_a_sentence_without_their_values(tmp_path: Path, text: str, said: str) -> None:
