@@ -211,8 +211,8 @@ class WindowAggregator:
     def windows(self) -> Columns:
         """The windows closed since the last call: series, start, end, and the statistics asked for.
 
-        A series whose profile did not ask for a statistic has NaN there, or -1. A window without a row does
-        not appear.
+        A series whose profile did not ask for a statistic has NaN there, or -1 (255 in columns of bytes).
+        A window without a row does not appear.
         """
         return Columns(self._core.take(0))
 

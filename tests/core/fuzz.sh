@@ -18,11 +18,13 @@ sources=$(ls $core/*.c $core/windows/*.c | grep -v -e /glue -e /module.c)
 # these places: run the input that failed alone, without these options.
 export ASAN_OPTIONS="quarantine_size_mb=1:malloc_context_size=0${ASAN_OPTIONS:+:$ASAN_OPTIONS}"
 for target in ${TARGETS:-ingest decode encode}; do
-    compared= # what is compared with what, for the fuzzer to try; an ingest input is a program that has nothing to guess
-    [ "$target" != ingest ] || compared=-fno-sanitize-coverage=trace-cmp
+    # What is compared with what, for the fuzzer to try: an ingest input is a program that has nothing to guess. Its batches
+    # are small, so that chunks must be, too, and series are soon many.
+    options=
+    [ "$target" != ingest ] || options="-fno-sanitize-coverage=trace-cmp -DDEVICEMESH_CHUNK=8 -DDEVICEMESH_NEAR=4"
     # Word splitting is meant.
     # shellcheck disable=SC2086
-    clang -std=c11 -O1 -g -ffp-contract=off -I$core -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $compared \
+    clang -std=c11 -O1 -g -ffp-contract=off -I$core -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $options \
         tests/core/fuzz_$target.c $sources -o "$home/$target" -lm
     mkdir -p "$home/corpus-$target"
     [ ! -d tests/core/fuzz_cases/$target ] || cp tests/core/fuzz_cases/$target/* "$home/corpus-$target" # what failed once

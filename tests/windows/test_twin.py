@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from array import array
+from collections.abc import Iterator
 from dataclasses import replace
+from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devicemesh.windows import STATISTICS, Alarm, Hopping, Profile, Session, Tumbling
+from devicemesh.windows import STATISTICS, Alarm, Hopping, Profile, Session, Tumbling, WindowAggregator
 
 SECOND = 10**9
 VALUES = st.one_of(
@@ -38,8 +42,10 @@ def streams(draw: Any, series: int = 3) -> list[Any]:
     return actions
 
 
-LIGHT = STATISTICS[: STATISTICS.index("first")]  # those that need no more than a cell: the engine's short way
-PROFILES = st.builds(
+LIGHT = STATISTICS[: STATISTICS.index("first")]  # of a line and a cell: the short way
+CELLS = STATISTICS[: STATISTICS.index("time_average")]  # of a cell alone: a shorter one
+BARE = Profile(statistics=CELLS)
+WATCHED = st.builds(
     Profile,
     statistics=st.sampled_from([STATISTICS, LIGHT]),
     quantiles=st.sampled_from([(), (0.0, 0.5, 0.999)]),
@@ -66,6 +72,7 @@ PROFILES = st.builds(
     percent_bad=st.sampled_from([100.0, 50.0]),
     uncertain_as_bad=st.booleans(),
 )
+PROFILES = st.one_of(WATCHED, WATCHED, st.just(BARE))
 
 
 def play(both: Any, actions: list[Any]) -> None:
@@ -104,6 +111,74 @@ def test_engine_and_twin_agree(
     for series in range(3):
         both.define(range(series, series + 1), numbers[series % len(numbers)], sources[series])
     play(both, actions)
+
+
+def long_batches(noise: Random, series: int, pace: int) -> Iterator[list[tuple[int, int, float, int]]]:
+    """Batches that are several of the engine's chunks of 64 rows, a few rows of which are not as the others."""
+    time = 10 * SECOND
+    for count in noise.choices([63, 64, 65, 128, 130, 200, 300], k=5):
+        rows = []
+        for _ in range(count):
+            time += noise.randrange(2 * pace)
+            late = noise.choice([0, 1, pace, SECOND // 2, 2 * SECOND]) if noise.random() < 0.05 else 0
+            value = noise.choice([math.nan, math.inf, 1e12]) if noise.random() < 0.02 else noise.gauss(0, 3)
+            quality = noise.choice([1, 0x40, 0x80, 0xC0]) if noise.random() < 0.05 else 0
+            rows.append((noise.randrange(series), max(0, time - late), value, quality))
+        yield rows
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    profiles=st.lists(st.one_of(PROFILES, st.just(BARE)), min_size=1, max_size=2),
+    seed=st.integers(0, 2**32),
+    pace=st.sampled_from([1, SECOND // 500, SECOND // 20]),
+    lateness=st.sampled_from([0, SECOND // 2, 12 * SECOND]),
+    declared=st.sampled_from([4, 5000]),
+    max_future=st.sampled_from([None, SECOND]),
+)
+def test_long_batches_agree(
+    pair: Any,
+    profiles: list[Profile],
+    seed: int,
+    pace: int,
+    lateness: int,
+    declared: int,
+    max_future: int | None,
+) -> None:
+    both = pair(Tumbling(SECOND), lateness_ns=lateness, max_future_ns=max_future)
+    numbers = [both.profile(profile) for profile in profiles]
+    both.define(range(2), numbers[0])
+    both.define(range(2, declared), numbers[-1])
+    if max_future is not None:
+        both.advance(10 * SECOND)
+    play(both, list(long_batches(Random(seed), 4, pace)))
+
+
+@pytest.mark.parametrize("statistics", [CELLS, LIGHT])
+def test_the_count_goes_on_past_16_bits(statistics: tuple[str, ...]) -> None:
+    count = 3 * 2**16 + 1
+    aggregator = WindowAggregator(Tumbling(SECOND))
+    aggregator.define(range(1), profile=aggregator.profile(Profile(statistics=statistics)))
+    for start in range(0, count, 2**14):
+        places = range(start, min(start + 2**14, count))
+        values = array("d", [float(place) for place in places])
+        aggregator.ingest(array("I", [0] * len(places)), array("q", places), values)
+    aggregator.flush()
+    windows = aggregator.windows()
+    found = [windows[name].tolist()[0] for name in ("count", "sum", "min", "max", "last", "last_time")]
+    assert found == [count, count * (count - 1) / 2, 0, count - 1, count - 1, count - 1]
+
+
+def test_a_group_that_begins_to_watch_knows_its_newest_values(pair: Any) -> None:
+    """Lines of a group that needs none are not kept, until a profile comes that does."""
+    both = pair(Tumbling(SECOND), lateness_ns=SECOND)
+    both.define(range(2), both.profile(BARE))
+    both.ingest([(0, 5, 1.0, 0), (1, 6, 2.0, 0), (0, SECOND + 1, 3.0, 0), (1, 7, 4.0, 0)])
+    both.define(range(2, 3), both.profile(Profile(statistics=LIGHT, deadband=0.5)))
+    both.ingest([(0, SECOND, 2.5, 0), (1, 7, 5.0, 0), (0, SECOND + 1, 4.0, 0), (2, SECOND + 2, 1.0, 0)])
+    both.check()
+    both.flush()
+    both.check()
 
 
 @settings(max_examples=200, deadline=None)

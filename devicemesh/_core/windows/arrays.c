@@ -1,11 +1,9 @@
 /* Arrays of one series: the first sample of each window is a row, the others are folded at once where nothing but
  * the window's sums can come of them. */
 #include "dense.h"
+#include "load.h"
 #include "take.h"
 
-struct f64_at {
-    double value;
-} __attribute__((packed));
 struct f32_at {
     float value;
 } __attribute__((packed));
@@ -65,9 +63,9 @@ static size_t run_length(const struct target *target, const struct samples *samp
 static void add_extra(struct extra *extra, const struct cell *cell, const struct samples *samples, size_t from,
                       const struct dense *dense)
 {
-    if (dense->min < cell->min)
+    if (dense->min < cell_min(cell))
         extra->min_time = time_at(samples, from + dense->min_at);
-    if (dense->max > cell->max)
+    if (dense->max > cell_max(cell))
         extra->max_time = time_at(samples, from + dense->max_at);
     extra->left = 1;
     extra->exit = dense->last;
@@ -87,7 +85,7 @@ static bool take_run(struct engine *engine, const struct target *target, const s
     if (profile->sloped || profile->statistics & STATS_STEPPED || count > CELL_COUNT_MAX - cell_count(cell))
         return false;
     fold(samples, from, count, &dense);
-    if (dense.nonfinite || dense.min < line->low || dense.max > line->high || last >= line->due)
+    if (dense.nonfinite || -dense.min > line->edges[0] || dense.max > line->edges[1] || last >= line->due)
         return false;
     double shift = cell_shift(cell), before = dense.sum + (double)count * (dense.shift - shift) - (dense.last - shift);
     struct extra *extra = pane_extra(pane, target->position); /* the row before gave it one, where all have one */
@@ -125,6 +123,8 @@ enum engine_status engine_ingest_array(struct engine *engine, const struct sampl
          samples->count - 1 > (uint64_t)(ENGINE_TIME_LIMIT - 1 - samples->start) / (uint64_t)samples->step))
         return ENGINE_TIME;
     struct target target = find_target(engine, samples->series);
+    if (target.group->bare)
+        group_settle_one(engine, target.group, samples->series, target.position);
     uint64_t refused = counts_refused(&engine->counts);
     engine->offered += samples->count;
     for (size_t at = 0; at < samples->count;) {

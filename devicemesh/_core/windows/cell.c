@@ -1,10 +1,15 @@
 #include "cell.h"
 
+__attribute__((noinline, cold)) void cell_carry(struct cell *cell)
+{
+    cell->head++;
+}
+
 void cell_merge(struct cell *cell, int64_t known_ns, const struct cell *later, int64_t later_known_ns)
 {
     double count = (double)cell_count(later), apart = cell_shift(later) - cell_shift(cell);
     uint64_t total = (uint64_t)cell_count(cell) + cell_count(later);
-    uint32_t marks = (cell->marks | later->marks) & CELL_DISORDERED;
+    bool disordered = cell_disordered(cell) || cell_disordered(later);
     if (cell_count(cell) == 0) { /* a shift near values, not near nothing */
         double held = cell->held - apart * (double)known_ns;
         *cell = *later;
@@ -12,23 +17,25 @@ void cell_merge(struct cell *cell, int64_t known_ns, const struct cell *later, i
     } else {
         cell->squares += later->squares + 2 * apart * later->sum + count * apart * apart;
         cell->sum += later->sum + count * apart;
-        cell->min = later->min < cell->min ? later->min : cell->min;
-        cell->max = later->max > cell->max ? later->max : cell->max;
+        cell->range[0] = greater(cell->range[0], later->range[0]);
+        cell->range[1] = greater(cell->range[1], later->range[1]);
         cell->held += later->held + apart * (double)later_known_ns;
         if (count > 0)
             cell->last = later->last;
     }
-    cell->marks = marks | (total > CELL_COUNT_MAX ? CELL_COUNT_MAX : (uint32_t)total);
+    cell_set_count(cell, total > CELL_COUNT_MAX ? CELL_COUNT_MAX : (uint32_t)total);
+    if (disordered)
+        cell_disorder(cell);
 }
 
 void cell_add_many(struct cell *cell, uint32_t count, double shift, double sum, double squares, double min, double max)
 {
     double apart = shift - cell_shift(cell), n = (double)count;
-    cell->marks += count;
+    cell_set_count(cell, cell_count(cell) + count);
     cell->squares += squares + 2 * apart * sum + n * apart * apart;
     cell->sum += sum + n * apart;
-    cell->min = min < cell->min ? min : cell->min;
-    cell->max = max > cell->max ? max : cell->max;
+    cell->range[0] = greater(cell->range[0], -min);
+    cell->range[1] = greater(cell->range[1], max);
 }
 
 double cell_sum(const struct cell *cell)
@@ -45,7 +52,7 @@ double cell_rms(const struct cell *cell)
 
 double cell_peak(const struct cell *cell)
 {
-    double low = fabs(cell->min), high = fabs(cell->max);
+    double low = fabs(cell_min(cell)), high = fabs(cell_max(cell));
     return cell_count(cell) ? (low > high ? low : high) : (double)NAN;
 }
 

@@ -2,7 +2,7 @@
 #include "engine_internal.h"
 #include "watch.h"
 
-enum { PROFILES_MAX = 1 << 15, SOURCES_MAX = 1 << 20, POSITIONS_STEP = 64 };
+enum { PROFILES_MAX = 1 << 15, SOURCES_MAX = 1 << 20, POSITIONS_STEP = 64, BARE_RING_MAX = 8 };
 
 /* Room for `wanted` items in an array of `*capacity`; false without. */
 static bool make_room(struct budget *budget, void **items, uint32_t *capacity, uint64_t wanted, size_t size)
@@ -67,6 +67,7 @@ static struct group *make_group(struct engine *engine, uint32_t source)
         return NULL;
     }
     group->newest = group->known = -1;
+    group->bare = true;
     group->turn = group->look = INT64_MIN;
     engine->groups[source] = group;
     return group;
@@ -181,6 +182,22 @@ static bool make_timers(struct engine *engine, const struct profile *profile, ui
     return true;
 }
 
+/* From now on lines are kept. */
+static void keep_lines(struct engine *engine, struct group *group)
+{
+    group_settle(engine, group);
+    group->bare = false;
+}
+
+/* Whether what a profile asks for comes of cells alone. */
+static bool is_bare(const struct engine *engine, const struct group *group, const struct profile *profile)
+{
+    const uint64_t ordered = STATS_TIMED | UINT64_C(1) << STAT_DISORDERED;
+    bool watches = profile->reports || profile->alarms_count || profile->missing_ns;
+    return !group->needs_extras && !group->needs_sketches && !watches && !(profile->statistics & ordered) &&
+           engine->grid.kind == GRID_PANES && engine->offset_shift == 0 && engine->ring_count <= BARE_RING_MAX;
+}
+
 static bool extend_group(struct engine *engine, struct group *group, const struct profile *profile)
 {
     bool timed = engine->panes_per_window > 1 && profile->statistics & STATS_TIMED;
@@ -193,7 +210,8 @@ static bool extend_group(struct engine *engine, struct group *group, const struc
     }
     group->needs_extras |= extras;
     group->needs_sketches |= sketches;
-    group->needs_time |= (profile->statistics & STATS_TIMED) != 0;
+    if (!is_bare(engine, group, profile))
+        keep_lines(engine, group);
     return true;
 }
 
@@ -249,5 +267,7 @@ enum engine_status engine_define(struct engine *engine, uint32_t first, uint32_t
     engine->defined += count;
     group->watched |= rules->missing_ns > 0 || profile_has_timers(rules);
     group->look = INT64_MIN;
+    if (engine->only && engine->defined != engine->series_count)
+        keep_lines(engine, group); /* cells do not say which series are defined */
     return ENGINE_DONE;
 }

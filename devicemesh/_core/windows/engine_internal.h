@@ -31,7 +31,7 @@ struct group {
     struct pane *ring;
     bool needs_extras;
     bool needs_sketches;
-    bool needs_time; /* some profile of it weighs by time */
+    bool bare; /* its profiles need nothing of lines: see plain.h */
 };
 
 /* What a column of the windows holds. */
@@ -109,6 +109,14 @@ void group_close_until(struct engine *engine, struct group *group, int64_t water
 /* The pane of a number that is not closed, opened if it was not; NULL without room. */
 struct pane *group_open(struct engine *engine, struct group *group, int64_t number);
 
+/* Make an open pane the current one. */
+static inline void group_enter(struct group *group, struct pane *pane)
+{
+    group->pane = pane;
+    group->start = pane->start;
+    group->end = pane->end;
+}
+
 /* Make the pane of a time the current one; false if it is closed or finds no memory (counted). */
 bool group_select(struct engine *engine, struct group *group, int64_t time);
 
@@ -126,6 +134,10 @@ static inline void take_quantile(struct engine *engine, const struct line *line,
     else
         engine->budget.used += (size_t)grown;
 }
+
+/* Bring the lines of a bare group, or the one line of a position, up to its cells. */
+void group_settle(struct engine *engine, struct group *group);
+void group_settle_one(struct engine *engine, struct group *group, uint32_t series, uint32_t position);
 
 /* The open pane of a number, or of a time, or NULL. */
 struct pane *group_pane(const struct engine *engine, const struct group *group, int64_t number);

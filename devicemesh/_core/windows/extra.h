@@ -33,9 +33,9 @@ static inline void extra_value(struct extra *extra, const struct cell *cell, int
         extra->first = x;
         extra->first_time = time;
     }
-    if (empty || x < cell->min || (x == cell->min && time < extra->min_time))
+    if (empty || x < cell_min(cell) || (x == cell_min(cell) && time < extra->min_time))
         extra->min_time = time;
-    if (empty || x > cell->max || (x == cell->max && time < extra->max_time))
+    if (empty || x > cell_max(cell) || (x == cell_max(cell) && time < extra->max_time))
         extra->max_time = time;
 }
 
@@ -48,9 +48,9 @@ static inline void extra_merge(struct extra *extra, const struct cell *cell, con
         extra->first = later->first;
         extra->first_time = later->first_time;
     }
-    if (values && (none || later_cell->min < cell->min))
+    if (values && (none || cell_min(later_cell) < cell_min(cell)))
         extra->min_time = later->min_time;
-    if (values && (none || later_cell->max > cell->max))
+    if (values && (none || cell_max(later_cell) > cell_max(cell)))
         extra->max_time = later->max_time;
     extra->nonzero_ns += later->nonzero_ns;
     extra->increase += later->increase;

@@ -119,6 +119,28 @@ void group_flush(struct engine *engine, struct group *group)
     group_set_turn(engine, group);
 }
 
+void group_settle_one(struct engine *engine, struct group *group, uint32_t series, uint32_t position)
+{
+    struct line *line = &engine->lines[series];
+    for (uint32_t i = 0; i < engine->ring_count; i++) {
+        const struct pane *pane = &group->ring[i];
+        if (!pane->open || !pane_touched(pane, position) || !cell_count(&pane->cells[position]))
+            continue;
+        int64_t time = pane->start + (int64_t)cell_offset(&pane->cells[position]);
+        if (line->state & LINE_SEEN && time <= line->time)
+            continue;
+        line->state |= LINE_SEEN | LINE_KNOWN | LINE_VALUED;
+        line->time = time;
+        line->last = pane->cells[position].last;
+    }
+}
+
+void group_settle(struct engine *engine, struct group *group)
+{
+    for (uint32_t position = 0; group->bare && position < group->members; position++)
+        group_settle_one(engine, group, group_id(group, position), position);
+}
+
 struct pane *group_open(struct engine *engine, struct group *group, int64_t number)
 {
     struct pane *pane = ring_at(engine, group, number);
@@ -148,8 +170,6 @@ bool group_select(struct engine *engine, struct group *group, int64_t time)
         engine->counts.overflow++;
         return false;
     }
-    group->pane = pane;
-    group->start = pane->start;
-    group->end = pane->end;
+    group_enter(group, pane);
     return true;
 }

@@ -18,7 +18,7 @@ enum line_state {
 enum { NO_PROFILE = UINT16_MAX };
 
 struct line {
-    double low, high; /* nothing is to be looked at while low <= value <= high; none is between without LINE_KNOWN */
+    double edges[2]; /* nothing is to be looked at while -edges[0] <= value <= edges[1], as none is without LINE_KNOWN, */
     int64_t due;      /* and the time is before this */
     double last;      /* newest value */
     int64_t time;     /* of the newest row, with a value or not */

@@ -37,26 +37,64 @@ static inline double greater(double a, double b)
 #endif
 }
 
-/* at[0] += a and at[1] += b. */
-static inline void add_both(double at[2], double a, double b)
+/* Two doubles, of any address. */
+typedef double pair __attribute__((vector_size(16), aligned(8), may_alias));
+
+/* A value as {-x, x}: so the least and the greatest of many are both a maximum, and both edges of a range are above. */
+static inline pair mirrored(double x)
 {
 #ifdef __SSE2__
-    _mm_storeu_pd(at, _mm_add_pd(_mm_loadu_pd(at), _mm_set_pd(b, a)));
+    return _mm_xor_pd(_mm_set1_pd(x), _mm_set_pd(0.0, -0.0));
 #else
-    at[0] += a;
-    at[1] += b;
+    return (pair){-x, x};
 #endif
 }
 
-/* at[0] is the least, at[1] the greatest: of x, too. */
-static inline void stretch(double at[2], double x)
+/* Whether -edges[0] <= x <= edges[1]. */
+static inline int is_within(const double edges[2], pair x)
 {
 #ifdef __SSE2__
-    __m128d both = _mm_set1_pd(x), before = _mm_loadu_pd(at);
-    _mm_storeu_pd(at, _mm_move_sd(_mm_max_pd(both, before), _mm_min_pd(both, before)));
+    return _mm_movemask_pd(_mm_cmple_pd(x, *(const pair *)edges)) == 3;
 #else
-    at[0] = x < at[0] ? x : at[0];
-    at[1] = x > at[1] ? x : at[1];
+    return x[0] <= edges[0] && x[1] <= edges[1];
+#endif
+}
+
+/* at[0] is the least, negated, and at[1] the greatest: of x, too. */
+static inline void stretch(double at[2], pair x)
+{
+    pair *range = (pair *)at;
+#ifdef __SSE2__
+    *range = _mm_max_pd(x, *range);
+#else
+    *range = (pair){x[0] > at[0] ? x[0] : at[0], x[1] > at[1] ? x[1] : at[1]};
+#endif
+}
+
+/* at[0] += a and at[1] += b. */
+static inline void add_both(double at[2], double a, double b)
+{
+    pair *both = (pair *)at;
+    *both += (pair){a, b};
+}
+
+/* at[0] += a and at[1] = b. */
+static inline void add_and_set(double at[2], double a, double b)
+{
+    *(pair *)at = (pair){at[0] + a, b};
+}
+
+/* The double of the top 48 bits. */
+static inline double upper_bits(const uint64_t *bits)
+{
+#ifdef __SSE2__
+    __m128i whole = _mm_loadl_epi64((const __m128i *)(const void *)bits);
+    return _mm_cvtsd_f64(_mm_castsi128_pd(_mm_and_si128(whole, _mm_set_epi64x(0, ~INT64_C(0xFFFF)))));
+#else
+    uint64_t upper = *bits & ~UINT64_C(0xFFFF);
+    double x;
+    memcpy(&x, &upper, sizeof x);
+    return x;
 #endif
 }
 

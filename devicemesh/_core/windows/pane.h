@@ -69,7 +69,7 @@ static inline bool pane_touched(const struct pane *pane, uint32_t position)
     return pane->touched[position / 64] >> position % 64 & 1;
 }
 
-/* An offset in a cell has 48 bits, exact to the nanosecond in panes up to 78 h: longer ones drop low bits. */
+/* An offset in a cell has 47 bits, exact to the nanosecond in panes up to 39 h: longer ones drop low bits. */
 static inline unsigned pane_shift(int64_t length)
 {
     unsigned shift = 0;

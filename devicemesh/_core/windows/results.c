@@ -92,7 +92,7 @@ static uint8_t status_by_time(const struct closed *at, const struct profile *pro
 {
     double length = (double)at->length_ns, known = (double)at->known_ns;
     uint8_t judged = status(profile, known, length - known, length);
-    return judged == 0 && at->cell->marks & CELL_DISORDERED ? 0x40 : judged;
+    return judged == 0 && cell_disordered(at->cell) ? 0x40 : judged;
 }
 
 static double percent(double part, double whole)
@@ -123,7 +123,7 @@ static double number(enum statistic statistic, const struct closed *at)
     case STAT_SUM:
         return cell_sum(cell);
     case STAT_RANGE:
-        return cell->max - cell->min;
+        return cell_max(cell) - cell_min(cell);
     case STAT_VARIANCE:
         return cell_variance(cell, 1);
     case STAT_VARIANCE_POPULATION:
@@ -194,8 +194,8 @@ FOR_MACHINES void results_gather(const struct closed *closed, uint32_t count, st
         fields->shift[i] = cell_shift(cell);
         fields->sum[i] = cell->sum;
         fields->squares[i] = cell->squares;
-        fields->min[i] = empty ? (double)NAN : cell->min;
-        fields->max[i] = empty ? (double)NAN : cell->max;
+        fields->min[i] = empty ? (double)NAN : cell_min(cell);
+        fields->max[i] = empty ? (double)NAN : cell_max(cell);
         fields->last[i] = empty ? (double)NAN : cell->last;
         fields->held[i] = cell->held;
         fields->known_ns[i] = (double)closed[i].known_ns;
@@ -301,7 +301,7 @@ static void write_bytes(enum statistic statistic, const struct closed *closed, u
     }
     for (uint32_t i = 0; i < count; i++)
         out[i] = statistic == STAT_TIME_STATUS ? status_by_time(&closed[i], &profiles[closed[i].profile])
-                                               : (closed[i].cell->marks & CELL_DISORDERED) != 0;
+                                               : cell_disordered(closed[i].cell);
 }
 
 void results_write(enum statistic statistic, const struct closed *closed, const struct fields *fields, uint32_t count,
@@ -327,5 +327,7 @@ void results_forget(enum statistic statistic, const struct closed *closed, uint3
             ((double *)column)[i] = (double)NAN;
         else if (type == SHEET_I64)
             ((int64_t *)column)[i] = -1;
+        else
+            ((uint8_t *)column)[i] = UINT8_MAX;
     }
 }

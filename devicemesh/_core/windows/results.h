@@ -96,7 +96,7 @@ void results_gather(const struct closed *closed, uint32_t count, struct fields *
 void results_write(enum statistic statistic, const struct closed *closed, const struct fields *fields, uint32_t count,
                    const struct profile *profiles, void *column);
 
-/* Where a series' profile did not ask for it: NaN, or -1. */
+/* Where a series' profile did not ask for it: NaN, -1, or UINT8_MAX. */
 void results_forget(enum statistic statistic, const struct closed *closed, uint32_t count,
                     const struct profile *profiles, void *column);
 

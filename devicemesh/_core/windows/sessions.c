@@ -264,9 +264,10 @@ static void put_value(struct engine *engine, struct session *session, int64_t ti
     struct cell *cell = &session->cell;
     extra_value(&session->extra, cell, time, x);
     if (!cell_count(cell)) {
-        uint32_t marks = cell->marks;
+        bool disordered = cell_disordered(cell);
         cell_begin(cell, x); /* nothing is held yet: no value was known in it */
-        cell->marks = marks;
+        if (disordered)
+            cell_disorder(cell);
         session->value_time = time;
     }
     cell_add(cell, x);
@@ -283,7 +284,7 @@ static bool take_value(struct engine *engine, struct session *session, int64_t t
     struct line *line = &engine->lines[session->series];
     struct cell *cell = &session->cell;
     if (line->state & LINE_SEEN && time < line->time) {
-        cell->marks |= CELL_DISORDERED;
+        cell_disorder(cell);
         if (cell_count(cell) && time == session->value_time) {
             engine->counts.duplicate++;
             cell->last = x;
@@ -316,7 +317,7 @@ static void take_bad(struct engine *engine, struct session *session, int64_t tim
     struct line *line = &engine->lines[session->series];
     session->extra.bad++;
     if (line->state & LINE_SEEN && time < line->time) {
-        session->cell.marks |= CELL_DISORDERED;
+        cell_disorder(&session->cell);
         return;
     }
     weigh(session, line, time);
@@ -366,7 +367,7 @@ void sessions_take(struct engine *engine, struct group *group, uint32_t series, 
     } else if (cell_count(&session->cell) == CELL_COUNT_MAX) {
         counts->overflow++;
     } else if (take_value(engine, session, time, x, uncertain) &&
-               (x < line->low || x > line->high || time >= line->due)) {
+               (time >= line->due || !is_within(line->edges, mirrored(x)))) {
         watch_row(engine, series, time, x);
     }
 }

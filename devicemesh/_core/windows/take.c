@@ -1,32 +1,8 @@
 /* One row of panes, whatever it is: late, out of order, without a value, the first of its window. */
-#include "take.h"
-
+#include "gap.h"
 #include "watch.h"
 
 #include <float.h>
-
-static inline bool nonzero(double x)
-{
-    return x != 0;
-}
-
-static inline uint64_t offset_in(const struct engine *engine, const struct pane *pane, int64_t time)
-{
-    return (uint64_t)(time - pane->start) >> engine->offset_shift;
-}
-
-/* One row on its way: what its functions share. */
-struct row {
-    struct group *group;
-    struct pane *pane;
-    struct cell *cell;
-    struct extra *extra; /* NULL where the pane has none */
-    struct line *line;
-    uint32_t position;
-    int64_t time;
-    double x;
-    int64_t remaining; /* until the pane's end */
-};
 
 /* The first value of a cell. What is held in it already (a value known before a Bad row) is kept. */
 static void first_value(struct row *row)
@@ -34,15 +10,16 @@ static void first_value(struct row *row)
     struct cell *cell = row->cell;
     double held = 0, shift = 0;
     int64_t known = 0;
-    uint32_t marks = 0;
+    bool disordered = false;
     if (pane_touched(row->pane, row->position)) {
         shift = cell_shift(cell);
         held = cell->held;
-        marks = cell->marks;
+        disordered = cell_disordered(cell);
         known = row->pane->end - row->pane->start - (row->extra ? row->extra->unknown_ns : 0);
     }
     cell_begin(cell, row->x);
-    cell->marks = marks;
+    if (disordered)
+        cell_disorder(cell);
     cell->held = held + (shift - cell_shift(cell)) * (double)known;
     pane_touch(row->pane, row->position);
 }
@@ -55,22 +32,80 @@ static void take_disordered(struct engine *engine, struct row *row)
     if (cell_count(cell) && offset == cell_offset(cell)) {
         engine->counts.duplicate++;
         cell->last = row->x;
-        cell->marks |= CELL_DISORDERED;
+        cell_disorder(cell);
         return;
     }
-    bool fresh = !pane_touched(row->pane, row->position), empty = !cell_count(cell);
+    bool fresh = !pane_touched(row->pane, row->position), empty = !cell_count(cell), shut = cell_is_shut(cell);
     if (row->extra)
         extra_value(row->extra, cell, row->time, row->x);
     if (empty)
         first_value(row);
     cell_add(cell, row->x);
-    if (empty || offset > cell_offset(cell))
+    if (empty || offset > cell_offset(cell)) {
         cell_set_last(cell, row->x, offset);
+        if (shut)
+            cell_shut(cell);
+    }
     if (fresh)
         cell->held = (double)NAN;
-    cell->marks |= CELL_DISORDERED;
+    cell_disorder(cell);
     if (row->pane->sketches)
         take_quantile(engine, row->line, &row->pane->sketches[row->position], row->x, NULL);
+}
+
+/* A row of a cell that has rows, and is as new as its newest at most. */
+static void put_older(struct engine *engine, struct cell *cell, uint64_t offset, double x)
+{
+    if (offset == cell_offset(cell)) {
+        engine->counts.duplicate++;
+        cell->last = x;
+    } else {
+        cell_add(cell, x);
+    }
+    cell_disorder(cell);
+}
+
+/* A row of a bare group in any open pane: its line does not matter. */
+static bool take_bare_row(struct engine *engine, struct group *group, uint32_t position, int64_t time, double x)
+{
+    bool here = time >= group->start && time < group->end;
+    if (time < 0 || time >= group->turn)
+        return false;
+    struct pane *pane = here ? group->pane : group_pane_of(engine, group, time);
+    if (!pane)
+        return false;
+    struct cell *cell = &pane->cells[position];
+    uint64_t offset = (uint64_t)(time - pane->start);
+    uint32_t count = pane_touched(pane, position) ? cell_count(cell) : 0;
+    if (count == 0 || count == CELL_COUNT_MAX || cell_is_shut(cell))
+        return false;
+    group->newest = time > group->newest ? time : group->newest;
+    if (offset > cell_offset(cell)) {
+        cell_append(cell, x, mirrored(x), cell_place(offset));
+        cell->last = x;
+    } else {
+        put_older(engine, cell, offset, x);
+    }
+    return true;
+}
+
+bool take_older(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time, double x)
+{
+    if (group->bare)
+        return take_bare_row(engine, group, position, time, x);
+    const struct line *line = &engine->lines[series];
+    const struct pane *pane = group->pane;
+    bool here = time >= group->start && time < group->end && time < group->turn;
+    if (!here || !(line->state & LINE_SEEN) || time >= line->time || group->needs_extras || pane->sketches ||
+        !pane_touched(pane, position))
+        return false;
+    struct cell *cell = &pane->cells[position];
+    uint64_t offset = offset_in(engine, pane, time);
+    uint32_t count = cell_count(cell);
+    if (count == 0 || count == CELL_COUNT_MAX || offset > cell_offset(cell))
+        return false;
+    put_older(engine, cell, offset, x);
+    return true;
 }
 
 /* A row of the same time as the newest: it is what the value was. */
@@ -86,35 +121,6 @@ static void take_correction(struct engine *engine, struct row *row)
         row->extra->exit = row->x;
     }
     row->line->last = row->x;
-}
-
-/* The first row of a series: it may be older than what its missing data was counted from. */
-static void first_row(struct row *row)
-{
-    row->line->state |= LINE_SEEN;
-    row->group->look = INT64_MIN;
-}
-
-/* The newest row had no value: from now on there is one. The first rows of all series come together, and are
- * remembered in their lines. */
-static void become_known(struct engine *engine, struct row *row)
-{
-    struct line *line = row->line;
-    struct extra *extra = row->extra;
-    if (line->state & LINE_SEEN && line->time >= row->pane->start) {
-        if (extra)
-            extra->unknown_ns -= row->remaining;
-    } else if (extra ||
-               (line->state & LINE_SEEN && (extra = pane_mark(row->pane, &engine->budget, row->position)) != NULL)) {
-        extra->unknown_ns += row->time - row->pane->start;
-    } else {
-        line->known_since = row->time;
-        line->state |= LINE_LATELY;
-        row->pane->lately = true;
-    }
-    if (!(line->state & LINE_SEEN))
-        first_row(row);
-    line->state |= LINE_KNOWN | LINE_VALUED;
 }
 
 /* Linear between rows: replaces what was held since the last row by the slope to this one. */
@@ -169,8 +175,8 @@ static void take_in_order(struct engine *engine, struct row *row)
     }
     if (!cell_count(cell))
         first_value(row);
-    cell_add(cell, row->x);
-    cell_set_last(cell, row->x, offset_in(engine, row->pane, row->time));
+    cell_append(cell, row->x, mirrored(row->x), cell_place(offset_in(engine, row->pane, row->time)));
+    cell->last = row->x;
     double shift = cell_shift(cell);
     if (!(line->state & LINE_KNOWN)) {
         cell->held += (row->x - shift) * (double)row->remaining;
@@ -188,23 +194,6 @@ static void take_in_order(struct engine *engine, struct row *row)
     line->time = row->time;
     if (row->pane->sketches)
         take_quantile(engine, line, &row->pane->sketches[row->position], row->x, NULL);
-}
-
-static struct row make_row(struct group *group, struct line *line, uint32_t position, int64_t time, double x,
-                           struct extra *extra)
-{
-    struct pane *pane = group->pane;
-    if (!pane_touched(pane, position))
-        pane->cells[position].marks = 0; /* it may hold what an earlier window left */
-    return (struct row){.group = group,
-                        .pane = pane,
-                        .cell = &pane->cells[position],
-                        .extra = extra,
-                        .line = line,
-                        .position = position,
-                        .time = time,
-                        .x = x,
-                        .remaining = pane->end - time};
 }
 
 /* A finite value of a time in the current pane. */
@@ -231,83 +220,8 @@ static void take_value(struct engine *engine, struct group *group, uint32_t seri
         take_correction(engine, &row);
     else
         take_in_order(engine, &row);
-    if (x < line->low || x > line->high || time >= line->due)
+    if (time >= line->due || !is_within(line->edges, mirrored(x)))
         watch_row(engine, series, time, x);
-}
-
-/* Write down in the pane's extra since when a series is known; false without room. */
-static bool settle_lately(struct engine *engine, struct group *group, struct line *line, uint32_t position)
-{
-    if (line->state & LINE_LATELY) {
-        struct pane *pane = group_pane_of(engine, group, line->known_since);
-        if (pane) {
-            struct extra *extra = pane_mark(pane, &engine->budget, position);
-            if (!extra)
-                return false;
-            extra->unknown_ns += line->known_since - pane->start;
-        }
-        line->state &= (uint8_t)~LINE_LATELY;
-    }
-    return true;
-}
-
-/* From this row on there is no known value. */
-static void become_unknown(struct row *row)
-{
-    struct line *line = row->line;
-    struct extra *extra = row->extra;
-    int64_t into = row->time - row->pane->start;
-    double last = line->last;
-    extra->left = 0;
-    if (!(line->state & LINE_KNOWN)) {
-        if (!(line->state & LINE_SEEN) || line->time < row->pane->start)
-            extra->unknown_ns = into + row->remaining;
-    } else if (line->time >= row->pane->start) {
-        row->cell->held -= (last - cell_shift(row->cell)) * (double)row->remaining;
-        extra->unknown_ns += row->remaining;
-        extra->nonzero_ns -= nonzero(last) * row->remaining;
-    } else {
-        row->cell->held = (last - cell_shift(row->cell)) * (double)into;
-        extra->unknown_ns = row->remaining;
-        extra->nonzero_ns = nonzero(last) * into;
-        extra->entered = 1;
-        extra->entry = last;
-    }
-    if (!(line->state & LINE_SEEN))
-        first_row(row);
-    line->state &= (uint8_t)~LINE_KNOWN;
-    line->low = (double)INFINITY;
-    line->time = row->time;
-}
-
-/* A row without a value, counted as `cause`. */
-static void take_bad(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time,
-                     uint64_t *cause)
-{
-    struct line *line = &engine->lines[series];
-    struct pane *pane = group->pane;
-    bool disordered = line->state & LINE_SEEN && time < line->time;
-    bool settled = disordered || settle_lately(engine, group, line, position);
-    struct extra *extra = settled ? pane_mark(pane, &engine->budget, position) : NULL;
-    if (!extra) {
-        engine->counts.overflow++;
-        return;
-    }
-    struct row row = make_row(group, line, position, time, 0, extra);
-    ++*cause;
-    row.extra->bad++;
-    if (!pane_touched(pane, position)) {
-        pane_touch(pane, position);
-        cell_begin(row.cell, line->state & LINE_KNOWN ? line->last : 0);
-        if (disordered)
-            row.cell->held = (double)NAN;
-    }
-    if (disordered)
-        row.cell->marks |= CELL_DISORDERED;
-    else
-        become_unknown(&row);
-    if (!disordered && line->state & LINE_MISSING)
-        watch_heard(engine, series, time);
 }
 
 /* A row that is not simply Good and finite. */
@@ -355,6 +269,8 @@ void take_row(struct engine *engine, struct group *group, uint32_t series, uint3
     }
     if ((time < group->start || time >= group->end) && !group_select(engine, group, time))
         return;
+    if (group->bare)
+        group_settle_one(engine, group, series, position);
     if (quality || !(fabs(x) <= DBL_MAX))
         take_doubtful(engine, group, series, position, time, x, quality, nonfinite);
     else

@@ -1,5 +1,7 @@
 #include "watch.h"
 
+#include "machine.h"
+
 #include <float.h>
 #include <math.h>
 
@@ -76,8 +78,8 @@ static bool say_event(struct engine *engine, uint32_t series, struct event event
 
 static void narrow(struct line *line, double low, double high)
 {
-    line->low = low > line->low ? low : line->low;
-    line->high = high < line->high ? high : line->high;
+    line->edges[0] = lesser(-low, line->edges[0]);
+    line->edges[1] = lesser(high, line->edges[1]);
 }
 
 static double band(const struct profile *profile, double reported)
@@ -120,8 +122,7 @@ static void report_edges(struct line *line, const struct profile *profile, const
 /* When a row must be looked at again. */
 static void set_edges(struct line *line, const struct profile *profile, const struct timers *timers, bool unsaid)
 {
-    line->low = -DBL_MAX; /* an infinity is beyond */
-    line->high = DBL_MAX;
+    line->edges[0] = line->edges[1] = DBL_MAX; /* an infinity is beyond */
     alarm_edges(line, profile, timers);
     if (profile->reports)
         report_edges(line, profile, timers);
@@ -265,16 +266,28 @@ static bool report_change(struct engine *engine, const struct profile *profile, 
     unsigned state = line->state & (LINE_REPORTED | LINE_HELD | LINE_MISSING);
     if (!profile->reports || state != LINE_REPORTED || line->timers || line->active)
         return false;
-    bool outside = (x < line->low || x > line->high) && line->low <= line->high; /* of edges that nothing has narrowed */
+    bool outside = !is_within(line->edges, mirrored(x)) && -line->edges[0] <= line->edges[1]; /* of edges that nothing has narrowed */
     if (!outside || !(x >= profile->calm_low && x <= profile->calm_high) ||
         !say_report(engine, series, time, x, REASON_CHANGE))
         return false;
     double width = band(profile, x);
     line->reported = x;
     line->due = profile->heartbeat_ns ? time + profile->heartbeat_ns : INT64_MAX;
-    line->low = x - width > profile->calm_low ? x - width : profile->calm_low;
-    line->high = x + width < profile->calm_high ? x + width : profile->calm_high;
+    line->edges[0] = lesser(width - x, -profile->calm_low);
+    line->edges[1] = lesser(x + width, profile->calm_high);
     return true;
+}
+
+bool watch_resume(struct engine *engine, struct line *line, int64_t time, double x)
+{
+    const struct profile *profile = &engine->profiles[line->profile];
+    bool held = line->state & (LINE_HELD | LINE_MISSING) || line->timers || line->active;
+    if (held || (profile->reports && !(line->state & LINE_REPORTED)))
+        return false;
+    double width = profile->reports ? band(profile, line->reported) : (double)INFINITY;
+    line->edges[0] = lesser(width - line->reported, -profile->calm_low);
+    line->edges[1] = lesser(line->reported + width, profile->calm_high);
+    return time < line->due && is_within(line->edges, mirrored(x));
 }
 
 __attribute__((noinline)) void watch_row(struct engine *engine, uint32_t series, int64_t time, double x)
@@ -347,7 +360,7 @@ static int64_t look(struct engine *engine, const struct group *group, uint32_t s
             again = held;
         set_edges(line, profile, timers, !said);
     } else if (line->state & LINE_MISSING) {
-        line->low = (double)INFINITY;
+        line->edges[0] = -(double)INFINITY;
     }
     return again;
 }

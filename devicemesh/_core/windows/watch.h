@@ -22,6 +22,9 @@ enum event_kind { EVENT_IS_ALARM, EVENT_IS_MISSING };
 /* The newest value of a series left its edges, or its time has come. */
 void watch_row(struct engine *engine, uint32_t series, int64_t time, double x);
 
+/* A value came after a time without one. False: there may be something to say, for watch_row. */
+bool watch_resume(struct engine *engine, struct line *line, int64_t time, double x);
+
 /* A row came where data was missing. */
 void watch_heard(struct engine *engine, uint32_t series, int64_t time);
 

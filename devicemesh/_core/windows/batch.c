@@ -1,0 +1,250 @@
+/* Rows of the one group, a chunk at a time: what can be said of a row without its series is said of many at once. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("no-tree-loop-distribute-patterns") /* to copy a chunk's values takes less than a call for it */
+#endif
+#include "batch.h"
+
+#include "gap.h"
+#include "load.h"
+#include "plain.h"
+
+#ifndef DEVICEMESH_CHUNK /* the fuzzer's batches are small */
+#define DEVICEMESH_CHUNK 64
+#define DEVICEMESH_NEAR 4096
+#endif
+
+enum { CHUNK = DEVICEMESH_CHUNK, NEAR = DEVICEMESH_NEAR /* series, of which the caches hold everything */ };
+enum { WORD = 8, SOON = 256 };
+
+/* What the rows of a group need: constants, for each of which there are loops. */
+enum kind { KIND_BARE, KIND_WATCHED, KIND_SKETCHED };
+
+struct batch {
+    struct engine *engine;
+    struct group *group;
+    struct rows_view rows;
+    uint64_t *nonfinite;
+};
+
+/* Rows on their way: what can be said of them without their series is said of many at once. See struct plain. */
+struct chunk {
+    uint64_t series[2 * CHUNK]; /* and those of the next chunk */
+    int64_t times[CHUNK];       /* not of a bare group */
+    int64_t places[CHUNK];      /* of a bare group: NOT_PLAIN where a row is that, or not finite */
+    double remaining[CHUNK];    /* not of a bare group */
+    double values[CHUNK];
+    double logs[CHUNK]; /* sketch_log of the values, if `measured` */
+    bool measured;
+};
+
+/* Load series. False: one of them does not exist any more. */
+static INLINED bool load_series(uint64_t *to, const struct rows_view *rows, size_t from, uint32_t series_count)
+{
+    const struct u32_at *series = (const struct u32_at *)rows->series + from;
+    uint64_t beyond = 0;
+    for (int i = 0; i < CHUNK; i++) {
+        to[i] = series[i].value;
+        beyond |= to[i] >= series_count;
+    }
+    return !beyond;
+}
+
+/* Judge the times from `from` on. Returns the newest in the view, or -1. */
+static INLINED int64_t judge_times(struct chunk *chunk, const struct view *view, enum kind kind,
+                                   const struct rows_view *rows, size_t from)
+{
+    const struct i64_at *times = (const struct i64_at *)rows->times + from;
+    const double magic = 0x1p52; /* its lowest bit is 1: a small integer stands in the mantissa as it is */
+    uint64_t magic_bits;
+    int64_t newest = -1;
+    memcpy(&magic_bits, &magic, sizeof magic_bits);
+    for (int i = 0; i < CHUNK; i++) {
+        int64_t time = times[i].value;
+        uint64_t into = (uint64_t)time - (uint64_t)view->start, bits = into | magic_bits;
+        double offset;
+        memcpy(&offset, &bits, sizeof offset);
+        int64_t odd = -(int64_t)(into >= view->span); /* all bits, or none: compilers find vectors for these */
+        time = (time & ~odd) | (NOT_PLAIN & odd);
+        newest = time > newest ? time : newest;
+        chunk->places[i] = ((int64_t)cell_place(into) & ~odd) | (NOT_PLAIN & odd);
+        if (kind != KIND_BARE) {
+            chunk->times[i] = time;
+            chunk->remaining[i] = view->length - (offset - magic);
+        }
+    }
+    return newest;
+}
+
+/* Load values. */
+static INLINED void judge_values(struct chunk *chunk, const struct view *view, enum kind kind,
+                                 const struct rows_view *rows, size_t from)
+{
+    const struct f64_at *values = (const struct f64_at *)rows->floats + from;
+    for (int i = 0; i < CHUNK; i++) {
+        double x = values[i].value;
+        chunk->values[i] = x;
+        if (kind == KIND_BARE)
+            chunk->places[i] |= NOT_PLAIN & -(int64_t)!(fabs(x) <= DBL_MAX);
+    }
+    if (kind != KIND_SKETCHED)
+        return;
+    /* Unless the first row says that sketches hold few values yet. */
+    chunk->measured = view->sketches && view->sketches[chunk->series[0]].form != SKETCH_IS_RAW;
+    for (int i = 0; chunk->measured && i < CHUNK; i++)
+        chunk->logs[i] = sketch_log(chunk->values[i]);
+}
+
+/* Rows that are not Good are not plain. */
+static INLINED void judge_qualities(int64_t *marks, const uint8_t *qualities)
+{
+    for (int at = 0; at < CHUNK; at += WORD) {
+        uint64_t word;
+        memcpy(&word, qualities + at, WORD);
+        for (int i = at; UNLIKELY(word) && i < at + WORD; i++, word >>= 8)
+            marks[i] = word & 0xFF ? NOT_PLAIN : marks[i];
+    }
+}
+
+/* A row that is not plain. Returns whether the group's current pane, or its turn, is another one now. */
+static __attribute__((noinline)) bool take_odd(const struct batch *batch, size_t row, uint32_t series, double x)
+{
+    struct engine *engine = batch->engine;
+    struct group *group = batch->group;
+    struct pane *pane = group->pane;
+    int64_t time = load_i64(batch->rows.times, row), start = group->start, turn = group->turn;
+    uint8_t quality = load_quality(&batch->rows, row);
+    if (quality >= QUALITY_BAD_FROM && gap_begin(engine, group, series, series, time))
+        return false;
+    if (quality == 0 && fabs(x) <= DBL_MAX && take_older(engine, group, series, series, time, x))
+        return false;
+    take_other(engine, group, series, series, time, x, quality, batch->nonfinite);
+    if (pane && time < start && pane->open && pane->start == start)
+        group_enter(group, pane); /* a late row was somewhere else: the next ones are here */
+    return group->pane != pane || group->start != start || group->turn != turn;
+}
+
+/* Rows one by one. */
+static __attribute__((noinline)) void take_singly(const struct batch *batch, size_t from)
+{
+    struct engine *engine = batch->engine;
+    struct view view = look(engine, batch->group, batch->rows.count);
+    for (size_t row = from; row < batch->rows.count; row++) {
+        uint32_t series = load_u32(batch->rows.series, row);
+        double x = load_f64(batch->rows.floats, row);
+        if (UNLIKELY(series >= view.series_count))
+            engine->counts.undeclared++;
+        else if (!take_good(engine, batch->group, &view, series, series, load_i64(batch->rows.times, row), x,
+                            load_quality(&batch->rows, row)) &&
+                 take_odd(batch, row, series, x))
+            view = look(engine, batch->group, batch->rows.count);
+    }
+}
+
+/* Touch the lines of a row that comes soon. The address may be anything: it is not read. */
+static INLINED void fetch(const struct view *view, enum kind kind, uint64_t at)
+{
+    __builtin_prefetch((const void *)((uintptr_t)view->cells + at * sizeof *view->cells), 1);
+    if (kind != KIND_BARE)
+        __builtin_prefetch((const void *)((uintptr_t)view->lines + at * sizeof *view->lines), 1);
+    if (kind == KIND_SKETCHED) {
+        uintptr_t sketch = (uintptr_t)view->sketches + at * sizeof *view->sketches;
+        __builtin_prefetch((const void *)sketch, 1);
+        __builtin_prefetch((const void *)(sketch + sizeof *view->sketches / 2), 1);
+    }
+}
+
+/* Touch a chunk of input that comes soon: processors do not look ahead past the end of a page. */
+static INLINED void fetch_input(const struct rows_view *rows, size_t from)
+{
+    const uint8_t *values = (const uint8_t *)rows->floats + from * sizeof(double);
+    for (int i = 0; i < CHUNK * (int)sizeof(double); i += 64)
+        __builtin_prefetch(values + i);
+    if (rows->qualities)
+        __builtin_prefetch(rows->qualities + from);
+}
+
+/* Take a chunk whose series are loaded, or so much of it that the view is another one then. Returns how many rows. */
+static INLINED int take_chunk(const struct batch *batch, struct view *view, struct chunk *chunk, size_t from,
+                              enum kind kind, bool far)
+{
+    struct engine *engine = batch->engine;
+    struct group *group = batch->group;
+    int64_t newest = judge_times(chunk, view, kind, &batch->rows, from);
+    group->newest = newest > group->newest ? newest : group->newest;
+    judge_values(chunk, view, kind, &batch->rows, from);
+    if (batch->rows.qualities)
+        judge_qualities(kind == KIND_BARE ? chunk->places : chunk->times, batch->rows.qualities + from);
+    fetch_input(&batch->rows, from + SOON);
+    for (int i = 0; i < CHUNK; i++) {
+        size_t series = chunk->series[i];
+        double x = chunk->values[i];
+        bool taken;
+        if (far)
+            fetch(view, kind, chunk->series[i + CHUNK]);
+        if (kind == KIND_BARE) {
+            taken = take_bare(view, series, chunk->places[i], x);
+        } else {
+            struct plain row = {chunk->times[i], (uint64_t)chunk->places[i], chunk->remaining[i], x};
+            const double *log = kind == KIND_SKETCHED && chunk->measured ? &chunk->logs[i] : NULL;
+            taken = take_plain(engine, group, view, kind == KIND_SKETCHED, series, series, row, log);
+        }
+        if (UNLIKELY(!taken) && take_odd(batch, from + (size_t)i, (uint32_t)series, x)) {
+            *view = look(engine, group, batch->rows.count);
+            return i + 1;
+        }
+    }
+    return CHUNK;
+}
+
+static INLINED void take_chunks(const struct batch *batch, enum kind kind, bool far)
+{
+    const struct batch here = *batch; /* no store to a cell can change it */
+    struct view view = look(here.engine, here.group, here.rows.count);
+    struct chunk chunk;
+    size_t from = 0;
+    while (from + (far ? 2 : 1) * CHUNK <= here.rows.count) {
+        if (UNLIKELY(!load_series(chunk.series, &here.rows, from, view.series_count)))
+            break;
+        if (far)
+            (void)load_series(chunk.series + CHUNK, &here.rows, from + CHUNK, 0);
+        from += (size_t)take_chunk(&here, &view, &chunk, from, kind, far);
+    }
+    take_singly(batch, from);
+}
+
+static INLINED void take_rows(const struct batch *batch, enum kind kind)
+{
+    if (batch->engine->series_count > NEAR)
+        take_chunks(batch, kind, true);
+    else
+        take_chunks(batch, kind, false);
+}
+
+/* One function for each kind, so that each has the registers for itself. */
+FOR_MACHINES static void take_bare_rows(const struct batch *batch)
+{
+    take_rows(batch, KIND_BARE);
+}
+
+FOR_MACHINES static void take_watched_rows(const struct batch *batch)
+{
+    take_rows(batch, KIND_WATCHED);
+}
+
+FOR_MACHINES static void take_sketched_rows(const struct batch *batch)
+{
+    take_rows(batch, KIND_SKETCHED);
+}
+
+void take_batch(struct engine *engine, struct group *group, const struct rows_view *rows, uint64_t *nonfinite)
+{
+    const struct batch batch = {engine, group, *rows, nonfinite};
+    if (rows->count < CHUNK)
+        take_singly(&batch, 0);
+    else if (group->bare)
+        take_bare_rows(&batch);
+    else if (group->needs_sketches)
+        take_sketched_rows(&batch);
+    else
+        take_watched_rows(&batch);
+}

@@ -1,0 +1,138 @@
+#include "gap.h"
+
+#include "watch.h"
+
+/* The first row of a series: it may be older than what its missing data was counted from. */
+static void first_row(struct row *row)
+{
+    row->line->state |= LINE_SEEN;
+    row->group->look = INT64_MIN;
+}
+
+/* The first rows of all series come together, and are remembered in their lines. */
+void become_known(struct engine *engine, struct row *row)
+{
+    struct line *line = row->line;
+    struct extra *extra = row->extra;
+    if (line->state & LINE_SEEN && line->time >= row->pane->start) {
+        if (extra)
+            extra->unknown_ns -= row->remaining;
+    } else if (extra ||
+               (line->state & LINE_SEEN && (extra = pane_mark(row->pane, &engine->budget, row->position)) != NULL)) {
+        extra->unknown_ns += row->time - row->pane->start;
+    } else {
+        line->known_since = row->time;
+        line->state |= LINE_LATELY;
+        row->pane->lately = true;
+    }
+    if (!(line->state & LINE_SEEN))
+        first_row(row);
+    line->state |= LINE_KNOWN | LINE_VALUED;
+}
+
+/* Write down in the pane's extra since when a series is known; false without room. */
+static bool settle_lately(struct engine *engine, struct group *group, struct line *line, uint32_t position)
+{
+    if (line->state & LINE_LATELY) {
+        struct pane *pane = group_pane_of(engine, group, line->known_since);
+        if (pane) {
+            struct extra *extra = pane_mark(pane, &engine->budget, position);
+            if (!extra)
+                return false;
+            extra->unknown_ns += line->known_since - pane->start;
+        }
+        line->state &= (uint8_t)~LINE_LATELY;
+    }
+    return true;
+}
+
+/* From this row on there is no known value. */
+static void become_unknown(struct row *row)
+{
+    struct line *line = row->line;
+    struct extra *extra = row->extra;
+    int64_t into = row->time - row->pane->start;
+    double last = line->last;
+    extra->left = 0;
+    if (!(line->state & LINE_KNOWN)) {
+        if (!(line->state & LINE_SEEN) || line->time < row->pane->start)
+            extra->unknown_ns = into + row->remaining;
+    } else if (line->time >= row->pane->start) {
+        row->cell->held -= (last - cell_shift(row->cell)) * (double)row->remaining;
+        extra->unknown_ns += row->remaining;
+        extra->nonzero_ns -= nonzero(last) * row->remaining;
+    } else {
+        row->cell->held = (last - cell_shift(row->cell)) * (double)into;
+        extra->unknown_ns = row->remaining;
+        extra->nonzero_ns = nonzero(last) * into;
+        extra->entered = 1;
+        extra->entry = last;
+    }
+    if (!(line->state & LINE_SEEN))
+        first_row(row);
+    line->state &= (uint8_t)~LINE_KNOWN;
+    line->edges[0] = -(double)INFINITY;
+    line->time = row->time;
+    cell_shut(row->cell);
+}
+
+void take_bad(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time,
+              uint64_t *cause)
+{
+    struct line *line = &engine->lines[series];
+    struct pane *pane = group->pane;
+    bool disordered = line->state & LINE_SEEN && time < line->time;
+    bool settled = disordered || settle_lately(engine, group, line, position);
+    struct extra *extra = settled ? pane_mark(pane, &engine->budget, position) : NULL;
+    if (!extra) {
+        engine->counts.overflow++;
+        return;
+    }
+    struct row row = make_row(group, line, position, time, 0, extra);
+    ++*cause;
+    row.extra->bad++;
+    if (!pane_touched(pane, position)) {
+        pane_touch(pane, position);
+        cell_begin(row.cell, line->state & LINE_KNOWN ? line->last : 0);
+        if (disordered)
+            row.cell->held = (double)NAN;
+    }
+    if (disordered)
+        cell_disorder(row.cell);
+    else
+        become_unknown(&row);
+    if (!disordered && line->state & LINE_MISSING)
+        watch_heard(engine, series, time);
+}
+
+bool gap_begin(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time)
+{
+    struct line *line = &engine->lines[series];
+    const struct pane *pane = group->pane;
+    bool here = time >= group->start && time < group->end && time < group->turn && !group->bare;
+    bool known = here && (line->state & (LINE_KNOWN | LINE_LATELY | LINE_MISSING)) == LINE_KNOWN;
+    struct extra *extra = known && line->time >= pane->start && line->time < time ? pane_extra(pane, position) : NULL;
+    if (!extra)
+        return false;
+    struct row row = make_row(group, line, position, time, 0, extra);
+    engine->counts.bad++;
+    extra->bad++;
+    become_unknown(&row);
+    return true;
+}
+
+bool gap_end(struct line *line, const struct pane *pane, uint32_t position, int64_t time, double x)
+{
+    struct cell *cell = &pane->cells[position];
+    struct extra *extra = line->state & LINE_SEEN && line->time >= pane->start ? pane_extra(pane, position) : NULL;
+    if (!extra || !cell_count(cell))
+        return false;
+    int64_t remaining = pane->end - time;
+    cell_append(cell, x, mirrored(x), cell_place((uint64_t)(time - pane->start)));
+    cell_hold(cell, (x - cell_shift(cell)) * (double)remaining, x);
+    extra->unknown_ns -= remaining;
+    line->state |= LINE_KNOWN | LINE_VALUED;
+    line->last = x;
+    line->time = time;
+    return true;
+}
