@@ -238,7 +238,8 @@ FOR_MACHINES static void take_sketched_rows(const struct batch *batch)
 
 void take_batch(struct engine *engine, struct group *group, const struct rows_view *rows, uint64_t *nonfinite)
 {
-    const struct batch batch = {engine, group, *rows, nonfinite};
+    struct batch batch = {.engine = engine, .group = group, .rows = *rows};
+    batch.nonfinite = nonfinite;
     if (rows->count < CHUNK)
         take_singly(&batch, 0);
     else if (group->bare)
