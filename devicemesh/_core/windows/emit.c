@@ -147,11 +147,17 @@ static inline void close_cell(struct engine *engine, const struct group *group, 
     };
 }
 
-/* Touch the cells of a word that comes soon. GCC drops calls of a function that does nothing else, unless it is inlined. */
-static inline __attribute__((always_inline)) void fetch_cells(const struct pane *pane, uint32_t word)
+/* Touch what a word that comes soon holds. */
+static INLINED void fetch_cells(const struct pane *pane, uint32_t word)
 {
-    for (uint64_t bits = word < pane->capacity / 64 ? pane->touched[word] : 0; bits; bits &= bits - 1)
-        __builtin_prefetch(&pane->cells[word * 64 + (uint32_t)__builtin_ctzll(bits)]);
+    for (uint64_t bits = word < pane->capacity / 64 ? pane->touched[word] : 0; bits; bits &= bits - 1) {
+        uint32_t at = word * 64 + (uint32_t)__builtin_ctzll(bits);
+        __builtin_prefetch(&pane->cells[at]);
+        if (pane->sketches) {
+            __builtin_prefetch(&pane->sketches[at]);
+            __builtin_prefetch((const uint8_t *)&pane->sketches[at] + sizeof *pane->sketches / 2);
+        }
+    }
 }
 
 static void emit_pane(struct engine *engine, const struct group *group, struct pane *pane, struct block *block)

@@ -10,6 +10,9 @@
 #define LIKELY(condition) __builtin_expect(!!(condition), 1)
 #define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 
+/* Into loops that are made for constants; and what only touches memory, whose calls GCC drops as without effect. */
+#define INLINED inline __attribute__((always_inline))
+
 enum { QUALITY_UNCERTAIN_FROM = 0x40, QUALITY_BAD_FROM = 0x80 };
 
 /* The series of one source: they share a watermark and a ring of panes. */

@@ -8,8 +8,6 @@
 
 #include <float.h>
 
-#define INLINED inline __attribute__((always_inline)) /* into loops that are made for constants */
-
 /* A group's current pane, in registers. Empty where each of its rows needs take_other. */
 struct view {
     struct line *lines;

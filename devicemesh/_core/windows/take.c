@@ -225,9 +225,8 @@ static void take_value(struct engine *engine, struct group *group, uint32_t seri
 }
 
 /* A row that is not simply Good and finite. */
-static void take_doubtful(struct engine *engine, struct group *group, uint32_t series,
-                                                    uint32_t position, int64_t time, double x, uint8_t quality,
-                                                    uint64_t *nonfinite)
+static void take_doubtful(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time,
+                          double x, uint8_t quality, uint64_t *nonfinite)
 {
     const struct line *line = &engine->lines[series];
     if (line->profile == NO_PROFILE) {
