@@ -44,7 +44,7 @@ struct asked {
     char name[24]; /* of a quantile */
 };
 
-struct block; /* windows about to be written: see emit.c */
+struct block; /* windows about to be written: see emit_internal.h */
 
 struct place {
     uint32_t group;
