@@ -46,6 +46,23 @@ static bool settle_lately(struct engine *engine, struct group *group, struct lin
     return true;
 }
 
+/* What the last value, of a row in this pane, holds from now on until the pane's end is taken back. */
+static inline void let_go(const struct line *line, struct cell *cell, struct extra *extra, int64_t remaining)
+{
+    cell->held -= (line->last - cell_shift(cell)) * (double)remaining;
+    extra->unknown_ns += remaining;
+    extra->nonzero_ns -= nonzero(line->last) * remaining;
+}
+
+/* The newest row of a series, which has no value. */
+static inline void set_unknown(struct line *line, struct cell *cell, int64_t time)
+{
+    line->state &= (uint8_t)~LINE_KNOWN;
+    line->edges[0] = -(double)INFINITY;
+    line->time = time;
+    cell_shut(cell);
+}
+
 /* From this row on there is no known value. */
 static void become_unknown(struct row *row)
 {
@@ -58,9 +75,7 @@ static void become_unknown(struct row *row)
         if (!(line->state & LINE_SEEN) || line->time < row->pane->start)
             extra->unknown_ns = into + row->remaining;
     } else if (line->time >= row->pane->start) {
-        row->cell->held -= (last - cell_shift(row->cell)) * (double)row->remaining;
-        extra->unknown_ns += row->remaining;
-        extra->nonzero_ns -= nonzero(last) * row->remaining;
+        let_go(line, row->cell, extra, row->remaining);
     } else {
         row->cell->held = (last - cell_shift(row->cell)) * (double)into;
         extra->unknown_ns = row->remaining;
@@ -70,10 +85,7 @@ static void become_unknown(struct row *row)
     }
     if (!(line->state & LINE_SEEN))
         first_row(row);
-    line->state &= (uint8_t)~LINE_KNOWN;
-    line->edges[0] = -(double)INFINITY;
-    line->time = row->time;
-    cell_shut(row->cell);
+    set_unknown(line, row->cell, row->time);
 }
 
 void take_bad(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time,
@@ -105,7 +117,7 @@ void take_bad(struct engine *engine, struct group *group, uint32_t series, uint3
         watch_heard(engine, series, time);
 }
 
-bool gap_begin(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time)
+bool gap_begin(struct engine *engine, const struct group *group, uint32_t series, uint32_t position, int64_t time)
 {
     struct line *line = &engine->lines[series];
     const struct pane *pane = group->pane;
@@ -114,10 +126,12 @@ bool gap_begin(struct engine *engine, struct group *group, uint32_t series, uint
     struct extra *extra = known && line->time >= pane->start && line->time < time ? pane_extra(pane, position) : NULL;
     if (!extra)
         return false;
-    struct row row = make_row(group, line, position, time, 0, extra);
+    struct cell *cell = &pane->cells[position];
     engine->counts.bad++;
     extra->bad++;
-    become_unknown(&row);
+    extra->left = 0;
+    let_go(line, cell, extra, pane->end - time);
+    set_unknown(line, cell, time);
     return true;
 }
 
