@@ -64,11 +64,8 @@ static bool write_sheet(const struct sheet *sheet, struct buffer *out)
     return done;
 }
 
-bool engine_write(struct engine *engine, struct buffer *out)
+bool engine_write(const struct engine *engine, struct buffer *out)
 {
-    for (uint32_t i = 0; i < engine->groups_count; i++)
-        if (engine->groups[i])
-            group_settle(engine, engine->groups[i]);
     bool done = PUT(out, layout) && PUT(out, engine->series_count) && PUT(out, engine->timers_count) &&
                 PUT(out, engine->groups_count) && PUT(out, engine->now) && PUT(out, engine->counts) &&
                 PUT(out, engine->unsketched) && put(out, engine->lines, engine->series_count * sizeof *engine->lines) &&

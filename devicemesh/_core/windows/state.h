@@ -10,7 +10,7 @@
 #include "wire.h"
 
 /* Append the state; false without memory. */
-bool engine_write(struct engine *engine, struct buffer *out);
+bool engine_write(const struct engine *engine, struct buffer *out);
 
 enum state_status { STATE_READ, STATE_FOREIGN, STATE_DAMAGED, STATE_NO_MEMORY };
 
