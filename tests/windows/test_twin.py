@@ -154,6 +154,17 @@ def test_long_batches_agree(
     play(both, list(long_batches(Random(seed), 4, pace)))
 
 
+def test_no_row_is_plain_before_there_is_a_pane(pair: Any) -> None:
+    """Also where missing data is counted from before 1970."""
+    both = pair(Tumbling(SECOND), lateness_ns=12 * SECOND)
+    both.define(range(1), both.profile(Profile(statistics=LIGHT, missing_ns=SECOND)))
+    both.advance(10 * SECOND)
+    both.ingest([(0, 10 * SECOND + place, 1.0, 0x80 if place % 2 else 0) for place in range(64)])
+    both.check()
+    both.flush()
+    both.check()
+
+
 @pytest.mark.parametrize("statistics", [CELLS, LIGHT])
 def test_the_count_goes_on_past_16_bits(statistics: tuple[str, ...]) -> None:
     count = 3 * 2**16 + 1
