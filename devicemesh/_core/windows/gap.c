@@ -117,7 +117,7 @@ void take_bad(struct engine *engine, struct group *group, uint32_t series, uint3
         watch_heard(engine, series, time);
 }
 
-bool gap_begin(struct engine *engine, const struct group *group, uint32_t series, uint32_t position, int64_t time)
+bool gap_begin(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time)
 {
     struct line *line = &engine->lines[series];
     const struct pane *pane = group->pane;
@@ -127,6 +127,7 @@ bool gap_begin(struct engine *engine, const struct group *group, uint32_t series
     if (!extra)
         return false;
     struct cell *cell = &pane->cells[position];
+    group->newest = time > group->newest ? time : group->newest;
     engine->counts.bad++;
     extra->bad++;
     extra->left = 0;
