@@ -166,7 +166,7 @@ def test_no_row_is_plain_before_there_is_a_pane(pair: Any) -> None:
 
 
 def test_a_bad_row_moves_the_watermark(pair: Any) -> None:
-    both = pair(Tumbling(SECOND))
+    both = pair(Tumbling(SECOND), idle_ns=SECOND)
     both.define(range(2), both.profile(Profile(statistics=LIGHT, missing_ns=5)))
     both.ingest([(1, 11, 1.0, 0), (0, 10, 1.0, 0), (0, 11, 1.0, 0x80), (0, 12, 1.0, 0), (0, 19, 1.0, 0x80)])
     both.advance(19)
