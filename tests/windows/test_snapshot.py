@@ -27,7 +27,10 @@ PROFILE = Profile(
 
 def make(windows: Any, seed: int) -> WindowAggregator:
     aggregator = WindowAggregator(windows, lateness_ns=SECOND // 2, max_bytes=1 << 26)
-    rich, plain = aggregator.profile(PROFILE), aggregator.profile(Profile(statistics=("count", "mean", "last")))
+    rich, plain = (
+        aggregator.profile(PROFILE),
+        aggregator.profile(Profile(statistics=("count", "mean", "last"))),
+    )
     aggregator.define(range(2), plain if seed % 3 == 0 else rich)
     aggregator.define(range(2, 5), plain, source=seed % 2)
     return aggregator
