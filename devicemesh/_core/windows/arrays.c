@@ -4,22 +4,15 @@
 #include "load.h"
 #include "take.h"
 
-struct f32_at {
-    float value;
-} __attribute__((packed));
-struct i16_at {
-    int16_t value;
-} __attribute__((packed));
-
 static double load(const struct samples *samples, size_t at)
 {
     switch (samples->type) {
     case SAMPLES_DOUBLE:
-        return ((const volatile struct f64_at *)samples->values)[at].value;
+        return load_f64(samples->values, at);
     case SAMPLES_FLOAT:
-        return (double)((const volatile struct f32_at *)samples->values)[at].value;
+        return (double)load_f32(samples->values, at);
     default:
-        return ((const volatile struct i16_at *)samples->values)[at].value;
+        return load_i16(samples->values, at);
     }
 }
 

@@ -49,7 +49,8 @@ static INLINED bool load_series(uint64_t *to, const struct rows_view *rows, size
     return !beyond;
 }
 
-/* Judge the times from `from` on. Returns the newest in the view, or -1. */
+/* Judge the times from `from` on. Returns the newest in the view, or -1. A row that is found odd is loaded and judged
+ * anew by take_odd; no time is an index here, so that a caller who changes one meanwhile spoils that row alone. */
 static INLINED int64_t judge_times(struct chunk *chunk, const struct view *view, enum kind kind,
                                    const struct rows_view *rows, size_t from)
 {

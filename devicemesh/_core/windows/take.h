@@ -9,8 +9,8 @@
 void take_row(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time, double x,
               uint8_t quality, uint64_t *nonfinite);
 
-/* The common row that comes late: a finite, Good value where there is a newer one of its window. False: it is not that,
- * and nothing has happened. */
+/* The common row that comes late: a finite, Good value of a window that has some; of a bare group in any open pane, of
+ * others in the current one and older than the newest. False: it is not that, and nothing has happened. */
 bool take_older(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time, double x);
 
 /* The same, and for sessions; a time out of range is counted. */
