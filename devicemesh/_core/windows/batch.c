@@ -9,12 +9,12 @@
 #include "plain.h"
 
 #ifndef DEVICEMESH_CHUNK /* the fuzzer's batches are small */
-#define DEVICEMESH_CHUNK 64
+#define DEVICEMESH_CHUNK 32
 #define DEVICEMESH_NEAR 4096
 #endif
 
 enum { CHUNK = DEVICEMESH_CHUNK, NEAR = DEVICEMESH_NEAR /* series, of which the caches hold everything */ };
-enum { WORD = 8, SOON = 256 };
+enum { WORD = 8, SOON = 128 };
 
 /* What the rows of a group need: constants, for each of which there are loops. */
 enum kind { KIND_BARE, KIND_WATCHED, KIND_SKETCHED };
