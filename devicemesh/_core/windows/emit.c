@@ -2,32 +2,97 @@
 #include "emit_internal.h"
 #include "machine.h"
 
-static inline void close_cell(struct engine *engine, const struct group *group, const struct pane *pane, uint32_t at,
-                              struct block *block)
+/* ---- of a pane ---- */
+
+/* What all windows of a pane have in common. */
+static void begin_pane(const struct pane *pane, struct block *block)
 {
-    uint32_t series = group_id(group, at);
-    const struct cell *cell = &pane->cells[at];
-    uint16_t profile = engine->profiles_count > 1 ? engine->lines[series].profile : 0;
-    block->rows += cell_count(cell);
-    block->closed[block->count++] = (struct closed){
-        .cell = cell,
-        .extra = pane_extra(pane, at),
-        .sketch = pane->sketches && engine->rules[profile].max_bins ? &pane->sketches[at] : NULL,
-        .start = pane->start,
-        .end = pane->end,
-        .last_time = last_time(engine, pane, cell),
-        .known_ns = known_time(engine, pane, at, series),
-        .length_ns = pane->end - pane->start,
-        .series = series,
-        .profile = profile,
-    };
+    struct closed *closed = &block->closed;
+    for (uint32_t i = 0; i < CLOSED_BLOCK; i++) {
+        closed->starts[i] = pane->start;
+        closed->ends[i] = pane->end;
+        closed->lengths[i] = pane->end - pane->start;
+        closed->extras[i] = NULL;
+        closed->sketches[i] = NULL;
+        closed->profiles[i] = 0;
+    }
+    block->pane = pane;
+    block->owns = false;
 }
 
-/* Touch what a word that comes soon holds. */
-static INLINED void fetch_cells(const struct pane *pane, uint32_t word)
+static void note_profiles(const struct engine *engine, struct closed *closed)
 {
-    for (uint64_t bits = word < pane->capacity / 64 ? pane->touched[word] : 0; bits; bits &= bits - 1) {
-        uint32_t at = word * 64 + (uint32_t)__builtin_ctzll(bits);
+    for (uint32_t i = 0; i < closed->count; i++)
+        closed->profiles[i] = engine->lines[closed->series[i]].profile;
+}
+
+static void note_sketches(const struct engine *engine, const struct pane *pane, const uint32_t *positions,
+                          struct closed *closed)
+{
+    for (uint32_t i = 0; i < closed->count; i++)
+        closed->sketches[i] = engine->rules[closed->profiles[i]].max_bins ? &pane->sketches[positions[i]] : NULL;
+}
+
+/* Extras, and for how long series are known, where that is not all the time. */
+static void note_gaps(const struct engine *engine, const struct pane *pane, const uint32_t *positions,
+                      struct closed *closed)
+{
+    for (uint32_t i = 0; i < closed->count; i++) {
+        closed->extras[i] = pane_extra(pane, positions[i]);
+        if (closed->extras[i] || pane->lately)
+            closed->known[i] = known_time(engine, pane, positions[i], closed->series[i]);
+    }
+}
+
+static void note_last_times(const struct engine *engine, const struct pane *pane, struct closed *closed)
+{
+    for (uint32_t i = 0; i < closed->count; i++)
+        closed->last_times[i] = last_time(engine, pane, closed->cells[i]);
+}
+
+/* The windows of a queue as a block. */
+static void close_cells(const struct engine *engine, const struct group *group, const struct pane *pane,
+                        struct block *block)
+{
+    const struct queue *queue = &block->queue;
+    struct closed *closed = &block->closed;
+    closed->count = queue->count;
+    for (uint32_t i = 0; i < queue->count; i++) {
+        closed->series[i] = group_id(group, queue->positions[i]);
+        closed->cells[i] = &pane->cells[queue->positions[i]];
+        closed->known[i] = closed->lengths[i];
+    }
+    if (engine->profiles_count > 1)
+        note_profiles(engine, closed);
+    if (pane->sketches)
+        note_sketches(engine, pane, queue->positions, closed);
+    if (pane->marked || pane->lately)
+        note_gaps(engine, pane, queue->positions, closed);
+    if (engine->tells_last_times)
+        note_last_times(engine, pane, closed);
+}
+
+/* Queue touched positions from `from` on, until there is a block of them. Returns where it ended. */
+static uint32_t queue_up(const struct pane *pane, struct queue *queue, uint32_t from)
+{
+    queue->count = queue->fetched = 0;
+    for (uint32_t word = from / 64; word < pane->capacity / 64; word++) {
+        uint64_t bits = pane->touched[word];
+        if (word == from / 64)
+            bits &= UINT64_MAX << from % 64;
+        for (; bits; bits &= bits - 1) {
+            if (queue->count == CLOSED_BLOCK)
+                return word * 64 + (uint32_t)__builtin_ctzll(bits);
+            queue->positions[queue->count++] = word * 64 + (uint32_t)__builtin_ctzll(bits);
+        }
+    }
+    return pane->capacity;
+}
+
+void emit_fetch(const struct pane *pane, struct queue *queue, uint32_t count)
+{
+    for (; count-- && queue->fetched < queue->count; queue->fetched++) {
+        uint32_t at = queue->positions[queue->fetched];
         __builtin_prefetch(&pane->cells[at]);
         if (pane->sketches) {
             __builtin_prefetch(&pane->sketches[at]);
@@ -39,24 +104,23 @@ static INLINED void fetch_cells(const struct pane *pane, uint32_t word)
 static void emit_pane(struct engine *engine, const struct group *group, struct pane *pane, struct block *block)
 {
     enum { STREAMS_FROM = 1 << 15 }; /* windows: some MB of columns */
-    uint32_t count = pane_count(pane);
+    uint32_t count = pane_count(pane), next = 0;
     (void)sheet_reserve(&engine->outputs[OUTPUT_WINDOWS], &engine->budget, count); /* at once, if it can */
+    begin_pane(pane, block);
     block->streams = count >= STREAMS_FROM;
-    for (uint32_t word = 0; word < pane->capacity / 64; word++) {
-        fetch_cells(pane, word + 2);
-        for (uint64_t bits = pane->touched[word]; bits; bits &= bits - 1)
-            close_cell(engine, group, pane, word * 64 + (uint32_t)__builtin_ctzll(bits), block);
-        if (block->count > CLOSED_BLOCK - 64) {
-            emit_block(engine, block);
-            pane_clear_to(pane, &engine->budget, word + 1); /* while its cells are near */
-        }
-    }
-    if (block->count)
+    next = queue_up(pane, &block->queue, next);
+    while (block->queue.count) {
+        uint32_t done = next;
+        close_cells(engine, group, pane, block);
+        next = queue_up(pane, &block->queue, next);
         emit_block(engine, block);
+        pane_clear_to(pane, &engine->budget, done / 64); /* while its cells are near */
+    }
     pane_clear_to(pane, &engine->budget, pane->capacity / 64);
     if (block->streams)
         stream_end();
     block->streams = false;
+    block->pane = NULL;
 }
 
 void emit_window(struct engine *engine, struct group *group, int64_t number)
@@ -69,24 +133,41 @@ void emit_window(struct engine *engine, struct group *group, int64_t number)
         emit_pane(engine, group, pane, block);
 }
 
-void emit_closed(struct engine *engine, const struct closed *closed, const struct cell *cell,
+/* ---- of several panes, and sessions ---- */
+
+void emit_own(struct engine *engine, struct block *block, const struct window *window, bool sketched)
+{
+    struct closed *closed = &block->closed;
+    uint32_t at = closed->count++;
+    closed->series[at] = window->series;
+    closed->profiles[at] = window->profile;
+    closed->cells[at] = &block->cells[at];
+    closed->extras[at] = &block->extras[at];
+    closed->sketches[at] = sketched ? &block->sketches[at] : NULL;
+    closed->starts[at] = window->start;
+    closed->ends[at] = window->end;
+    closed->last_times[at] = window->last_time;
+    closed->lengths[at] = window->length_ns;
+    closed->known[at] = window->known_ns;
+    block->owns = true;
+    if (closed->count == CLOSED_BLOCK)
+        emit_block(engine, block);
+}
+
+void emit_closed(struct engine *engine, const struct window *window, const struct cell *cell,
                  const struct extra *extra, const struct sketch *sketch)
 {
     struct block *block = engine->block;
-    uint32_t at = block->count++;
+    uint32_t at = block->closed.count;
     block->rows += cell_count(cell);
     block->cells[at] = *cell;
     block->extras[at] = *extra;
     block->sketches[at] = *sketch;
-    block->closed[at] = *closed;
-    block->closed[at].cell = &block->cells[at];
-    block->closed[at].extra = &block->extras[at];
-    block->closed[at].sketch = engine->rules[closed->profile].max_bins ? &block->sketches[at] : NULL;
-    if (block->count == CLOSED_BLOCK)
-        emit_own_block(engine, block);
+    emit_own(engine, block, window, engine->rules[window->profile].max_bins > 0);
 }
 
 void emit_finish(struct engine *engine)
 {
-    emit_own_block(engine, engine->block);
+    if (engine->block->closed.count)
+        emit_block(engine, engine->block);
 }

@@ -5,18 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static void write_fixed(uint32_t fixed, const struct closed *closed, uint32_t count, void *column)
-{
-    uint32_t *series = column;
-    int64_t *times = column;
-    if (fixed == WINDOW_SERIES)
-        for (uint32_t i = 0; i < count; i++)
-            series[i] = closed[i].series;
-    else
-        for (uint32_t i = 0; i < count; i++)
-            times[i] = fixed == WINDOW_START ? closed[i].start : closed[i].end;
-}
-
 static bool asks(const struct profile *profile, double quantile)
 {
     for (uint32_t i = 0; i < profile->quantiles_count; i++)
@@ -25,80 +13,105 @@ static bool asks(const struct profile *profile, double quantile)
     return false;
 }
 
+/* The columns of quantiles. */
+struct quantiles {
+    uint32_t count;
+    double asked[SHEET_COLUMNS_MAX];
+    double *columns[SHEET_COLUMNS_MAX]; /* where the block's first goes */
+};
+
 /* All quantiles of a window at once: a sketch is walked once. */
-static void write_quantiles(const struct engine *engine, const struct closed *at, size_t row)
+static void write_quantiles(const struct engine *engine, const struct closed *closed, uint32_t at,
+                            const struct quantiles *all)
 {
-    const struct sheet *sheet = &engine->outputs[OUTPUT_WINDOWS];
-    double wanted[SHEET_COLUMNS_MAX], found[SHEET_COLUMNS_MAX];
-    uint32_t columns[SHEET_COLUMNS_MAX], count = 0;
-    for (uint32_t i = WINDOW_FIXED; i < sheet->count; i++) {
-        const struct asked *asked = &engine->asked[i - WINDOW_FIXED];
-        if (asked->statistic != STAT_TOTAL_COUNT)
-            continue;
-        bool mine = at->sketch && asks(&engine->profiles[at->profile], asked->quantile);
-        wanted[count] = mine ? asked->quantile : (double)NAN;
-        columns[count++] = i;
+    const struct sketch *sketch = closed->sketches[at];
+    uint16_t profile = closed->profiles[at];
+    double wanted[SHEET_COLUMNS_MAX] = {0}, found[SHEET_COLUMNS_MAX];
+    for (uint32_t i = 0; i < all->count; i++) {
+        bool mine = sketch && asks(&engine->profiles[profile], all->asked[i]);
+        wanted[i] = mine ? all->asked[i] : (double)NAN;
     }
-    if (at->sketch)
-        sketch_quantiles(at->sketch, &engine->rules[at->profile], wanted, count, found);
-    for (uint32_t i = 0; i < count; i++)
-        ((double *)sheet->columns[columns[i]])[row] = at->sketch ? found[i] : (double)NAN;
+    if (sketch)
+        sketch_quantiles(sketch, &engine->rules[profile], wanted, all->count, found);
+    for (uint32_t i = 0; i < all->count; i++)
+        all->columns[i][at] = sketch ? found[i] : (double)NAN;
 }
 
-static void write_column(const struct engine *engine, const struct block *block, const struct fields *fields,
-                         uint32_t column, void *to)
+static const void *column_of(const struct engine *engine, struct block *block, uint32_t column)
 {
-    if (column < WINDOW_FIXED) {
-        write_fixed(column, block->closed, block->count, to);
-        return;
+    const struct closed *closed = &block->closed;
+    switch (column) {
+    case WINDOW_SERIES:
+        return closed->series;
+    case WINDOW_START:
+        return closed->starts;
+    case WINDOW_END:
+        return closed->ends;
+    default:
+        return results_column(engine->asked[column - WINDOW_FIXED].statistic, closed, &block->fields, engine->profiles,
+                              block->room);
     }
+}
+
+static void write_column(const struct engine *engine, struct block *block, uint32_t column)
+{
+    const struct sheet *sheet = &engine->outputs[OUTPUT_WINDOWS];
+    size_t bytes = block->closed.count * sheet_width(sheet->types[column]);
+    const void *from = column_of(engine, block, column);
+    void *to = sheet_end(sheet, column);
+    if (block->streams)
+        stream_copy(to, from, bytes);
+    else
+        memcpy(to, from, bytes);
+    if (column < WINDOW_FIXED)
+        return;
     enum statistic statistic = engine->asked[column - WINDOW_FIXED].statistic;
-    results_write(statistic, block->closed, fields, block->count, engine->profiles, to);
     if (!(engine->asked_by_all >> statistic & 1))
-        results_forget(statistic, block->closed, block->count, engine->profiles, to);
+        results_forget(statistic, &block->closed, engine->profiles, to);
 }
 
 static void write_columns(struct engine *engine, struct block *block)
 {
     struct sheet *sheet = &engine->outputs[OUTPUT_WINDOWS];
-    struct fields fields;
-    bool quantiles = false;
-    results_gather(block->closed, block->count, &fields);
+    uint32_t count = block->closed.count, part = CLOSED_BLOCK / sheet->count + 1;
+    struct quantiles quantiles = {.count = 0};
+    results_gather(&block->closed, &block->fields);
     for (uint32_t i = 0; i < sheet->count; i++) {
-        if (i >= WINDOW_FIXED && engine->asked[i - WINDOW_FIXED].statistic == STAT_TOTAL_COUNT) {
-            quantiles = true;
+        if (block->pane)
+            emit_fetch(block->pane, &block->queue, part); /* what comes next, while this is written */
+        if (i < WINDOW_FIXED || engine->asked[i - WINDOW_FIXED].statistic != STAT_TOTAL_COUNT) {
+            write_column(engine, block, i);
             continue;
         }
-        void *to = sheet_end(sheet, i);
-        write_column(engine, block, &fields, i, block->streams ? block->column : to);
-        if (block->streams)
-            stream_copy(to, block->column, block->count * sheet_width(sheet->types[i]));
+        quantiles.asked[quantiles.count] = engine->asked[i - WINDOW_FIXED].quantile;
+        quantiles.columns[quantiles.count++] = sheet_end(sheet, i);
     }
-    for (uint32_t i = 0; quantiles && i < block->count; i++)
-        write_quantiles(engine, &block->closed[i], sheet->rows + i);
-    sheet->rows += block->count;
+    for (uint32_t i = 0; quantiles.count && i < count; i++)
+        write_quantiles(engine, &block->closed, i, &quantiles);
+    sheet->rows += count;
+}
+
+static uint64_t rows_of(const struct block *block)
+{
+    uint64_t rows = block->rows;
+    for (uint32_t i = 0; !block->owns && i < block->closed.count; i++)
+        rows += cell_count(block->closed.cells[i]);
+    return rows;
 }
 
 void emit_block(struct engine *engine, struct block *block)
 {
-    struct sheet *sheet = &engine->outputs[OUTPUT_WINDOWS];
-    if (!sheet_reserve(sheet, &engine->budget, block->count)) {
-        engine->counts.counted -= block->rows;
-        engine->counts.evicted += block->rows;
+    if (!sheet_reserve(&engine->outputs[OUTPUT_WINDOWS], &engine->budget, block->closed.count)) {
+        uint64_t rows = rows_of(block);
+        engine->counts.counted -= rows;
+        engine->counts.evicted += rows;
     } else {
         write_columns(engine, block);
     }
-    block->count = 0;
-    block->rows = 0;
-}
-
-void emit_own_block(struct engine *engine, struct block *block)
-{
-    uint32_t count = block->count;
-    if (count)
-        emit_block(engine, block);
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; block->owns && i < block->closed.count; i++)
         sketch_clear(&block->sketches[i]);
+    block->closed.count = 0;
+    block->rows = 0;
 }
 
 /* ---- columns ---- */
@@ -139,6 +152,7 @@ static bool add_column(struct engine *engine, const struct asked *asked)
     sheet->types[sheet->count] = type;
     sheet->columns[sheet->count] = column;
     engine->asked[sheet->count - WINDOW_FIXED] = *asked;
+    engine->tells_last_times |= asked->statistic == STAT_LAST_TIME;
     sheet->count++;
     return true;
 }

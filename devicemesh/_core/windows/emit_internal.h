@@ -4,13 +4,22 @@
 
 #include "engine_internal.h"
 
-/* A block of windows that are about to be written; the cells, extras and sketches are of windows of several panes. */
+/* Positions of a pane whose windows leave next. */
+struct queue {
+    uint32_t count, fetched;
+    uint32_t positions[CLOSED_BLOCK];
+};
+
+/* A block of windows that are about to be written. */
 struct block {
-    uint32_t count;
-    uint64_t rows; /* that are lost with it if it finds no room */
-    bool streams;  /* so many windows leave that the caches would not hold them */
-    double column[CLOSED_BLOCK]; /* then: a column on its way */
-    struct closed closed[CLOSED_BLOCK];
+    struct closed closed;
+    struct fields fields;
+    uint64_t rows;       /* that are lost with it if it finds no room */
+    bool owns;           /* the content of its windows, which are of several panes or of sessions, is its own */
+    bool streams;        /* so many windows leave that the caches would not hold them */
+    uint64_t room[CLOSED_BLOCK]; /* a column on its way */
+    const struct pane *pane; /* of which more windows come */
+    struct queue queue;
     struct cell cells[CLOSED_BLOCK];
     struct extra extras[CLOSED_BLOCK];
     struct sketch sketches[CLOSED_BLOCK];
@@ -19,18 +28,19 @@ struct block {
 /* Append the windows of a block to the sheet; it is empty then. */
 void emit_block(struct engine *engine, struct block *block);
 
-/* The same, where the cells, extras and sketches are the block's own. */
-void emit_own_block(struct engine *engine, struct block *block);
+/* Add a window whose content is in its place in the block. */
+void emit_own(struct engine *engine, struct block *block, const struct window *window, bool sketched);
+
+/* Touch the cells of windows that leave next. */
+void emit_fetch(const struct pane *pane, struct queue *queue, uint32_t count);
 
 /* Windows of several panes that end with one. */
 void emit_merged(struct engine *engine, const struct group *group, int64_t number, struct block *block);
 
-/* Time of a pane in which the series has a known value. */
+/* Time of a pane in which the series has a known value, if not all that came was out of order. */
 static inline int64_t known_time(const struct engine *engine, const struct pane *pane, uint32_t position, uint32_t series)
 {
     int64_t known = pane->end - pane->start;
-    if (isnan(pane->cells[position].held))
-        return 0;
     const struct extra *extra = pane_extra(pane, position);
     if (extra)
         known -= extra->unknown_ns;

@@ -3,9 +3,11 @@
 
 /* A window that is merged from its panes: what is known so far of its time. */
 struct merging {
-    struct closed *at;
     struct cell *cell;
     struct extra *extra;
+    int64_t known;
+    int64_t last_time;
+    uint32_t series;
     bool begun;    /* a pane with rows came */
     bool in_order; /* one with rows in order */
     bool carrying; /* the newest row in order had a value, which holds until the next pane */
@@ -17,7 +19,7 @@ struct merging {
 static void hold(struct merging *merging, double x, int64_t time)
 {
     merging->cell->held += (x - cell_shift(merging->cell)) * (double)time;
-    merging->at->known_ns += time;
+    merging->known += time;
     merging->extra->nonzero_ns += x != 0 ? time : 0;
 }
 
@@ -26,20 +28,20 @@ static void merge_pane(const struct engine *engine, struct merging *merging, con
 {
     struct cell cell = pane->cells[position];
     const struct extra *extra = pane_extra(pane, position);
-    int64_t known = known_time(engine, pane, position, merging->at->series);
     bool in_order = !isnan(cell.held);
+    int64_t known = in_order ? known_time(engine, pane, position, merging->series) : 0;
     if (!in_order)
         cell.held = 0;
     if (extra)
         extra_merge(merging->extra, merging->cell, extra, &cell);
     if (cell_count(&cell))
-        merging->at->last_time = last_time(engine, pane, &cell);
+        merging->last_time = last_time(engine, pane, &cell);
     if (merging->begun)
-        cell_merge(merging->cell, merging->at->known_ns, &cell, known);
+        cell_merge(merging->cell, merging->known, &cell, known);
     else
         *merging->cell = cell;
     merging->begun = true;
-    merging->at->known_ns += known;
+    merging->known += known;
     if (!in_order) { /* as if no row had come */
         if (merging->carrying)
             hold(merging, merging->carried, pane->end - pane->start);
@@ -53,44 +55,46 @@ static void merge_pane(const struct engine *engine, struct merging *merging, con
     merging->carried = extra ? extra->exit : 0;
 }
 
-static void merge_sketch(struct engine *engine, struct closed *at, struct sketch *sketch, const struct sketch *from)
+static void merge_sketch(struct engine *engine, const struct sketch_rule *rule, struct sketch *sketch,
+                         const struct sketch *from)
 {
-    int64_t grown = sketch_merge(sketch, &engine->rules[at->profile], from);
-    at->sketch = sketch;
-    if (grown < 0)
+    if (sketch_merge(sketch, rule, from) < 0)
         engine->unsketched += sketch_count(from);
 }
 
 static void merge_window(struct engine *engine, const struct group *group, int64_t number, uint32_t position,
                          struct block *block)
 {
-    uint32_t series = group_id(group, position);
-    struct closed *at = &block->closed[block->count];
-    struct merging merging = {.at = at, .cell = &block->cells[block->count], .extra = &block->extras[block->count]};
-    struct sketch *sketch = &block->sketches[block->count];
-    int64_t hop = engine->grid.hop;
-    *at = (struct closed){.cell = merging.cell,
-                          .extra = merging.extra,
-                          .start = number * hop + engine->grid.offset,
-                          .length_ns = engine->grid.length,
-                          .series = series,
-                          .profile = engine->lines[series].profile};
-    at->end = at->start + at->length_ns;
+    uint32_t at = block->closed.count, series = group_id(group, position);
+    uint16_t profile = engine->lines[series].profile;
+    const struct sketch_rule *rule = &engine->rules[profile];
+    struct merging merging = {.cell = &block->cells[at], .extra = &block->extras[at], .series = series};
+    int64_t hop = engine->grid.hop, start = number * hop + engine->grid.offset;
+    bool sketched = false;
     cell_begin(merging.cell, 0);
     *merging.extra = (struct extra){0};
     for (int64_t i = number; i < number + engine->panes_per_window; i++) {
         const struct pane *pane = group_pane(engine, group, i);
         if (pane && pane_touched(pane, position)) {
             merge_pane(engine, &merging, pane, position);
-            if (pane->sketches && engine->rules[at->profile].max_bins)
-                merge_sketch(engine, at, sketch, &pane->sketches[position]);
+            if (pane->sketches && rule->max_bins) {
+                merge_sketch(engine, rule, &block->sketches[at], &pane->sketches[position]);
+                sketched = true;
+            }
         } else if (merging.carrying) {
             hold(&merging, merging.carried, hop);
         } else if (!merging.in_order) {
             merging.unknown += hop;
         }
     }
-    block->count++;
+    struct window window = {.series = series,
+                            .profile = profile,
+                            .start = start,
+                            .end = start + engine->grid.length,
+                            .last_time = merging.last_time,
+                            .length_ns = engine->grid.length,
+                            .known_ns = merging.known};
+    emit_own(engine, block, &window, sketched);
 }
 
 /* A window leaves if any of its panes has a row of the series; what is lost with it is what ends with it. */
@@ -108,8 +112,6 @@ void emit_merged(struct engine *engine, const struct group *group, int64_t numbe
         if (first && pane_touched(first, position))
             block->rows += cell_count(&first->cells[position]);
         merge_window(engine, group, number, position, block);
-        if (block->count == CLOSED_BLOCK)
-            emit_own_block(engine, block);
     }
-    emit_own_block(engine, block);
+    emit_finish(engine);
 }

@@ -86,6 +86,7 @@ struct engine {
 
     struct sheet outputs[OUTPUT_COUNT];
     struct asked asked[SHEET_COLUMNS_MAX]; /* of the window columns after WINDOW_FIXED */
+    bool tells_last_times; /* one of them is STAT_LAST_TIME */
     struct block *block;
     struct sessions *sessions; /* NULL before the first */
 };
@@ -158,9 +159,17 @@ void group_flush(struct engine *engine, struct group *group);
 /* Emit window `number` of a group. */
 void emit_window(struct engine *engine, struct group *group, int64_t number);
 
-/* Emit a window that no pane has: its content is copied, the sketch's heap moves. Then, at the end of several,
- * emit_finish. */
-void emit_closed(struct engine *engine, const struct closed *closed, const struct cell *cell,
+/* A window that no pane has. */
+struct window {
+    uint32_t series;
+    uint16_t profile;
+    int64_t start, end;
+    int64_t last_time;
+    int64_t length_ns, known_ns; /* see struct closed */
+};
+
+/* Emit one: its content is copied, the sketch's heap moves. Then, at the end of several, emit_finish. */
+void emit_closed(struct engine *engine, const struct window *window, const struct cell *cell,
                  const struct extra *extra, const struct sketch *sketch);
 void emit_finish(struct engine *engine);
 

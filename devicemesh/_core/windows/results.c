@@ -60,14 +60,9 @@ enum sheet_type statistic_type(enum statistic statistic)
 
 static const struct extra no_extra;
 
-static const struct extra *extra_of(const struct closed *at)
+static const struct extra *extra_of(const struct closed *closed, uint32_t i)
 {
-    return at->extra ? at->extra : &no_extra;
-}
-
-static bool has_values(const struct closed *at)
-{
-    return cell_count(at->cell) > 0;
+    return closed->extras[i] ? closed->extras[i] : &no_extra;
 }
 
 /* OPC UA Part 13, 5.4.3.1: Bad at or above percent_bad, Good at or above percent_good, else Uncertain. */
@@ -81,18 +76,18 @@ static uint8_t status(const struct profile *profile, double good, double bad, do
     return 100 * good / whole >= profile->percent_good ? GOOD : UNCERTAIN;
 }
 
-static uint8_t status_by_count(const struct closed *at, const struct profile *profile)
+static uint8_t status_by_count(const struct closed *closed, uint32_t i, const struct profile *profile)
 {
-    const struct extra *extra = extra_of(at);
-    double values = (double)cell_count(at->cell);
+    const struct extra *extra = extra_of(closed, i);
+    double values = (double)cell_count(closed->cells[i]);
     return status(profile, values - (double)extra->uncertain, (double)extra->bad, values + (double)extra->bad);
 }
 
-static uint8_t status_by_time(const struct closed *at, const struct profile *profile)
+static uint8_t status_by_time(const struct closed *closed, uint32_t i, const struct profile *profile)
 {
-    double length = (double)at->length_ns, known = (double)at->known_ns;
+    double length = (double)closed->lengths[i], known = (double)closed->known[i];
     uint8_t judged = status(profile, known, length - known, length);
-    return judged == 0 && cell_disordered(at->cell) ? 0x40 : judged;
+    return judged == 0 && cell_disordered(closed->cells[i]) ? 0x40 : judged;
 }
 
 static double percent(double part, double whole)
@@ -106,18 +101,18 @@ static double crest(const struct cell *cell)
     return rms > 0 ? cell_peak(cell) / rms : (double)NAN;
 }
 
-static double number(enum statistic statistic, const struct closed *at)
+static double number(enum statistic statistic, const struct closed *closed, uint32_t i)
 {
-    const struct cell *cell = at->cell;
-    const struct extra *extra = extra_of(at);
-    double length = (double)at->length_ns;
+    const struct cell *cell = closed->cells[i];
+    const struct extra *extra = extra_of(closed, i);
+    double length = (double)closed->lengths[i], known = (double)closed->known[i];
     if (statistic == STAT_PERCENT_GOOD)
-        return percent((double)at->known_ns, length);
+        return percent(known, length);
     if (statistic == STAT_PERCENT_BAD)
-        return percent(length - (double)at->known_ns, length);
+        return percent(length - known, length);
     if (statistic == STAT_TOTAL)
-        return cell_total(cell, at->known_ns);
-    if (!has_values(at))
+        return cell_total(cell, closed->known[i]);
+    if (!cell_count(cell))
         return (double)NAN;
     switch ((int)statistic) {
     case STAT_SUM:
@@ -149,19 +144,17 @@ static double number(enum statistic statistic, const struct closed *at)
     }
 }
 
-static int64_t whole(enum statistic statistic, const struct closed *at)
+static int64_t whole(enum statistic statistic, const struct closed *closed, uint32_t i)
 {
-    const struct extra *extra = extra_of(at);
-    bool valued = has_values(at);
+    const struct extra *extra = extra_of(closed, i);
+    bool valued = cell_count(closed->cells[i]) > 0;
     switch ((int)statistic) {
-    case STAT_COUNT:
-        return cell_count(at->cell);
     case STAT_LAST_TIME:
-        return valued ? at->last_time : -1;
+        return valued ? closed->last_times[i] : -1;
     case STAT_DURATION_GOOD:
-        return at->known_ns;
+        return closed->known[i];
     case STAT_DURATION_BAD:
-        return at->length_ns - at->known_ns;
+        return closed->lengths[i] - closed->known[i];
     case STAT_BAD:
         return extra->bad;
     case STAT_UNCERTAIN:
@@ -175,7 +168,7 @@ static int64_t whole(enum statistic statistic, const struct closed *at)
     case STAT_DURATION_NONZERO:
         return extra->nonzero_ns;
     case STAT_DURATION_ZERO:
-        return at->known_ns - extra->nonzero_ns;
+        return closed->known[i] - extra->nonzero_ns;
     case STAT_TRANSITIONS:
         return extra->transitions;
     case STAT_RESETS:
@@ -185,12 +178,14 @@ static int64_t whole(enum statistic statistic, const struct closed *at)
     }
 }
 
-FOR_MACHINES void results_gather(const struct closed *closed, uint32_t count, struct fields *fields)
+FOR_MACHINES void results_gather(struct closed *closed, struct fields *fields)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        const struct cell *cell = closed[i].cell;
-        bool empty = !cell_count(cell);
-        fields->count[i] = (double)(int32_t)cell_count(cell); /* it fits: CELL_COUNT_MAX */
+    for (uint32_t i = 0; i < closed->count; i++) {
+        const struct cell *cell = closed->cells[i];
+        uint32_t count = cell_count(cell);
+        bool empty = !count;
+        fields->rows[i] = count;
+        fields->count[i] = (double)(int32_t)count; /* it fits: CELL_COUNT_MAX */
         fields->shift[i] = cell_shift(cell);
         fields->sum[i] = cell->sum;
         fields->squares[i] = cell->squares;
@@ -198,7 +193,8 @@ FOR_MACHINES void results_gather(const struct closed *closed, uint32_t count, st
         fields->max[i] = empty ? (double)NAN : cell_max(cell);
         fields->last[i] = empty ? (double)NAN : cell->last;
         fields->held[i] = cell->held;
-        fields->known_ns[i] = (double)closed[i].known_ns;
+        closed->known[i] = isnan(cell->held) ? 0 : closed->known[i];
+        fields->known[i] = (double)closed->known[i];
     }
 }
 
@@ -228,100 +224,95 @@ FOR_MACHINES static void write_deviations(const struct fields *of, uint32_t coun
 FOR_MACHINES static void write_time_averages(const struct fields *of, uint32_t count, double *out)
 {
     for (uint32_t i = 0; i < count; i++) {
-        double average = finite_or_nan(of->shift[i] + of->held[i] / of->known_ns[i]);
-        out[i] = of->known_ns[i] > 0 ? average : (double)NAN;
+        double average = finite_or_nan(of->shift[i] + of->held[i] / of->known[i]);
+        out[i] = of->known[i] > 0 ? average : (double)NAN;
     }
 }
 
-static void write_numbers(enum statistic statistic, const struct closed *closed, const struct fields *fields,
-                          uint32_t count, double *out)
+static const double *numbers(enum statistic statistic, const struct closed *closed, const struct fields *fields,
+                             double *room)
 {
     switch ((int)statistic) {
-    case STAT_MEAN:
-        write_means(fields, count, out);
-        break;
     case STAT_MIN:
-        memcpy(out, fields->min, count * sizeof *out);
-        break;
+        return fields->min;
     case STAT_MAX:
-        memcpy(out, fields->max, count * sizeof *out);
-        break;
+        return fields->max;
     case STAT_LAST:
-        memcpy(out, fields->last, count * sizeof *out);
-        break;
+        return fields->last;
+    case STAT_MEAN:
+        write_means(fields, closed->count, room);
+        return room;
     case STAT_STD:
-        write_deviations(fields, count, out);
-        break;
+        write_deviations(fields, closed->count, room);
+        return room;
     case STAT_TIME_AVERAGE:
-        write_time_averages(fields, count, out);
-        break;
+        write_time_averages(fields, closed->count, room);
+        return room;
     default:
-        for (uint32_t i = 0; i < count; i++)
-            out[i] = number(statistic, &closed[i]);
+        for (uint32_t i = 0; i < closed->count; i++)
+            room[i] = number(statistic, closed, i);
+        return room;
     }
 }
 
-static void write_wholes(enum statistic statistic, const struct closed *closed, uint32_t count, int64_t *out)
+static const int64_t *wholes(enum statistic statistic, const struct closed *closed, const struct fields *fields,
+                             int64_t *room)
 {
-    if (statistic == STAT_COUNT) {
-        for (uint32_t i = 0; i < count; i++)
-            out[i] = cell_count(closed[i].cell);
-        return;
-    }
-    for (uint32_t i = 0; i < count; i++)
-        out[i] = whole(statistic, &closed[i]);
+    if (statistic == STAT_COUNT)
+        return fields->rows;
+    for (uint32_t i = 0; i < closed->count; i++)
+        room[i] = whole(statistic, closed, i);
+    return room;
 }
 
-/* Nearly all windows have no extra: then all of their values are Good. */
-static void write_statuses(const struct closed *closed, uint32_t count, const struct profile *profiles, uint8_t *out)
+/* Nearly all windows have no extra: then all of their values are Good. And nearly all have a known value all the time. */
+static void write_statuses(bool timed, const struct closed *closed, const struct profile *profiles, uint8_t *out)
 {
     uint16_t judged = UINT16_MAX;
     uint8_t good = 0, none = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        const struct profile *profile = &profiles[closed[i].profile];
-        if (closed[i].extra) {
-            out[i] = status_by_count(&closed[i], profile);
+    for (uint32_t i = 0; i < closed->count; i++) {
+        const struct cell *cell = closed->cells[i];
+        const struct profile *profile = &profiles[closed->profiles[i]];
+        bool usual = timed ? closed->known[i] == closed->lengths[i] && !cell_disordered(cell) : !closed->extras[i];
+        if (!usual) {
+            out[i] = timed ? status_by_time(closed, i, profile) : status_by_count(closed, i, profile);
             continue;
         }
-        if (closed[i].profile != judged) {
-            judged = closed[i].profile;
+        if (closed->profiles[i] != judged) {
+            judged = closed->profiles[i];
             good = status(profile, 1, 0, 1);
             none = status(profile, 0, 0, 0);
         }
-        out[i] = has_values(&closed[i]) ? good : none;
+        out[i] = (timed ? closed->lengths[i] > 0 : cell_count(cell) > 0) ? good : none;
     }
 }
 
-static void write_bytes(enum statistic statistic, const struct closed *closed, uint32_t count,
-                        const struct profile *profiles, uint8_t *out)
+static const uint8_t *bytes(enum statistic statistic, const struct closed *closed, const struct profile *profiles,
+                            uint8_t *room)
 {
-    if (statistic == STAT_STATUS) {
-        write_statuses(closed, count, profiles, out);
-        return;
-    }
-    for (uint32_t i = 0; i < count; i++)
-        out[i] = statistic == STAT_TIME_STATUS ? status_by_time(&closed[i], &profiles[closed[i].profile])
-                                               : cell_disordered(closed[i].cell);
+    if (statistic != STAT_DISORDERED)
+        write_statuses(statistic == STAT_TIME_STATUS, closed, profiles, room);
+    for (uint32_t i = 0; statistic == STAT_DISORDERED && i < closed->count; i++)
+        room[i] = cell_disordered(closed->cells[i]);
+    return room;
 }
 
-void results_write(enum statistic statistic, const struct closed *closed, const struct fields *fields, uint32_t count,
-                   const struct profile *profiles, void *column)
+const void *results_column(enum statistic statistic, const struct closed *closed, const struct fields *fields,
+                           const struct profile *profiles, void *room)
 {
     enum sheet_type type = statistics[statistic].type;
     if (type == SHEET_U8)
-        write_bytes(statistic, closed, count, profiles, column);
-    else if (type == SHEET_F64)
-        write_numbers(statistic, closed, fields, count, column);
-    else
-        write_wholes(statistic, closed, count, column);
+        return bytes(statistic, closed, profiles, room);
+    if (type == SHEET_F64)
+        return numbers(statistic, closed, fields, room);
+    return wholes(statistic, closed, fields, room);
 }
 
-void results_forget(enum statistic statistic, const struct closed *closed, uint32_t count,
-                    const struct profile *profiles, void *column)
+void results_forget(enum statistic statistic, const struct closed *closed, const struct profile *profiles, void *column)
 {
     enum sheet_type type = statistics[statistic].type;
-    for (uint32_t i = 0; i < count; i++) {
-        if (profiles[closed[i].profile].statistics >> statistic & 1)
+    for (uint32_t i = 0; i < closed->count; i++) {
+        if (profiles[closed->profiles[i]].statistics >> statistic & 1)
             continue;
         if (type == SHEET_F64)
             ((double *)column)[i] = (double)NAN;

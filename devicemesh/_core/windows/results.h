@@ -64,40 +64,43 @@ enum sheet_type statistic_type(enum statistic statistic);
     (UINT64_C(1) << STAT_DURATION_NONZERO | UINT64_C(1) << STAT_DURATION_ZERO | UINT64_C(1) << STAT_TRANSITIONS |      \
      UINT64_C(1) << STAT_INCREASE | UINT64_C(1) << STAT_RATE | UINT64_C(1) << STAT_RESETS)
 
-/* A closed window of one series. */
-struct closed {
-    const struct cell *cell;
-    const struct extra *extra; /* NULL: nothing rare happened */
-    const struct sketch *sketch;
-    int64_t start, end;
-    int64_t last_time;
-    int64_t length_ns; /* that it weighs by time: all of it, but for sessions */
-    int64_t known_ns;  /* of that, with a known value */
-    uint32_t series;
-    uint16_t profile;
-};
-
 enum { CLOSED_BLOCK = 128 };
 
-/* What the common statistics are of, of a block of closed windows, field by field: their loops can be vectors. */
+/* Closed windows, field by field: the loops over them can be vectors. */
+struct closed {
+    uint32_t count; /* at most CLOSED_BLOCK */
+    uint32_t series[CLOSED_BLOCK];
+    uint16_t profiles[CLOSED_BLOCK];
+    const struct cell *cells[CLOSED_BLOCK];
+    const struct extra *extras[CLOSED_BLOCK]; /* NULL: nothing rare happened */
+    const struct sketch *sketches[CLOSED_BLOCK];
+    int64_t starts[CLOSED_BLOCK], ends[CLOSED_BLOCK];
+    int64_t last_times[CLOSED_BLOCK];
+    int64_t lengths[CLOSED_BLOCK]; /* that it weighs by time, in ns: all of it, but for sessions */
+    int64_t known[CLOSED_BLOCK];   /* of that, with a known value */
+};
+
+/* What the common statistics of closed windows are of. */
 struct fields {
-    double count[CLOSED_BLOCK];
+    int64_t rows[CLOSED_BLOCK];
+    double count[CLOSED_BLOCK]; /* the same */
     double shift[CLOSED_BLOCK];
     double sum[CLOSED_BLOCK];
     double squares[CLOSED_BLOCK];
     double min[CLOSED_BLOCK], max[CLOSED_BLOCK], last[CLOSED_BLOCK]; /* NaN without values */
     double held[CLOSED_BLOCK];
-    double known_ns[CLOSED_BLOCK];
+    double known[CLOSED_BLOCK];
 };
 
-void results_gather(const struct closed *closed, uint32_t count, struct fields *fields);
+/* Read the cells. Nothing is known where all that came was out of order. */
+void results_gather(struct closed *closed, struct fields *fields);
 
-/* Write a statistic of `count` closed windows, at most CLOSED_BLOCK, of which `fields` are. */
-void results_write(enum statistic statistic, const struct closed *closed, const struct fields *fields, uint32_t count,
-                   const struct profile *profiles, void *column);
+/* A statistic of closed windows, of which `fields` are: in `room`, of 8 bytes for each,
+ * or in the fields. */
+const void *results_column(enum statistic statistic, const struct closed *closed, const struct fields *fields,
+                           const struct profile *profiles, void *room);
 
 /* Where a series' profile did not ask for it: NaN, -1, or UINT8_MAX. */
-void results_forget(enum statistic statistic, const struct closed *closed, uint32_t count,
-                    const struct profile *profiles, void *column);
+void results_forget(enum statistic statistic, const struct closed *closed, const struct profile *profiles, void *column);
 
 #endif

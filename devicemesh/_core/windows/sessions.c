@@ -77,16 +77,16 @@ void sessions_free(struct engine *engine)
 static void emit_session(struct engine *engine, uint32_t place)
 {
     struct session *session = &engine->sessions->items[place];
-    struct closed closed = {.start = session->start,
+    struct window window = {.start = session->start,
                             .end = session->last + engine->grid.gap,
                             .length_ns = session->last - session->start,
                             .last_time = session->value_time,
                             .known_ns = session->known_ns,
                             .series = session->series,
                             .profile = engine->lines[session->series].profile};
-    engine->sessions->heads[session->series].closed_until = closed.end;
+    engine->sessions->heads[session->series].closed_until = window.end;
     engine->budget.used -= sketch_bytes(&session->sketch);
-    emit_closed(engine, &closed, &session->cell, &session->extra, &session->sketch);
+    emit_closed(engine, &window, &session->cell, &session->extra, &session->sketch);
     session->sketch = (struct sketch){0}; /* it has moved */
     leave_place(engine, place);
 }
