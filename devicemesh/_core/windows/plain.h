@@ -5,6 +5,7 @@
 
 #include "machine.h"
 #include "take.h"
+#include "watch.h"
 
 #include <float.h>
 
@@ -108,13 +109,13 @@ static INLINED bool take_plain(struct engine *engine, const struct group *group,
         return false;
     /* While there is nothing to say of it, it is finite, and there was a value before it: see struct line. */
     pair both = mirrored(row.x);
-    if (LIKELY(is_within(line->edges, both)) && LIKELY(row.time < line->due)) {
-        put_value(view, line, position, row, both);
-        if (sketched)
-            take_quantile(engine, line, &view->sketches[position], row.x, log);
-        return true;
-    }
-    return take_loud(engine, group, (uint32_t)series, (uint32_t)position, row.time, row.x);
+    bool quiet = LIKELY(is_within(line->edges, both)) && LIKELY(row.time < line->due);
+    if (!LIKELY(quiet) && !watch_change(engine, line, (uint32_t)series, row.time, row.x))
+        return take_loud(engine, group, (uint32_t)series, (uint32_t)position, row.time, row.x);
+    put_value(view, line, position, row, both);
+    if (sketched)
+        take_quantile(engine, line, &view->sketches[position], row.x, log);
+    return true;
 }
 
 /* Any row of a group that is in view. False: it is not plain, and nothing has happened. */

@@ -41,13 +41,10 @@ void watch_columns(struct engine *engine)
 static bool say_report(struct engine *engine, uint32_t series, int64_t time, double value, enum report_reason reason)
 {
     struct sheet *sheet = &engine->outputs[OUTPUT_REPORTS];
-    if (UNLIKELY(sheet->rows == sheet->capacity) && !sheet_reserve(sheet, &engine->budget, 1))
+    if (!sheet_reserve(sheet, &engine->budget, 1))
         return false;
-    size_t row = sheet->rows++;
-    ((uint32_t *)sheet->columns[REPORT_SERIES])[row] = series;
-    ((int64_t *)sheet->columns[REPORT_TIME])[row] = time;
-    ((double *)sheet->columns[REPORT_VALUE])[row] = value;
-    ((uint8_t *)sheet->columns[REPORT_REASON])[row] = (uint8_t)reason;
+    put_report(sheet, series, time, value, reason);
+    sheet->rows++;
     return true;
 }
 
@@ -82,12 +79,6 @@ static void narrow(struct line *line, double low, double high)
     line->edges[1] = lesser(high, line->edges[1]);
 }
 
-static double band(const struct profile *profile, double reported)
-{
-    double relative = fabs(reported) * profile->fraction;
-    return relative > profile->deadband ? relative : profile->deadband;
-}
-
 static void alarm_edges(struct line *line, const struct profile *profile, const struct timers *timers)
 {
     for (uint32_t i = 0; i < profile->alarms_count; i++) {
@@ -109,7 +100,7 @@ static void report_edges(struct line *line, const struct profile *profile, const
         return;
     }
     if (!(line->state & LINE_HELD)) {
-        double width = band(profile, line->reported);
+        double width = deadband(profile, line->reported);
         narrow(line, line->reported - width, line->reported + width);
     }
     if (!timers)
@@ -216,7 +207,7 @@ static bool judge_alarms(struct engine *engine, uint32_t series, int64_t time, d
 
 static bool changed(const struct line *line, const struct profile *profile, double x)
 {
-    double width = band(profile, line->reported);
+    double width = deadband(profile, line->reported);
     return x < line->reported - width || x > line->reported + width;
 }
 
@@ -258,33 +249,13 @@ static bool judge_report(struct engine *engine, uint32_t series, int64_t time, d
     return true;
 }
 
-/* The common loud row: it left the deadband, and nothing else is to be said of it. The same as judge_report and
- * set_edges would do; false: it is not that, or there is no room, and nothing has happened. */
-static bool report_change(struct engine *engine, const struct profile *profile, uint32_t series, int64_t time, double x)
-{
-    struct line *line = &engine->lines[series];
-    unsigned state = line->state & (LINE_REPORTED | LINE_HELD | LINE_MISSING);
-    if (!profile->reports || state != LINE_REPORTED || line->timers || line->active)
-        return false;
-    bool outside = !is_within(line->edges, mirrored(x)) && -line->edges[0] <= line->edges[1]; /* of edges that nothing has narrowed */
-    if (!outside || !(x >= profile->calm_low && x <= profile->calm_high) ||
-        !say_report(engine, series, time, x, REASON_CHANGE))
-        return false;
-    double width = band(profile, x);
-    line->reported = x;
-    line->due = profile->heartbeat_ns ? time + profile->heartbeat_ns : INT64_MAX;
-    line->edges[0] = lesser(width - x, -profile->calm_low);
-    line->edges[1] = lesser(x + width, profile->calm_high);
-    return true;
-}
-
 bool watch_resume(struct engine *engine, struct line *line, int64_t time, double x)
 {
     const struct profile *profile = &engine->profiles[line->profile];
     bool held = line->state & (LINE_HELD | LINE_MISSING) || line->timers || line->active;
     if (held || (profile->reports && !(line->state & LINE_REPORTED)))
         return false;
-    double width = profile->reports ? band(profile, line->reported) : (double)INFINITY;
+    double width = profile->reports ? deadband(profile, line->reported) : (double)INFINITY;
     line->edges[0] = lesser(width - line->reported, -profile->calm_low);
     line->edges[1] = lesser(line->reported + width, profile->calm_high);
     return time < line->due && is_within(line->edges, mirrored(x));
@@ -295,7 +266,7 @@ __attribute__((noinline)) void watch_row(struct engine *engine, uint32_t series,
     struct line *line = &engine->lines[series];
     const struct profile *profile = &engine->profiles[line->profile];
     bool said = true;
-    if (report_change(engine, profile, series, time, x))
+    if (watch_change(engine, line, series, time, x))
         return;
     if (line->state & LINE_MISSING)
         watch_heard(engine, series, time);
