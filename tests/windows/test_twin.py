@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from devicemesh.windows import STATISTICS, Alarm, Hopping, Profile, Session, Tumbling, WindowAggregator
@@ -114,9 +114,9 @@ def test_engine_and_twin_agree(
 
 
 def long_batches(noise: Random, series: int, pace: int) -> Iterator[list[tuple[int, int, float, int]]]:
-    """Batches that are several of the engine's chunks of 64 rows, a few rows of which are not as the others."""
+    """Batches that are several of the engine's chunks of 32 rows, a few rows of which are not as the others."""
     time = 10 * SECOND
-    for count in noise.choices([63, 64, 65, 128, 130, 200, 300], k=5):
+    for count in noise.choices([31, 32, 33, 64, 65, 200, 300], k=5):
         rows = []
         for _ in range(count):
             time += noise.randrange(2 * pace)
@@ -152,6 +152,56 @@ def test_long_batches_agree(
     if max_future is not None:
         both.advance(10 * SECOND)
     play(both, list(long_batches(Random(seed), 4, pace)))
+
+
+def scattered_rows(noise: Random, series: int, bad: float) -> Iterator[list[tuple[int, int, float, int]]]:
+    """All series, then some of them; in odd seconds the odd ones have only rows that are older than their newest."""
+    for second in range(10, 16):
+        rows = [
+            (each, second * SECOND + each, noise.gauss(0, 3), 0x80 if noise.random() < bad else 0)
+            for each in range(series)
+            if second == 10 or (noise.random() < 0.7 and each % 7)
+        ]
+        ahead = [(each, (second + 1) * SECOND + each, 1.0, 0) for each in range(1, series, 2) if second % 2]
+        yield [*(row for row in rows if not row[0] % 2), *ahead, *(row for row in rows if row[0] % 2)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    profiles=st.lists(PROFILES, min_size=1, max_size=2),
+    seed=st.integers(0, 2**32),
+    series=st.sampled_from([127, 129, 700]),
+    bad=st.sampled_from([0.0, 0.02]),
+)
+@example(profiles=[Profile(statistics=LIGHT)], seed=1, series=700, bad=0.0)  # no window has an extra
+def test_windows_that_leave_in_several_blocks_agree(
+    pair: Any, profiles: list[Profile], seed: int, series: int, bad: float
+) -> None:
+    both = pair(Tumbling(SECOND), lateness_ns=2 * SECOND)
+    numbers = [both.profile(profile) for profile in profiles]
+    both.define(range(series // 2), numbers[0])
+    both.define(range(series // 2, series), numbers[-1])
+    play(both, list(scattered_rows(Random(seed), series, bad)))
+
+
+def test_windows_that_go_past_the_caches_are_all_there() -> None:
+    series = array("I", range(0, 110_000, 3))
+    aggregator = WindowAggregator(Tumbling(SECOND))
+    number = aggregator.profile(Profile(statistics=("count", "mean", "last", "last_time", "status")))
+    aggregator.define(range(110_000), profile=number)
+    for second in range(2):
+        aggregator.ingest(series, array("q", (second * SECOND + each for each in series)), array("d", series))
+        aggregator.flush()
+        windows = aggregator.windows()
+        assert (
+            windows["series"].tolist()
+            == windows["last"].tolist()
+            == windows["mean"].tolist()
+            == series.tolist()
+        )
+        assert set(windows["count"].tolist()) == {1}
+        assert set(windows["status"].tolist()) == {0}
+        assert windows["last_time"].tolist() == [second * SECOND + each for each in series]
 
 
 def test_no_row_is_plain_before_there_is_a_pane(pair: Any) -> None:

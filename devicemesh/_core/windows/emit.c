@@ -16,8 +16,6 @@ static void begin_pane(const struct pane *pane, struct block *block)
         closed->sketches[i] = NULL;
         closed->profiles[i] = 0;
     }
-    block->pane = pane;
-    block->owns = false;
 }
 
 static void note_profiles(const struct engine *engine, struct closed *closed)
@@ -104,11 +102,12 @@ void emit_fetch(const struct pane *pane, struct queue *queue, uint32_t count)
 static void emit_pane(struct engine *engine, const struct group *group, struct pane *pane, struct block *block)
 {
     enum { STREAMS_FROM = 1 << 15 }; /* windows: some MB of columns */
-    uint32_t count = pane_count(pane), next = 0;
+    uint32_t count = pane_count(pane);
     (void)sheet_reserve(&engine->outputs[OUTPUT_WINDOWS], &engine->budget, count); /* at once, if it can */
     begin_pane(pane, block);
+    block->pane = pane;
     block->streams = count >= STREAMS_FROM;
-    next = queue_up(pane, &block->queue, next);
+    uint32_t next = queue_up(pane, &block->queue, 0);
     while (block->queue.count) {
         uint32_t done = next;
         close_cells(engine, group, pane, block);
@@ -149,7 +148,6 @@ void emit_own(struct engine *engine, struct block *block, const struct window *w
     closed->last_times[at] = window->last_time;
     closed->lengths[at] = window->length_ns;
     closed->known[at] = window->known_ns;
-    block->owns = true;
     if (closed->count == CLOSED_BLOCK)
         emit_block(engine, block);
 }

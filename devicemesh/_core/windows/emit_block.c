@@ -91,10 +91,13 @@ static void write_columns(struct engine *engine, struct block *block)
     sheet->rows += count;
 }
 
+/* Rows that are lost with a block. */
 static uint64_t rows_of(const struct block *block)
 {
-    uint64_t rows = block->rows;
-    for (uint32_t i = 0; !block->owns && i < block->closed.count; i++)
+    uint64_t rows = 0;
+    if (!block->pane)
+        return block->rows;
+    for (uint32_t i = 0; i < block->closed.count; i++)
         rows += cell_count(block->closed.cells[i]);
     return rows;
 }
@@ -108,7 +111,7 @@ void emit_block(struct engine *engine, struct block *block)
     } else {
         write_columns(engine, block);
     }
-    for (uint32_t i = 0; block->owns && i < block->closed.count; i++)
+    for (uint32_t i = 0; !block->pane && i < block->closed.count; i++)
         sketch_clear(&block->sketches[i]);
     block->closed.count = 0;
     block->rows = 0;

@@ -14,12 +14,12 @@ struct queue {
 struct block {
     struct closed closed;
     struct fields fields;
-    uint64_t rows;       /* that are lost with it if it finds no room */
-    bool owns;           /* the content of its windows, which are of several panes or of sessions, is its own */
-    bool streams;        /* so many windows leave that the caches would not hold them */
-    uint64_t room[CLOSED_BLOCK]; /* a column on its way */
-    const struct pane *pane; /* of which more windows come */
-    struct queue queue;
+    const struct pane *pane; /* whose windows they are; NULL: their content is the block's own */
+    struct queue queue;      /* of the pane: what leaves next */
+    bool streams;            /* so many windows leave that the caches would not hold them */
+    uint64_t room[CLOSED_BLOCK]; /* for a column on its way */
+    /* Of windows of several panes, and of sessions. */
+    uint64_t rows; /* that are lost with them if they find no room */
     struct cell cells[CLOSED_BLOCK];
     struct extra extras[CLOSED_BLOCK];
     struct sketch sketches[CLOSED_BLOCK];

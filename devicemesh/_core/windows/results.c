@@ -71,9 +71,11 @@ static uint8_t status(const struct profile *profile, double good, double bad, do
     enum { GOOD = 0x00, UNCERTAIN = 0x40, BAD = 0x80 };
     if (!(whole > 0))
         return BAD;
-    if (100 * bad / whole >= profile->percent_bad)
+    double percent_bad = bad == 0 ? 0 : 100 * bad / whole; /* nearly all windows need no division */
+    double percent_good = good == whole ? 100 : 100 * good / whole;
+    if (percent_bad >= profile->percent_bad)
         return BAD;
-    return 100 * good / whole >= profile->percent_good ? GOOD : UNCERTAIN;
+    return percent_good >= profile->percent_good ? GOOD : UNCERTAIN;
 }
 
 static uint8_t status_by_count(const struct closed *closed, uint32_t i, const struct profile *profile)
@@ -265,35 +267,33 @@ static const int64_t *wholes(enum statistic statistic, const struct closed *clos
     return room;
 }
 
-/* Nearly all windows have no extra: then all of their values are Good. And nearly all have a known value all the time. */
-static void write_statuses(bool timed, const struct closed *closed, const struct profile *profiles, uint8_t *out)
+static void write_statuses(const struct closed *closed, const struct profile *profiles, uint8_t *out)
 {
-    uint16_t judged = UINT16_MAX;
-    uint8_t good = 0, none = 0;
-    for (uint32_t i = 0; i < closed->count; i++) {
-        const struct cell *cell = closed->cells[i];
-        const struct profile *profile = &profiles[closed->profiles[i]];
-        bool usual = timed ? closed->known[i] == closed->lengths[i] && !cell_disordered(cell) : !closed->extras[i];
-        if (!usual) {
-            out[i] = timed ? status_by_time(closed, i, profile) : status_by_count(closed, i, profile);
-            continue;
-        }
-        if (closed->profiles[i] != judged) {
-            judged = closed->profiles[i];
-            good = status(profile, 1, 0, 1);
-            none = status(profile, 0, 0, 0);
-        }
-        out[i] = (timed ? closed->lengths[i] > 0 : cell_count(cell) > 0) ? good : none;
-    }
+    for (uint32_t i = 0; i < closed->count; i++)
+        out[i] = status_by_count(closed, i, &profiles[closed->profiles[i]]);
+}
+
+static void write_time_statuses(const struct closed *closed, const struct profile *profiles, uint8_t *out)
+{
+    for (uint32_t i = 0; i < closed->count; i++)
+        out[i] = status_by_time(closed, i, &profiles[closed->profiles[i]]);
+}
+
+static void write_disordered(const struct closed *closed, uint8_t *out)
+{
+    for (uint32_t i = 0; i < closed->count; i++)
+        out[i] = cell_disordered(closed->cells[i]);
 }
 
 static const uint8_t *bytes(enum statistic statistic, const struct closed *closed, const struct profile *profiles,
                             uint8_t *room)
 {
-    if (statistic != STAT_DISORDERED)
-        write_statuses(statistic == STAT_TIME_STATUS, closed, profiles, room);
-    for (uint32_t i = 0; statistic == STAT_DISORDERED && i < closed->count; i++)
-        room[i] = cell_disordered(closed->cells[i]);
+    if (statistic == STAT_STATUS)
+        write_statuses(closed, profiles, room);
+    else if (statistic == STAT_TIME_STATUS)
+        write_time_statuses(closed, profiles, room);
+    else
+        write_disordered(closed, room);
     return room;
 }
 

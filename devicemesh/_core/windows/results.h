@@ -95,8 +95,7 @@ struct fields {
 /* Read the cells. Nothing is known where all that came was out of order. */
 void results_gather(struct closed *closed, struct fields *fields);
 
-/* A statistic of closed windows, of which `fields` are: in `room`, of 8 bytes for each,
- * or in the fields. */
+/* A statistic of closed windows, of which `fields` are: in `room`, 8 bytes for each of a block, or in the fields. */
 const void *results_column(enum statistic statistic, const struct closed *closed, const struct fields *fields,
                            const struct profile *profiles, void *room);
 
