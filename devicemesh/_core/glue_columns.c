@@ -43,7 +43,7 @@ int glue_column(PyObject *object, Py_buffer *view, const char *what, const char 
     if (view->itemsize != itemsize || !format[0] || format[1] || !strchr(formats, format[0]))
         PyErr_Format(PyExc_TypeError, "%s: a column of '%s' where one of %s is wanted", what, format, formats);
     else if (count >= 0 && view->len != count * itemsize)
-        PyErr_Format(PyExc_ValueError, "%s: %zd rows where there are %zd slots", what, view->len / itemsize, count);
+        PyErr_Format(PyExc_ValueError, "%s: %zd rows, not %zd as in the other columns", what, view->len / itemsize, count);
     else
         return 0;
     PyBuffer_Release(view);

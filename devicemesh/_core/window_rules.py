@@ -169,9 +169,9 @@ def _grid(windows: Tumbling | Hopping | Session) -> tuple[bool, int, int, int, i
     """Whether they are sessions, length, hop, offset, gap."""
     if isinstance(windows, Session):
         return True, 0, 0, 0, _whole("gap", windows.gap)
-    hop = _whole("hop", windows.hop if isinstance(windows, Hopping) else windows.length)
-    offset = _whole("offset", windows.offset)
-    return False, _whole("length", windows.length), hop, offset % hop if hop > 0 else 0, 0
+    length, offset = _whole("length", windows.length), _whole("offset", windows.offset)
+    hop = _whole("hop", windows.hop) if isinstance(windows, Hopping) else length
+    return False, length, hop, offset % hop if hop > 0 else 0, 0
 
 
 def profile_arguments(profile: Profile) -> tuple[Any, ...]:

@@ -73,7 +73,7 @@ def test_a_line_needs_its_stamp(table, stamp):
 
 
 def test_columns_must_fit(table):
-    with pytest.raises(ValueError, match="columns: 1 rows where there are 2"):
+    with pytest.raises(ValueError, match="columns: 1 rows, not 2 as in the other columns"):
         encode({**table, "mean": array("d", [1])}, NAMES, "json")
     with pytest.raises(TypeError, match="mean is of 'f'"):
         encode({**table, "mean": array("f", [1, 2])}, NAMES, "json")

@@ -27,9 +27,11 @@ const char *engine_grid_fault(const struct grid *grid)
         return "idle_ns";
     if (grid->kind == GRID_SESSIONS)
         return within(grid->gap, 1) ? NULL : "gap";
+    if (!within(grid->length, 1)) /* before the hop, which tumbling windows do not have */
+        return "length";
     if (!within(grid->hop, 1))
         return "hop";
-    if (!within(grid->length, 1) || grid->length % grid->hop)
+    if (grid->length % grid->hop)
         return "length";
     if (grid->offset < 0 || grid->offset >= grid->hop)
         return "offset";
