@@ -154,6 +154,18 @@ def test_long_batches_agree(
     play(both, list(long_batches(Random(seed), 4, pace)))
 
 
+@pytest.mark.parametrize("run", [1, 2, 3])
+def test_rows_of_series_that_ascend_are_judged_one_after_the_other(pair: Any, run: int) -> None:
+    """Whoever reads in turn sends such rows; two of a series in one chunk are judged by what was said of the first."""
+    both = pair(Tumbling(SECOND))
+    both.define(range(64), both.profile(Profile(statistics=LIGHT, deadband=2.0, heartbeat_ns=SECOND // 2)))
+    noise = Random(run)
+    for batch in range(20):
+        start = 10 * SECOND + batch * SECOND // 5
+        both.ingest([(at // run, start + at, noise.gauss(0, 3), 0) for at in range(64)])
+        both.check()
+
+
 def scattered_rows(noise: Random, series: int, bad: float) -> Iterator[list[tuple[int, int, float, int]]]:
     """All series, then some of them; in odd seconds the odd ones have only rows that are older than their newest."""
     for second in range(10, 16):

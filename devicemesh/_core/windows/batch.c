@@ -28,7 +28,7 @@ struct batch {
 
 /* Rows on their way: what can be said of them without their series is said of many at once. See struct plain. */
 struct chunk {
-    uint64_t series[2 * CHUNK]; /* and those of the next chunk */
+    uint32_t series[2 * CHUNK]; /* and those of the next chunk */
     int64_t times[CHUNK];       /* not of a bare group */
     int64_t places[CHUNK];      /* of a bare group: NOT_PLAIN where a row is that, or not finite */
     double remaining[CHUNK];    /* not of a bare group */
@@ -38,10 +38,10 @@ struct chunk {
 };
 
 /* Load series. False: one of them does not exist any more. */
-static INLINED bool load_series(uint64_t *to, const struct rows_view *rows, size_t from, uint32_t series_count)
+static INLINED bool load_series(uint32_t *to, const struct rows_view *rows, size_t from, uint32_t series_count)
 {
     const struct u32_at *series = (const struct u32_at *)rows->series + from;
-    uint64_t beyond = 0;
+    uint32_t beyond = 0;
     for (int i = 0; i < CHUNK; i++) {
         to[i] = series[i].value;
         beyond |= to[i] >= series_count;
@@ -81,11 +81,12 @@ static INLINED void judge_values(struct chunk *chunk, const struct view *view, e
                                  const struct rows_view *rows, size_t from)
 {
     const struct f64_at *values = (const struct f64_at *)rows->floats + from;
+    int64_t *marks = kind == KIND_BARE ? chunk->places : chunk->times;
     for (int i = 0; i < CHUNK; i++) {
         double x = values[i].value;
+        int64_t odd = -(int64_t)!(fabs(x) <= DBL_MAX);
         chunk->values[i] = x;
-        if (kind == KIND_BARE)
-            chunk->places[i] |= NOT_PLAIN & -(int64_t)!(fabs(x) <= DBL_MAX);
+        marks[i] = (marks[i] & ~odd) | (NOT_PLAIN & odd);
     }
     if (kind != KIND_SKETCHED)
         return;
@@ -116,7 +117,8 @@ static __attribute__((noinline)) bool take_odd(const struct batch *batch, size_t
     uint8_t quality = load_quality(&batch->rows, row);
     if (quality >= QUALITY_BAD_FROM && gap_begin(engine, group, series, series, time))
         return false;
-    if (quality == 0 && fabs(x) <= DBL_MAX && take_older(engine, group, series, series, time, x))
+    if (quality == 0 && fabs(x) <= DBL_MAX &&
+        (gap_end(engine, group, series, series, time, x) || take_older(engine, group, series, series, time, x)))
         return false;
     take_other(engine, group, series, series, time, x, quality, batch->nonfinite);
     if (pane && time < start && pane->open && pane->start == start)
@@ -164,6 +166,50 @@ static INLINED void fetch_input(const struct rows_view *rows, size_t from)
         __builtin_prefetch(rows->qualities + from);
 }
 
+/* Which rows of a chunk are of a series: a bit each. */
+static inline uint64_t alike(const struct chunk *chunk, uint32_t series)
+{
+    uint64_t rows = 0;
+    for (int i = 0; i < CHUNK; i += 8)
+        rows |= (uint64_t)equal_8(chunk->series + i, series) << i;
+    return rows;
+}
+
+/* Whether a chunk's series ascend, and so are of one row each. */
+static inline bool ascends(const struct chunk *chunk)
+{
+    bool back = false;
+    for (int i = 1; i < CHUNK; i++)
+        back |= (int32_t)chunk->series[i] <= (int32_t)chunk->series[i - 1];
+    return !back;
+}
+
+/* Say what is to be said of the rows of a chunk before `end`, which are all taken: two bits each are in `quiet`, the lowest of
+ * the last one. A row was judged by the edges that it found: what is said of one may change that of later ones of its series. */
+static __attribute__((noinline)) void say_loud(const struct batch *batch, const struct chunk *chunk, uint64_t quiet, int end)
+{
+    struct engine *engine = batch->engine;
+    uint64_t loud = ~quiet;
+    bool alone = ascends(chunk);
+    while (loud) {
+        int back = (63 ^ __builtin_clzll(loud)) >> 1, row = end - 1 - back;
+        uint32_t series = chunk->series[row];
+        struct line *line = &engine->lines[series];
+        double x = chunk->values[row];
+        loud &= (UINT64_C(1) << 2 * back) - 1;
+        if (!watch_is_due(line, chunk->times[row], mirrored(x)))
+            continue;
+        if (!watch_change(engine, line, series, chunk->times[row], x))
+            watch_row(engine, series, chunk->times[row], x);
+        if (alone)
+            continue;
+        for (uint64_t same = alike(chunk, series) >> row >> 1; same; same &= same - 1) {
+            int behind = back - 1 - __builtin_ctzll(same);
+            loud |= behind >= 0 ? UINT64_C(1) << 2 * behind : 0;
+        }
+    }
+}
+
 /* Take a chunk whose series are loaded, or so much of it that the view is another one then. Returns how many rows. */
 static INLINED int take_chunk(const struct batch *batch, struct view *view, struct chunk *chunk, size_t from,
                               enum kind kind, bool far)
@@ -176,6 +222,7 @@ static INLINED int take_chunk(const struct batch *batch, struct view *view, stru
     if (batch->rows.qualities)
         judge_qualities(kind == KIND_BARE ? chunk->places : chunk->times, batch->rows.qualities + from);
     fetch_input(&batch->rows, from + SOON);
+    uint64_t quiet = UINT64_MAX;
     for (int i = 0; i < CHUNK; i++) {
         size_t series = chunk->series[i];
         double x = chunk->values[i];
@@ -187,13 +234,20 @@ static INLINED int take_chunk(const struct batch *batch, struct view *view, stru
         } else {
             struct plain row = {chunk->times[i], (uint64_t)chunk->places[i], chunk->remaining[i], x};
             const double *log = kind == KIND_SKETCHED && chunk->measured ? &chunk->logs[i] : NULL;
-            taken = take_plain(engine, group, view, kind == KIND_SKETCHED, series, series, row, log);
+            taken = take_plain(engine, view, kind == KIND_SKETCHED, series, series, row, log, &quiet);
         }
-        if (UNLIKELY(!taken) && take_odd(batch, from + (size_t)i, (uint32_t)series, x)) {
+        if (LIKELY(taken))
+            continue;
+        if (~quiet)
+            say_loud(batch, chunk, quiet, i);
+        quiet = UINT64_MAX;
+        if (take_odd(batch, from + (size_t)i, (uint32_t)series, x)) {
             *view = look(engine, group, batch->rows.count);
             return i + 1;
         }
     }
+    if (~quiet)
+        say_loud(batch, chunk, quiet, CHUNK);
     return CHUNK;
 }
 

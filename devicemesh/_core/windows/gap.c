@@ -120,10 +120,11 @@ void take_bad(struct engine *engine, struct group *group, uint32_t series, uint3
 bool gap_begin(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time)
 {
     struct line *line = &engine->lines[series];
-    const struct pane *pane = group->pane;
+    struct pane *pane = group->pane;
     bool here = time >= group->start && time < group->end && time < group->turn && !group->bare;
     bool known = here && (line->state & (LINE_KNOWN | LINE_LATELY | LINE_MISSING)) == LINE_KNOWN;
-    struct extra *extra = known && line->time >= pane->start && line->time < time ? pane_extra(pane, position) : NULL;
+    bool follows = known && line->time >= pane->start && line->time < time;
+    struct extra *extra = follows ? pane_mark(pane, &engine->budget, position) : NULL;
     if (!extra)
         return false;
     struct cell *cell = &pane->cells[position];
@@ -136,18 +137,28 @@ bool gap_begin(struct engine *engine, struct group *group, uint32_t series, uint
     return true;
 }
 
-bool gap_end(struct line *line, const struct pane *pane, uint32_t position, int64_t time, double x)
+bool gap_end(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time, double x)
 {
+    struct line *line = &engine->lines[series];
+    const struct pane *pane = group->pane;
+    bool here = time >= group->start && time < group->end && time < group->turn && !group->bare && !group->needs_extras;
+    bool unknown = here && (line->state & (LINE_SEEN | LINE_KNOWN)) == LINE_SEEN;
+    bool follows = unknown && line->time >= pane->start && line->time < time;
+    struct extra *extra = follows ? pane_extra(pane, position) : NULL;
     struct cell *cell = &pane->cells[position];
-    struct extra *extra = line->state & LINE_SEEN && line->time >= pane->start ? pane_extra(pane, position) : NULL;
-    if (!extra || !cell_count(cell))
+    if (!extra || !cell_count(cell) || cell_count(cell) == CELL_COUNT_MAX)
         return false;
     int64_t remaining = pane->end - time;
-    cell_append(cell, x, mirrored(x), cell_place((uint64_t)(time - pane->start)));
+    group->newest = time > group->newest ? time : group->newest;
+    cell_append(cell, x, mirrored(x), cell_place(offset_in(engine, pane, time)));
     cell_hold(cell, (x - cell_shift(cell)) * (double)remaining, x);
     extra->unknown_ns -= remaining;
     line->state |= LINE_KNOWN | LINE_VALUED;
     line->last = x;
     line->time = time;
+    if (pane->sketches)
+        take_quantile(engine, line, &pane->sketches[position], x, NULL);
+    if (!watch_resume(engine, line, time, x))
+        watch_row(engine, series, time, x);
     return true;
 }

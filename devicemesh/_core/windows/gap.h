@@ -11,11 +11,11 @@ void become_known(struct engine *engine, struct row *row);
 void take_bad(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time,
               uint64_t *cause);
 
-/* The common Bad row: the newest of its series, in the current pane, after a value. False: it is not that, and nothing
+/* The common Bad row: the newest of its series, in the current pane, after a value there. False: it is not that, and nothing
  * has happened. */
 bool gap_begin(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time);
 
-/* The common value after it, into its cell: in the same pane. False as above. */
-bool gap_end(struct line *line, const struct pane *pane, uint32_t position, int64_t time, double x);
+/* The common value after it, finite and Good, in the same pane. False as above. */
+bool gap_end(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time, double x);
 
 #endif

@@ -2,6 +2,7 @@
 #ifndef DEVICEMESH_WINDOWS_MACHINE_H
 #define DEVICEMESH_WINDOWS_MACHINE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -50,13 +51,45 @@ static inline pair mirrored(double x)
 #endif
 }
 
-/* Whether -edges[0] <= x <= edges[1]. */
-static inline int is_within(const double edges[2], pair x)
+/* A bit for each of -edges[0] <= x and x <= edges[1]. */
+static inline unsigned inside(const double edges[2], pair x)
 {
 #ifdef __SSE2__
-    return _mm_movemask_pd(_mm_cmple_pd(x, *(const pair *)edges)) == 3;
+    return (unsigned)_mm_movemask_pd(_mm_cmple_pd(x, *(const pair *)edges));
 #else
-    return x[0] <= edges[0] && x[1] <= edges[1];
+    return (unsigned)(x[0] <= edges[0]) | (unsigned)(x[1] <= edges[1]) << 1;
+#endif
+}
+
+/* Both of them. */
+static inline bool is_within(const double edges[2], pair x)
+{
+    return inside(edges, x) == 3;
+}
+
+/* The lesser of each. */
+static inline pair lesser_both(pair a, pair b)
+{
+#ifdef __SSE2__
+    return _mm_min_pd(a, b);
+#else
+    return (pair){a[0] < b[0] ? a[0] : b[0], a[1] < b[1] ? a[1] : b[1]};
+#endif
+}
+
+/* Which of eight numbers are `wanted`: a bit each. */
+static inline uint32_t equal_8(const uint32_t numbers[8], uint32_t wanted)
+{
+#ifdef __SSE2__
+    const __m128i *in = (const __m128i *)(const void *)numbers;
+    __m128i like = _mm_set1_epi32((int)wanted);
+    __m128i first = _mm_cmpeq_epi32(_mm_loadu_si128(in), like), second = _mm_cmpeq_epi32(_mm_loadu_si128(in + 1), like);
+    return (uint32_t)_mm_movemask_epi8(_mm_packs_epi16(_mm_packs_epi32(first, second), _mm_setzero_si128()));
+#else
+    uint32_t bits = 0;
+    for (int i = 0; i < 8; i++)
+        bits |= (uint32_t)(numbers[i] == wanted) << i;
+    return bits;
 #endif
 }
 

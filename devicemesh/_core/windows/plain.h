@@ -96,25 +96,33 @@ static INLINED bool take_bare(const struct view *view, size_t position, int64_t 
     return true;
 }
 
-/* A plain row of which something is to be said. False: it is not that, and nothing has happened. */
-bool take_loud(struct engine *engine, const struct group *group, uint32_t series, uint32_t position, int64_t time,
-               double x);
-
-/* A plain row. False: it was none, and nothing has happened. `log`: see take_quantile. */
-static INLINED bool take_plain(struct engine *engine, const struct group *group, const struct view *view, bool sketched,
-                               size_t series, size_t position, struct plain row, const double *log)
+/* A plain, finite row that follows a value. False: it was none, and nothing has happened. `loud`: watch_row may have something
+ * to say of it. `log`: see take_quantile. */
+static INLINED bool take_plain(struct engine *engine, const struct view *view, bool sketched, size_t series, size_t position,
+                               struct plain row, const double *log, uint64_t *quiet)
 {
     struct line *line = &view->lines[series];
-    if (UNLIKELY(row.time <= line->time))
+    if (UNLIKELY(row.time <= line->time) || UNLIKELY(!(line->state & LINE_KNOWN)))
         return false;
-    /* While there is nothing to say of it, it is finite, and there was a value before it: see struct line. */
     pair both = mirrored(row.x);
-    bool quiet = LIKELY(is_within(line->edges, both)) && LIKELY(row.time < line->due);
-    if (!LIKELY(quiet) && !watch_change(engine, line, (uint32_t)series, row.time, row.x))
-        return take_loud(engine, group, (uint32_t)series, (uint32_t)position, row.time, row.x);
+    *quiet = *quiet << 2 | inside(line->edges, both);
+    if (UNLIKELY(row.time >= line->due))
+        *quiet &= ~UINT64_C(3);
     put_value(view, line, position, row, both);
     if (sketched)
         take_quantile(engine, line, &view->sketches[position], row.x, log);
+    return true;
+}
+
+/* The same, and what is to be said of it. */
+static INLINED bool take_and_watch(struct engine *engine, const struct view *view, bool sketched, size_t series,
+                                   size_t position, struct plain row)
+{
+    uint64_t quiet = UINT64_MAX;
+    if (!take_plain(engine, view, sketched, series, position, row, NULL, &quiet))
+        return false;
+    if (UNLIKELY(~quiet))
+        watch_row(engine, (uint32_t)series, row.time, row.x);
     return true;
 }
 
@@ -126,7 +134,7 @@ static INLINED bool take_good(struct engine *engine, struct group *group, const 
     bool plain = (uint64_t)time - (uint64_t)view->start < view->span && quality == 0 && fabs(x) <= DBL_MAX;
     if (!LIKELY(plain) ||
         !LIKELY(group->bare ? take_bare(view, position, (int64_t)row.place, x)
-                            : take_plain(engine, group, view, group->needs_sketches, series, position, row, NULL)))
+                            : take_and_watch(engine, view, group->needs_sketches, series, position, row)))
         return false;
     group->newest = time > group->newest ? time : group->newest;
     return true;

@@ -32,7 +32,7 @@ struct profile {
     double quantiles[QUANTILES_MAX];
     double relative_error; /* of the quantiles */
     uint32_t max_bins;
-    double calm_low, calm_high; /* a value between them raises no alarm: see profile_settle */
+    double calm[2]; /* a value of which -calm[0] <= value <= calm[1] raises no alarm: see profile_settle */
 };
 
 /* Whether its series need more than a line. */
@@ -47,14 +47,11 @@ static inline bool profile_has_timers(const struct profile *profile)
 /* Work out what follows from the rest. */
 static inline void profile_settle(struct profile *profile)
 {
-    profile->calm_low = -DBL_MAX;
-    profile->calm_high = DBL_MAX;
+    profile->calm[0] = profile->calm[1] = DBL_MAX;
     for (uint32_t i = 0; i < profile->alarms_count; i++) {
-        double limit = profile->alarms[i].limit;
-        if (profile->alarms[i].above)
-            profile->calm_high = limit < profile->calm_high ? limit : profile->calm_high;
-        else
-            profile->calm_low = limit > profile->calm_low ? limit : profile->calm_low;
+        bool above = profile->alarms[i].above;
+        double limit = above ? profile->alarms[i].limit : -profile->alarms[i].limit;
+        profile->calm[above] = limit < profile->calm[above] ? limit : profile->calm[above];
     }
 }
 

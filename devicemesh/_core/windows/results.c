@@ -267,10 +267,19 @@ static const int64_t *wholes(enum statistic statistic, const struct closed *clos
     return room;
 }
 
-static void write_statuses(const struct closed *closed, const struct profile *profiles, uint8_t *out)
+/* Of nearly all windows it is that of a window of Good values alone. */
+static void write_statuses(const struct closed *closed, const struct fields *fields, const struct profile *profiles,
+                           uint8_t *out)
 {
-    for (uint32_t i = 0; i < closed->count; i++)
-        out[i] = status_by_count(closed, i, &profiles[closed->profiles[i]]);
+    const struct profile *profile = NULL;
+    uint8_t all_good = 0;
+    for (uint32_t i = 0; i < closed->count; i++) {
+        if (profile != &profiles[closed->profiles[i]]) {
+            profile = &profiles[closed->profiles[i]];
+            all_good = status(profile, 1, 0, 1);
+        }
+        out[i] = closed->extras[i] || !fields->rows[i] ? status_by_count(closed, i, profile) : all_good;
+    }
 }
 
 static void write_time_statuses(const struct closed *closed, const struct profile *profiles, uint8_t *out)
@@ -285,11 +294,11 @@ static void write_disordered(const struct closed *closed, uint8_t *out)
         out[i] = cell_disordered(closed->cells[i]);
 }
 
-static const uint8_t *bytes(enum statistic statistic, const struct closed *closed, const struct profile *profiles,
-                            uint8_t *room)
+static const uint8_t *bytes(enum statistic statistic, const struct closed *closed, const struct fields *fields,
+                            const struct profile *profiles, uint8_t *room)
 {
     if (statistic == STAT_STATUS)
-        write_statuses(closed, profiles, room);
+        write_statuses(closed, fields, profiles, room);
     else if (statistic == STAT_TIME_STATUS)
         write_time_statuses(closed, profiles, room);
     else
@@ -302,7 +311,7 @@ const void *results_column(enum statistic statistic, const struct closed *closed
 {
     enum sheet_type type = statistics[statistic].type;
     if (type == SHEET_U8)
-        return bytes(statistic, closed, profiles, room);
+        return bytes(statistic, closed, fields, profiles, room);
     if (type == SHEET_F64)
         return numbers(statistic, closed, fields, room);
     return wholes(statistic, closed, fields, room);

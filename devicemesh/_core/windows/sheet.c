@@ -39,7 +39,9 @@ bool sheet_reserve(struct sheet *sheet, struct budget *budget, size_t more)
 void sheet_take(struct sheet *sheet, struct budget *budget, struct sheet *out)
 {
     *out = *sheet;
-    sheet->usual = sheet->rows + sheet->rows / 8; /* seldom is there much more */
+    size_t most = sheet->rows + sheet->rows / 8; /* seldom is there much more */
+    size_t before = sheet->usual - sheet->usual / 8;
+    sheet->usual = most > before ? most : before;
     sheet->rows = sheet->capacity = 0;
     for (uint32_t i = 0; i < sheet->count; i++) {
         budget_release(budget, sheet->columns[i]);

@@ -11,7 +11,7 @@ enum { SHEET_COLUMNS_MAX = 64 };
 struct sheet {
     size_t rows;
     size_t capacity;
-    size_t usual; /* rows that it had when it was last taken: it will have as many again */
+    size_t usual; /* rows that it had when it was taken, of late: it will have as many again */
     uint32_t count;
     enum sheet_type types[SHEET_COLUMNS_MAX];
     void *columns[SHEET_COLUMNS_MAX];

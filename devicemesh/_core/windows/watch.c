@@ -44,7 +44,6 @@ static bool say_report(struct engine *engine, uint32_t series, int64_t time, dou
     if (!sheet_reserve(sheet, &engine->budget, 1))
         return false;
     put_report(sheet, series, time, value, reason);
-    sheet->rows++;
     return true;
 }
 
@@ -256,8 +255,7 @@ bool watch_resume(struct engine *engine, struct line *line, int64_t time, double
     if (held || (profile->reports && !(line->state & LINE_REPORTED)))
         return false;
     double width = profile->reports ? deadband(profile, line->reported) : (double)INFINITY;
-    line->edges[0] = lesser(width - line->reported, -profile->calm_low);
-    line->edges[1] = lesser(line->reported + width, profile->calm_high);
+    set_usual_edges(line, profile, line->reported, width);
     return time < line->due && is_within(line->edges, mirrored(x));
 }
 

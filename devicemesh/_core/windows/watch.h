@@ -5,6 +5,9 @@
 #define DEVICEMESH_WINDOWS_WATCH_H
 
 #include "engine_internal.h"
+#include "machine.h"
+
+#include <stddef.h>
 
 /* Times that a rate limit or a delayed alarm needs. */
 struct timers {
@@ -22,18 +25,50 @@ enum event_kind { EVENT_IS_ALARM, EVENT_IS_MISSING };
 /* Half the width of the band around the value reported last. */
 static inline double deadband(const struct profile *profile, double reported)
 {
-    double relative = fabs(reported) * profile->fraction;
-    return relative > profile->deadband ? relative : profile->deadband;
+    return greater(fabs(reported) * profile->fraction, profile->deadband);
 }
 
-/* Write behind the last report, where there is room for one. */
-static inline void put_report(const struct sheet *sheet, uint32_t series, int64_t time, double value,
-                              enum report_reason reason)
+/* Write a report behind the last one, where there is room for one. */
+static inline void put_report(struct sheet *sheet, uint32_t series, int64_t time, double value, enum report_reason reason)
 {
-    ((uint32_t *)sheet->columns[REPORT_SERIES])[sheet->rows] = series;
-    ((int64_t *)sheet->columns[REPORT_TIME])[sheet->rows] = time;
-    ((double *)sheet->columns[REPORT_VALUE])[sheet->rows] = value;
-    ((uint8_t *)sheet->columns[REPORT_REASON])[sheet->rows] = (uint8_t)reason;
+    size_t row = sheet->rows++;
+    uint32_t *all_series = sheet->columns[REPORT_SERIES]; /* all of them loaded before anything is stored */
+    int64_t *times = sheet->columns[REPORT_TIME];
+    double *values = sheet->columns[REPORT_VALUE];
+    uint8_t *reasons = sheet->columns[REPORT_REASON];
+    all_series[row] = series;
+    times[row] = time;
+    values[row] = value;
+    reasons[row] = (uint8_t)reason;
+}
+
+/* Whether there may be something to say of a value: {-x, x}. */
+static inline bool watch_is_due(const struct line *line, int64_t time, pair both)
+{
+    return !is_within(line->edges, both) || time >= line->due;
+}
+
+/* Whether a series has been reported, has a value, and nothing else is to be remembered of it. */
+static inline bool watch_is_usual(const struct line *line)
+{
+    struct {
+        uint32_t timers;
+        uint16_t profile;
+        uint8_t state, active;
+    } mask = {UINT32_MAX, 0, LINE_REPORTED | LINE_KNOWN | LINE_HELD | LINE_MISSING, UINT8_MAX},
+      usual = {0, 0, LINE_REPORTED | LINE_KNOWN, 0};
+    uint64_t bits, mask_bits, usual_bits;
+    _Static_assert(sizeof mask == sizeof bits && offsetof(struct line, timers) + sizeof bits == sizeof *line, "one word");
+    memcpy(&bits, (const uint8_t *)line + offsetof(struct line, timers), sizeof bits);
+    memcpy(&mask_bits, &mask, sizeof mask);
+    memcpy(&usual_bits, &usual, sizeof usual);
+    return (bits & mask_bits) == usual_bits;
+}
+
+/* The edges of a usual series around the value that was reported last. */
+static inline void set_usual_edges(struct line *line, const struct profile *profile, double reported, double width)
+{
+    *(pair *)line->edges = lesser_both(mirrored(reported) + width, *(const pair *)profile->calm);
 }
 
 /* A known value that is beyond the edges: what watch_row would do if it left the deadband and nothing else is to be said of
@@ -42,19 +77,15 @@ static INLINED bool watch_change(struct engine *engine, struct line *line, uint3
 {
     struct sheet *sheet = &engine->outputs[OUTPUT_REPORTS];
     const struct profile *profile = &engine->profiles[line->profile];
-    unsigned state = line->state & (LINE_REPORTED | LINE_KNOWN | LINE_HELD | LINE_MISSING);
-    bool usual = !(line->timers | line->active | (state ^ (LINE_REPORTED | LINE_KNOWN)));
-    bool outside = !is_within(line->edges, mirrored(x)) && -line->edges[0] <= line->edges[1]; /* as nothing has narrowed */
-    bool calm = x >= profile->calm_low && x <= profile->calm_high;
-    if (!LIKELY(usual & outside & calm & profile->reports) || UNLIKELY(sheet->rows == sheet->capacity))
+    pair both = mirrored(x);
+    bool outside = !is_within(line->edges, both) && -line->edges[0] <= line->edges[1]; /* as nothing has narrowed */
+    bool usual = watch_is_usual(line) & is_within(profile->calm, both) & profile->reports;
+    if (!LIKELY(usual & outside) || UNLIKELY(sheet->rows == sheet->capacity))
         return false;
     put_report(sheet, series, time, x, REASON_CHANGE);
-    sheet->rows++;
-    double width = deadband(profile, x);
     line->reported = x;
     line->due = profile->heartbeat_ns ? time + profile->heartbeat_ns : INT64_MAX;
-    line->edges[0] = lesser(width - x, -profile->calm_low);
-    line->edges[1] = lesser(x + width, profile->calm_high);
+    set_usual_edges(line, profile, x, deadband(profile, x));
     return true;
 }
 
