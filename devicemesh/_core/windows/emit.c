@@ -31,15 +31,21 @@ static void note_sketches(const struct engine *engine, const struct pane *pane, 
         closed->sketches[i] = engine->rules[closed->profiles[i]].max_bins ? &pane->sketches[positions[i]] : NULL;
 }
 
-/* Extras, and for how long series are known, where that is not all the time. */
-static void note_gaps(const struct engine *engine, const struct pane *pane, const uint32_t *positions,
-                      struct closed *closed)
+static void note_extras(const struct pane *pane, const uint32_t *positions, struct closed *closed)
 {
-    for (uint32_t i = 0; i < closed->count; i++) {
-        closed->extras[i] = pane_extra(pane, positions[i]);
+    for (uint32_t i = 0; i < closed->count; i++)
+        if ((closed->extras[i] = pane_extra(pane, positions[i]))) {
+            __builtin_prefetch(&closed->extras[i]->unknown_ns);
+            __builtin_prefetch(&closed->extras[i]->bad);
+        }
+}
+
+/* For how long series are known, where that is not all the time. */
+static void note_known(const struct engine *engine, const struct pane *pane, struct closed *closed)
+{
+    for (uint32_t i = 0; i < closed->count; i++)
         if (closed->extras[i] || pane->lately)
-            closed->known[i] = known_time(engine, pane, positions[i], closed->series[i]);
-    }
+            closed->known[i] = known_time(engine, pane, closed->extras[i], closed->series[i]);
 }
 
 static void note_last_times(const struct engine *engine, const struct pane *pane, struct closed *closed)
@@ -55,6 +61,8 @@ static void close_cells(const struct engine *engine, const struct group *group, 
     const struct queue *queue = &block->queue;
     struct closed *closed = &block->closed;
     closed->count = queue->count;
+    if (pane->marked)
+        note_extras(pane, queue->positions, closed);
     for (uint32_t i = 0; i < queue->count; i++) {
         closed->series[i] = group_id(group, queue->positions[i]);
         closed->cells[i] = &pane->cells[queue->positions[i]];
@@ -64,10 +72,10 @@ static void close_cells(const struct engine *engine, const struct group *group, 
         note_profiles(engine, closed);
     if (pane->sketches)
         note_sketches(engine, pane, queue->positions, closed);
-    if (pane->marked || pane->lately)
-        note_gaps(engine, pane, queue->positions, closed);
     if (engine->tells_last_times)
         note_last_times(engine, pane, closed);
+    if (pane->marked || pane->lately)
+        note_known(engine, pane, closed);
 }
 
 /* Queue touched positions from `from` on, until there is a block of them. Returns where it ended. */
@@ -92,6 +100,8 @@ void emit_fetch(const struct pane *pane, struct queue *queue, uint32_t count)
     for (; count-- && queue->fetched < queue->count; queue->fetched++) {
         uint32_t at = queue->positions[queue->fetched];
         __builtin_prefetch(&pane->cells[at]);
+        if (pane_has_extra(pane, at))
+            __builtin_prefetch(&pane->places[at]);
         if (pane->sketches) {
             __builtin_prefetch(&pane->sketches[at]);
             __builtin_prefetch((const uint8_t *)&pane->sketches[at] + sizeof *pane->sketches / 2);

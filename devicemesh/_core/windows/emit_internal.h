@@ -38,10 +38,10 @@ void emit_fetch(const struct pane *pane, struct queue *queue, uint32_t count);
 void emit_merged(struct engine *engine, const struct group *group, int64_t number, struct block *block);
 
 /* Time of a pane in which the series has a known value, if not all that came was out of order. */
-static inline int64_t known_time(const struct engine *engine, const struct pane *pane, uint32_t position, uint32_t series)
+static inline int64_t known_time(const struct engine *engine, const struct pane *pane, const struct extra *extra,
+                                 uint32_t series)
 {
     int64_t known = pane->end - pane->start;
-    const struct extra *extra = pane_extra(pane, position);
     if (extra)
         known -= extra->unknown_ns;
     if (pane->lately) {

@@ -29,7 +29,7 @@ static void merge_pane(const struct engine *engine, struct merging *merging, con
     struct cell cell = pane->cells[position];
     const struct extra *extra = pane_extra(pane, position);
     bool in_order = !isnan(cell.held);
-    int64_t known = in_order ? known_time(engine, pane, position, merging->series) : 0;
+    int64_t known = in_order ? known_time(engine, pane, extra, merging->series) : 0;
     if (!in_order)
         cell.held = 0;
     if (extra)

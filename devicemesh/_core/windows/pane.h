@@ -48,11 +48,15 @@ static inline void pane_touch(struct pane *pane, uint32_t position)
     pane->touched[position / 64] |= UINT64_C(1) << position % 64;
 }
 
+static inline bool pane_has_extra(const struct pane *pane, uint32_t position)
+{
+    return pane->marked && pane->marked[position / 64] >> position % 64 & 1;
+}
+
 /* The extra of a position, or NULL. */
 static inline struct extra *pane_extra(const struct pane *pane, uint32_t position)
 {
-    bool has = pane->marked && pane->marked[position / 64] >> position % 64 & 1;
-    return has ? &pane->extras[pane->places[position]] : NULL;
+    return pane_has_extra(pane, position) ? &pane->extras[pane->places[position]] : NULL;
 }
 
 /* Positions that were touched. */
