@@ -96,15 +96,18 @@ static INLINED void judge_values(struct chunk *chunk, const struct view *view, e
         chunk->logs[i] = sketch_log(chunk->values[i]);
 }
 
-/* Rows that are not Good are not plain. */
+/* Rows that are not Good are not plain. Most chunks have none. */
 static INLINED void judge_qualities(int64_t *marks, const uint8_t *qualities)
 {
+    uint8_t loaded[CHUNK];
+    uint64_t word, any = 0;
+    memcpy(loaded, qualities, CHUNK);
     for (int at = 0; at < CHUNK; at += WORD) {
-        uint64_t word;
-        memcpy(&word, qualities + at, WORD);
-        for (int i = at; UNLIKELY(word) && i < at + WORD; i++, word >>= 8)
-            marks[i] = word & 0xFF ? NOT_PLAIN : marks[i];
+        memcpy(&word, loaded + at, WORD);
+        any |= word;
     }
+    for (int i = 0; UNLIKELY(any) && i < CHUNK; i++)
+        marks[i] = loaded[i] ? NOT_PLAIN : marks[i];
 }
 
 /* A row that is not plain. Returns whether the group's current pane, or its turn, is another one now. */
