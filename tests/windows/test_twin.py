@@ -154,6 +154,30 @@ def test_long_batches_agree(
     play(both, list(long_batches(Random(seed), 4, pace)))
 
 
+@pytest.mark.parametrize(
+    ("low", "rare"), [(-40.0, 0.0), (20.0, 0.0), (20.0, 1e5), (2.3e-308, 0.0), (2.3e-308, 2e-308)]
+)
+@pytest.mark.parametrize("errors", [(0.01,), (0.01, 0.01), (0.01, 0.010001)])
+def test_quantiles_of_long_batches_agree(
+    pair: Any, low: float, rare: float, errors: tuple[float, ...]
+) -> None:
+    """Keys of many values are worked out at once where all series have one rule."""
+    both = pair(Tumbling(SECOND))
+    asked = (0.01, 0.1, 0.5, 0.99)
+    profiles = [Profile(statistics=LIGHT, quantiles=asked, relative_error=each) for each in errors]
+    numbers = [both.profile(profile) for profile in profiles]
+    both.define(range(2), numbers[0])
+    both.define(range(2, 4), numbers[-1])
+    noise = Random(1)
+    for batch in range(6):
+        start, sign = 10 * SECOND + batch * SECOND // 2, -1 if batch == 3 else 1
+        values = [sign * low * noise.uniform(1, 1.7) if noise.random() < 0.98 else rare for _ in range(320)]
+        both.ingest([(noise.randrange(4), start + place, value, 0) for place, value in enumerate(values)])
+    both.check()
+    both.flush()
+    both.check()
+
+
 @pytest.mark.parametrize("run", [1, 2, 3])
 def test_rows_of_series_that_ascend_are_judged_one_after_the_other(pair: Any, run: int) -> None:
     """Whoever reads in turn sends such rows; two of a series in one chunk are judged by what was said of the first."""

@@ -89,7 +89,7 @@ static bool take_run(struct engine *engine, const struct target *target, const s
                   (line->last - shift) * (double)(pane->end - first);
     cell_set_last(cell, dense.last, (uint64_t)(last - pane->start) >> engine->offset_shift);
     for (size_t i = 0; pane->sketches && i < count; i++)
-        take_quantile(engine, line, &pane->sketches[target->position], load(samples, from + i), NULL);
+        take_quantile(engine, line, &pane->sketches[target->position], load(samples, from + i));
     line->last = dense.last;
     line->time = last;
     group->newest = last > group->newest ? last : group->newest;

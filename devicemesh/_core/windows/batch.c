@@ -33,7 +33,7 @@ struct chunk {
     int64_t places[CHUNK];      /* of a bare group: NOT_PLAIN where a row is that, or not finite */
     double remaining[CHUNK];    /* not of a bare group */
     double values[CHUNK];
-    double logs[CHUNK]; /* sketch_log of the values, if `measured` */
+    int32_t keys[CHUNK]; /* sketch_signed_key of the values, if `measured` */
     bool measured;
 };
 
@@ -91,9 +91,9 @@ static INLINED void judge_values(struct chunk *chunk, const struct view *view, e
     if (kind != KIND_SKETCHED)
         return;
     /* Unless the first row says that sketches hold few values yet. */
-    chunk->measured = view->sketches && view->sketches[chunk->series[0]].form != SKETCH_IS_RAW;
+    chunk->measured = view->rule && view->sketches[chunk->series[0]].form != SKETCH_IS_RAW;
     for (int i = 0; chunk->measured && i < CHUNK; i++)
-        chunk->logs[i] = sketch_log(chunk->values[i]);
+        chunk->keys[i] = (int32_t)sketch_signed_key(view->rule, chunk->values[i]);
 }
 
 /* Rows that are not Good are not plain. Most chunks have none. */
@@ -236,8 +236,8 @@ static INLINED int take_chunk(const struct batch *batch, struct view *view, stru
             taken = take_bare(view, series, chunk->places[i], x);
         } else {
             struct plain row = {chunk->times[i], (uint64_t)chunk->places[i], chunk->remaining[i], x};
-            const double *log = kind == KIND_SKETCHED && chunk->measured ? &chunk->logs[i] : NULL;
-            taken = take_plain(engine, view, kind == KIND_SKETCHED, series, series, row, log, &quiet);
+            const int32_t *key = kind == KIND_SKETCHED && chunk->measured ? &chunk->keys[i] : NULL;
+            taken = take_plain(engine, view, kind == KIND_SKETCHED, series, series, row, key, &quiet);
         }
         if (LIKELY(taken))
             continue;

@@ -78,6 +78,7 @@ struct engine {
     uint64_t asked_by_all; /* statistics of every profile */
     struct sketch_rule *rules; /* by profile; max_bins is 0 where it asks for no quantile */
     uint32_t rules_capacity;
+    bool one_rule; /* every profile asks for quantiles, and all by the same rule */
     uint64_t unsketched; /* values that found no memory in their sketch */
 
     struct timers *timers; /* of the series that need them; [0] is nobody's */
@@ -124,12 +125,11 @@ static inline void group_enter(struct group *group, struct pane *pane)
 /* Make the pane of a time the current one; false if it is closed or finds no memory (counted). */
 bool group_select(struct engine *engine, struct group *group, int64_t time);
 
-/* A value for the quantiles, if its profile asks for them; `log` is its sketch_log, if that is known already. */
-static inline void take_quantile(struct engine *engine, const struct line *line, struct sketch *sketch, double x,
-                                 const double *log)
+/* A value for the quantiles, if its profile asks for them. */
+static inline void take_quantile(struct engine *engine, const struct line *line, struct sketch *sketch, double x)
 {
     const struct sketch_rule *rule = &engine->rules[line->profile];
-    if (rule->max_bins == 0 || sketch_add_soon(sketch, rule, x, log))
+    if (rule->max_bins == 0 || sketch_add_soon(sketch, rule, x))
         return;
     bool room = budget_allows(&engine->budget, 1);
     int64_t grown = room ? sketch_add_slow(sketch, rule, x) : -1;

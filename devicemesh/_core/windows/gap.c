@@ -157,7 +157,7 @@ bool gap_end(struct engine *engine, struct group *group, uint32_t series, uint32
     line->last = x;
     line->time = time;
     if (pane->sketches)
-        take_quantile(engine, line, &pane->sketches[position], x, NULL);
+        take_quantile(engine, line, &pane->sketches[position], x);
     if (!watch_resume(engine, line, time, x))
         watch_row(engine, series, time, x);
     return true;

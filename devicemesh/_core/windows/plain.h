@@ -14,6 +14,7 @@ struct view {
     struct line *lines;
     struct cell *cells;
     struct sketch *sketches;
+    const struct sketch_rule *rule; /* that all sketches have in common, or NULL */
     uint64_t *touched;
     int64_t start;
     double length; /* of the pane; exact, as offsets in it are */
@@ -30,6 +31,7 @@ static inline struct view look(const struct engine *engine, const struct group *
         int64_t until = group->turn < pane->end ? group->turn : pane->end;
         view.cells = pane->cells;
         view.sketches = pane->sketches;
+        view.rule = pane->sketches && engine->one_rule ? engine->rules : NULL;
         view.touched = pane->touched;
         view.start = pane->start;
         view.length = (double)(pane->end - pane->start);
@@ -97,9 +99,9 @@ static INLINED bool take_bare(const struct view *view, size_t position, int64_t 
 }
 
 /* A plain, finite row that follows a value. False: it was none, and nothing has happened. `loud`: watch_row may have something
- * to say of it. `log`: see take_quantile. */
+ * to say of it. `key`: its sketch_signed_key, if that is known, and the profile asks for quantiles. */
 static INLINED bool take_plain(struct engine *engine, const struct view *view, bool sketched, size_t series, size_t position,
-                               struct plain row, const double *log, uint64_t *quiet)
+                               struct plain row, const int32_t *key, uint64_t *quiet)
 {
     struct line *line = &view->lines[series];
     if (UNLIKELY(row.time <= line->time) || UNLIKELY(!(line->state & LINE_KNOWN)))
@@ -109,8 +111,8 @@ static INLINED bool take_plain(struct engine *engine, const struct view *view, b
     if (UNLIKELY(row.time >= line->due))
         *quiet &= ~UINT64_C(3);
     put_value(view, line, position, row, both);
-    if (sketched)
-        take_quantile(engine, line, &view->sketches[position], row.x, log);
+    if (sketched && !(key && sketch_count_key(&view->sketches[position], *key)))
+        take_quantile(engine, line, &view->sketches[position], row.x);
     return true;
 }
 

@@ -275,7 +275,7 @@ static void put_value(struct engine *engine, struct session *session, int64_t ti
         cell->last = x;
         session->value_time = time;
     }
-    take_quantile(engine, &engine->lines[session->series], &session->sketch, x, NULL);
+    take_quantile(engine, &engine->lines[session->series], &session->sketch, x);
 }
 
 /* Returns whether it is now the newest of its series. */

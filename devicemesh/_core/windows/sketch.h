@@ -96,36 +96,50 @@ static inline int32_t sketch_key(const struct sketch_rule *rule, double log)
     return (int32_t)(log * rule->multiplier + rule->offset);
 }
 
+/* The key of |x| with the sign of x, or INT32_MIN where x is not a normal number; as a double, as sketch_log. */
+static inline double sketch_signed_key(const struct sketch_rule *rule, double x)
+{
+    const double none = INT32_MIN;
+    const uint64_t sign = UINT64_C(1) << 63;
+    double key = sketch_log(x) * rule->multiplier + rule->offset;
+    uint64_t bits, key_bits, none_bits, normal;
+    memcpy(&bits, &x, sizeof bits);
+    memcpy(&key_bits, &key, sizeof key_bits);
+    memcpy(&none_bits, &none, sizeof none_bits);
+    normal = -(uint64_t)sketch_is_normal(bits & ~sign);
+    key_bits = ((key_bits | (bits & sign)) & normal) | (none_bits & ~normal);
+    memcpy(&key, &key_bits, sizeof key);
+    return key;
+}
+
 /* As sketch_add, for what sketch_add_soon does not do. */
 int64_t sketch_add_slow(struct sketch *sketch, const struct sketch_rule *rule, double value);
 
-/* Take a finite value for which there is a place; false: nothing has happened. `log` is its sketch_log, if that is known
- * already. */
-static inline bool sketch_add_soon(struct sketch *sketch, const struct sketch_rule *rule, double value, const double *log)
+/* Count a sketch_signed_key inline, if there is a bin for it; false: nothing has happened. */
+static inline bool sketch_count_key(struct sketch *sketch, int32_t key)
+{
+    uint32_t flip = -(uint32_t)sketch->negative;
+    uint32_t at = (((uint32_t)key ^ flip) - flip) - (uint32_t)sketch->low;
+    if (sketch->form != SKETCH_IS_INLINE || at >= SKETCH_INLINE || sketch->bins[at] == UINT16_MAX)
+        return false;
+    sketch->bins[at]++;
+    return true;
+}
+
+/* Take a finite value for which there is a place; false: nothing has happened. */
+static inline bool sketch_add_soon(struct sketch *sketch, const struct sketch_rule *rule, double value)
 {
     if (sketch->form == SKETCH_IS_RAW && sketch->raw_count < SKETCH_RAW) {
         sketch->raw[sketch->raw_count++] = value + 0.0; /* -0.0 is 0.0 */
         return true;
     }
-    if (sketch->form == SKETCH_IS_INLINE) {
-        uint64_t bits;
-        memcpy(&bits, &value, sizeof bits);
-        bits ^= (uint64_t)sketch->negative << 63;
-        if (sketch_is_normal(bits)) {
-            uint32_t at = (uint32_t)(sketch_key(rule, log ? *log : sketch_log(value)) - sketch->low);
-            if (at < SKETCH_INLINE && sketch->bins[at] != UINT16_MAX) {
-                sketch->bins[at]++;
-                return true;
-            }
-        }
-    }
-    return false;
+    return sketch->form == SKETCH_IS_INLINE && sketch_count_key(sketch, (int32_t)sketch_signed_key(rule, value));
 }
 
 /* Take a finite value. Returns the bytes newly allocated; -1 without memory: then the value is not in. */
 static inline int64_t sketch_add(struct sketch *sketch, const struct sketch_rule *rule, double value)
 {
-    return sketch_add_soon(sketch, rule, value, NULL) ? 0 : sketch_add_slow(sketch, rule, value);
+    return sketch_add_soon(sketch, rule, value) ? 0 : sketch_add_slow(sketch, rule, value);
 }
 
 /* Take all that `from`, of the same rule, holds. Returns as sketch_add; -1: `sketch` is as it was. Not into itself. */

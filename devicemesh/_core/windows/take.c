@@ -50,7 +50,7 @@ static void take_disordered(struct engine *engine, struct row *row)
         cell->held = (double)NAN;
     cell_disorder(cell);
     if (row->pane->sketches)
-        take_quantile(engine, row->line, &row->pane->sketches[row->position], row->x, NULL);
+        take_quantile(engine, row->line, &row->pane->sketches[row->position], row->x);
 }
 
 /* A row of a cell that has rows, and is as new as its newest at most. */
@@ -193,7 +193,7 @@ static void take_in_order(struct engine *engine, struct row *row)
     line->last = row->x;
     line->time = row->time;
     if (row->pane->sketches)
-        take_quantile(engine, line, &row->pane->sketches[row->position], row->x, NULL);
+        take_quantile(engine, line, &row->pane->sketches[row->position], row->x);
 }
 
 /* A finite value of a time in the current pane. */
