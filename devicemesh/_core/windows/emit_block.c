@@ -20,21 +20,57 @@ struct quantiles {
     double *columns[SHEET_COLUMNS_MAX]; /* where the block's first goes */
 };
 
-/* All quantiles of a window at once: a sketch is walked once. */
-static void write_quantiles(const struct engine *engine, const struct closed *closed, uint32_t at,
-                            const struct quantiles *all)
+/* Of one window; all at once, as a sketch is walked once. */
+static void write_quantiles_of(const struct engine *engine, const struct closed *closed, uint32_t at,
+                               const struct quantiles *all)
 {
+    double found[SHEET_COLUMNS_MAX];
     const struct sketch *sketch = closed->sketches[at];
-    uint16_t profile = closed->profiles[at];
-    double wanted[SHEET_COLUMNS_MAX] = {0}, found[SHEET_COLUMNS_MAX];
-    for (uint32_t i = 0; i < all->count; i++) {
-        bool mine = sketch && asks(&engine->profiles[profile], all->asked[i]);
-        wanted[i] = mine ? all->asked[i] : (double)NAN;
-    }
     if (sketch)
-        sketch_quantiles(sketch, &engine->rules[profile], wanted, all->count, found);
+        sketch_quantiles(sketch, &engine->rules[closed->profiles[at]], all->asked, all->count, found);
     for (uint32_t i = 0; i < all->count; i++)
         all->columns[i][at] = sketch ? found[i] : (double)NAN;
+}
+
+static void write_quantiles_of_two(const struct closed *closed, uint32_t first, uint32_t second,
+                                   const struct quantiles *all)
+{
+    double found[2 * SHEET_COLUMNS_MAX];
+    const struct sketch *const two[2] = {closed->sketches[first], closed->sketches[second]};
+    sketch_quantiles_of_two(two, all->asked, all->count, found);
+    for (uint32_t i = 0; i < all->count; i++) {
+        all->columns[i][first] = found[2 * i];
+        all->columns[i][second] = found[2 * i + 1];
+    }
+}
+
+static void forget_quantiles(const struct engine *engine, const struct closed *closed, const struct quantiles *all)
+{
+    for (uint32_t at = 0; at < closed->count; at++)
+        for (uint32_t i = 0; i < all->count; i++)
+            if (!asks(&engine->profiles[closed->profiles[at]], all->asked[i]))
+                all->columns[i][at] = (double)NAN;
+}
+
+static void write_quantiles(const struct engine *engine, const struct closed *closed, const struct quantiles *all)
+{
+    enum { NOBODY = CLOSED_BLOCK };
+    uint32_t waiting = NOBODY; /* with few values, for another such one */
+    for (uint32_t at = 0; at < closed->count; at++) {
+        const struct sketch *sketch = closed->sketches[at];
+        if (!sketch || sketch->form != SKETCH_IS_RAW) {
+            write_quantiles_of(engine, closed, at, all);
+        } else if (waiting == NOBODY) {
+            waiting = at;
+        } else {
+            write_quantiles_of_two(closed, waiting, at, all);
+            waiting = NOBODY;
+        }
+    }
+    if (waiting != NOBODY)
+        write_quantiles_of(engine, closed, waiting, all);
+    if (engine->profiles_count > 1)
+        forget_quantiles(engine, closed, all);
 }
 
 static const void *column_of(const struct engine *engine, struct block *block, uint32_t column)
@@ -86,8 +122,8 @@ static void write_columns(struct engine *engine, struct block *block)
         quantiles.asked[quantiles.count] = engine->asked[i - WINDOW_FIXED].quantile;
         quantiles.columns[quantiles.count++] = sheet_end(sheet, i);
     }
-    for (uint32_t i = 0; quantiles.count && i < count; i++)
-        write_quantiles(engine, &block->closed, i, &quantiles);
+    if (quantiles.count)
+        write_quantiles(engine, &block->closed, &quantiles);
     sheet->rows += count;
 }
 

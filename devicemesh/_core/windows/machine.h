@@ -77,6 +77,16 @@ static inline pair lesser_both(pair a, pair b)
 #endif
 }
 
+/* The greater of each. */
+static inline pair greater_both(pair a, pair b)
+{
+#ifdef __SSE2__
+    return _mm_max_pd(a, b);
+#else
+    return (pair){a[0] > b[0] ? a[0] : b[0], a[1] > b[1] ? a[1] : b[1]};
+#endif
+}
+
 /* Which of eight numbers are `wanted`: a bit each. */
 static inline uint32_t equal_8(const uint32_t numbers[8], uint32_t wanted)
 {

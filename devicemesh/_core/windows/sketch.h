@@ -150,6 +150,8 @@ int64_t sketch_merge(struct sketch *sketch, const struct sketch_rule *rule, cons
  * where q is not in [0, 1]. */
 void sketch_quantiles(const struct sketch *sketch, const struct sketch_rule *rule, const double *q, size_t count,
                       double *out);
+/* The same of two raw ones at once: out[2 * i] and out[2 * i + 1] are theirs of q[i]. */
+void sketch_quantiles_of_two(const struct sketch *const two[2], const double *q, size_t count, double *out);
 double sketch_quantile(const struct sketch *sketch, const struct sketch_rule *rule, double q);
 
 /* Values held; and of them those that share the lowest bin though they belong lower: these alone have no guarantee. */

@@ -20,8 +20,7 @@ static bool put_number(struct buffer *out, uint64_t number)
 static bool write_raw(const struct sketch *sketch, struct buffer *out)
 {
     double sorted[SKETCH_RAW];
-    memcpy(sorted, sketch->raw, sizeof sorted);
-    sketch_sort_raw(sorted, sketch->raw_count);
+    sketch_sort_raw(sketch, sorted);
     if (!put_number(out, 0) || !put_number(out, sketch->raw_count) || !buffer_reserve(out, sizeof sorted))
         return false;
     for (int i = 0; i < sketch->raw_count; i++) {

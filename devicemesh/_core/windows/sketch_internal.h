@@ -63,7 +63,7 @@ static inline uint64_t run_at(const struct run *run, uint32_t at)
     return run->bins ? bins_at(run->bins, at) : run->inline_bins[at];
 }
 
-/* Put the first `count` in order. */
-void sketch_sort_raw(double values[SKETCH_RAW], int count);
+/* The values of a raw sketch in order. */
+void sketch_sort_raw(const struct sketch *sketch, double sorted[SKETCH_RAW]);
 
 #endif

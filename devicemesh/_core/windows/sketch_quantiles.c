@@ -29,19 +29,20 @@ static double value_of(const struct sketch_rule *rule, int32_t key)
     return value > DBL_MAX ? DBL_MAX : value;
 }
 
-/* Put two in order, if the second is one of the `count`: all behind those is infinite, and in order already. */
-static inline void order(double *v, int low, int high, int count)
+/* Put two in order in each of two lists, if the second is one of the `count`: all behind those is infinite, and in order
+ * already. */
+static inline void order(pair *v, int low, int high, int count)
 {
     if (high >= count)
         return;
-    double a = v[low], b = v[high];
-    v[low] = lesser(b, a);
-    v[high] = greater(a, b);
+    pair a = v[low], b = v[high];
+    v[low] = lesser_both(b, a);
+    v[high] = greater_both(a, b);
 }
 
 /* v[from] to v[from + 7], by Batcher's odd-even merge sort (Knuth, The Art of Computer Programming 3, 5.3.4): no branch
  * depends on a value. */
-static inline void sort_8(double *v, int from, int count)
+static inline void sort_8(pair *v, int from, int count)
 {
     for (int i = from; i < from + 8; i += 2)
         order(v, i, i + 1, count);
@@ -59,7 +60,7 @@ static inline void sort_8(double *v, int from, int count)
 }
 
 /* Two sorted runs of 8 into one of 16. */
-static inline void merge_8(double *v, int count)
+static inline void merge_8(pair *v, int count)
 {
     for (int i = 0; i < 8; i++)
         order(v, i, i + 8, count);
@@ -73,26 +74,59 @@ static inline void merge_8(double *v, int count)
         order(v, i, i + 1, count);
 }
 
-static inline void sort_16(double *v, int count)
+static inline void sort_16(pair *v, int count)
 {
     sort_8(v, 0, count);
     sort_8(v, 8, count);
     merge_8(v, count);
 }
 
-void sketch_sort_raw(double values[SKETCH_RAW], int count)
+/* The values of two raw sketches in order, each behind its own infinities. */
+static void sort_two(const struct sketch *const two[2], pair v[SKETCH_RAW + 1])
 {
-    double v[SKETCH_RAW + 1];
-    for (int i = 0; i <= SKETCH_RAW; i++)
-        v[i] = i < count ? values[i] : (double)INFINITY;
-    /* Constants, so that the compiler leaves out what is not needed: 19, 42 or 63 steps. */
-    if (count <= 8)
-        sort_8(v, 0, 8);
-    else if (count <= 12)
-        sort_16(v, 12);
-    else
+    int first = two[0]->raw_count, second = two[1]->raw_count, count = first > second ? first : second;
+    for (int i = 0; i < SKETCH_RAW; i++)
+        v[i] = (pair){i < first ? two[0]->raw[i] : (double)INFINITY, i < second ? two[1]->raw[i] : (double)INFINITY};
+    v[SKETCH_RAW] = (pair){(double)INFINITY, (double)INFINITY};
+    /* Constants, so that the compiler leaves out what is not needed: none, 19, 42 or 63 steps. */
+    if (count > 12)
         sort_16(v, 16);
-    memcpy(values, v, (size_t)count * sizeof *values);
+    else if (count > 8)
+        sort_16(v, 12);
+    else if (count > 1)
+        sort_8(v, 0, 8);
+}
+
+void sketch_sort_raw(const struct sketch *sketch, double sorted[SKETCH_RAW])
+{
+    const struct sketch *const two[2] = {sketch, sketch};
+    pair v[SKETCH_RAW + 1];
+    sort_two(two, v);
+    for (int i = 0; i < sketch->raw_count; i++)
+        sorted[i] = v[i][0];
+}
+
+/* Counted from 0; there are values. */
+static uint64_t rank_of(double q, uint64_t total)
+{
+    uint64_t rank = (uint64_t)(q * (double)(total - 1));
+    return rank < total ? rank : total - 1;
+}
+
+static bool is_fraction(double q)
+{
+    return q >= 0 && q <= 1;
+}
+
+void sketch_quantiles_of_two(const struct sketch *const two[2], const double *q, size_t count, double *out)
+{
+    pair v[SKETCH_RAW + 1];
+    sort_two(two, v);
+    for (size_t i = 0; i < count; i++)
+        for (int lane = 0; lane < 2; lane++) {
+            uint64_t total = two[lane]->raw_count;
+            out[2 * i + lane] = total && is_fraction(q[i]) ? v[rank_of(q[i], total)][lane] : (double)NAN;
+        }
 }
 
 static double value_of_rank(const struct sketch *sketch, const struct sketch_rule *rule, uint64_t rank)
@@ -121,17 +155,13 @@ void sketch_quantiles(const struct sketch *sketch, const struct sketch_rule *rul
 {
     double sorted[SKETCH_RAW];
     uint64_t total = sketch_count(sketch);
-    if (sketch->form == SKETCH_IS_RAW) {
-        memcpy(sorted, sketch->raw, sizeof sorted);
-        sketch_sort_raw(sorted, sketch->raw_count);
-    }
+    if (sketch->form == SKETCH_IS_RAW)
+        sketch_sort_raw(sketch, sorted);
     for (size_t i = 0; i < count; i++) {
         out[i] = (double)NAN;
-        if (!total || !(q[i] >= 0 && q[i] <= 1))
+        if (!total || !is_fraction(q[i]))
             continue;
-        uint64_t rank = (uint64_t)(q[i] * (double)(total - 1));
-        if (rank > total - 1)
-            rank = total - 1;
+        uint64_t rank = rank_of(q[i], total);
         out[i] = sketch->form == SKETCH_IS_RAW ? sorted[rank] : value_of_rank(sketch, rule, rank);
     }
 }
