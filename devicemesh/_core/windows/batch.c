@@ -213,6 +213,15 @@ static __attribute__((noinline)) void say_loud(const struct batch *batch, const 
     }
 }
 
+/* The value of a row that is taken, for the quantiles. */
+static INLINED void put_quantile(struct engine *engine, const struct view *view, const struct chunk *chunk, int row)
+{
+    size_t series = chunk->series[row];
+    struct sketch *sketch = &view->sketches[series];
+    if (!chunk->measured || !sketch_count_key(sketch, chunk->keys[row]))
+        take_quantile(engine, &view->lines[series], sketch, chunk->values[row]);
+}
+
 /* Take a chunk whose series are loaded, or so much of it that the view is another one then. Returns how many rows. */
 static INLINED int take_chunk(const struct batch *batch, struct view *view, struct chunk *chunk, size_t from,
                               enum kind kind, bool far)
@@ -236,8 +245,9 @@ static INLINED int take_chunk(const struct batch *batch, struct view *view, stru
             taken = take_bare(view, series, chunk->places[i], x);
         } else {
             struct plain row = {chunk->times[i], (uint64_t)chunk->places[i], chunk->remaining[i], x};
-            const int32_t *key = kind == KIND_SKETCHED && chunk->measured ? &chunk->keys[i] : NULL;
-            taken = take_plain(engine, view, kind == KIND_SKETCHED, series, series, row, key, &quiet);
+            taken = take_plain(view, series, series, row, &quiet);
+            if (kind == KIND_SKETCHED && LIKELY(taken))
+                put_quantile(engine, view, chunk, i);
         }
         if (LIKELY(taken))
             continue;

@@ -98,10 +98,9 @@ static INLINED bool take_bare(const struct view *view, size_t position, int64_t 
     return true;
 }
 
-/* A plain, finite row that follows a value. False: it was none, and nothing has happened. `loud`: watch_row may have something
- * to say of it. `key`: its sketch_signed_key, if that is known, and the profile asks for quantiles. */
-static INLINED bool take_plain(struct engine *engine, const struct view *view, bool sketched, size_t series, size_t position,
-                               struct plain row, const int32_t *key, uint64_t *quiet)
+/* A plain, finite row that follows a value; its sketch is left behind. False: it was none, and nothing has happened. Two more
+ * bits in `quiet` are set where there is nothing for watch_row to say of it. */
+static INLINED bool take_plain(const struct view *view, size_t series, size_t position, struct plain row, uint64_t *quiet)
 {
     struct line *line = &view->lines[series];
     if (UNLIKELY(row.time <= line->time) || UNLIKELY(!(line->state & LINE_KNOWN)))
@@ -111,18 +110,18 @@ static INLINED bool take_plain(struct engine *engine, const struct view *view, b
     if (UNLIKELY(row.time >= line->due))
         *quiet &= ~UINT64_C(3);
     put_value(view, line, position, row, both);
-    if (sketched && !(key && sketch_count_key(&view->sketches[position], *key)))
-        take_quantile(engine, line, &view->sketches[position], row.x);
     return true;
 }
 
-/* The same, and what is to be said of it. */
-static INLINED bool take_and_watch(struct engine *engine, const struct view *view, bool sketched, size_t series,
-                                   size_t position, struct plain row)
+/* The same with its sketch, and what is to be said of it. */
+static INLINED bool take_and_watch(struct engine *engine, const struct view *view, size_t series, size_t position,
+                                   struct plain row)
 {
     uint64_t quiet = UINT64_MAX;
-    if (!take_plain(engine, view, sketched, series, position, row, NULL, &quiet))
+    if (!take_plain(view, series, position, row, &quiet))
         return false;
+    if (view->sketches)
+        take_quantile(engine, &view->lines[series], &view->sketches[position], row.x);
     if (UNLIKELY(~quiet))
         watch_row(engine, (uint32_t)series, row.time, row.x);
     return true;
@@ -136,7 +135,7 @@ static INLINED bool take_good(struct engine *engine, struct group *group, const 
     bool plain = (uint64_t)time - (uint64_t)view->start < view->span && quality == 0 && fabs(x) <= DBL_MAX;
     if (!LIKELY(plain) ||
         !LIKELY(group->bare ? take_bare(view, position, (int64_t)row.place, x)
-                            : take_and_watch(engine, view, group->needs_sketches, series, position, row)))
+                            : take_and_watch(engine, view, series, position, row)))
         return false;
     group->newest = time > group->newest ? time : group->newest;
     return true;
