@@ -178,6 +178,14 @@ def test_quantiles_of_long_batches_agree(
     both.check()
 
 
+def test_a_late_duplicate_adds_nothing_to_the_quantiles(pair: Any) -> None:
+    both = pair(Tumbling(SECOND), lateness_ns=SECOND)
+    both.define(range(1), both.profile(Profile(statistics=LIGHT, quantiles=(0.0, 1.0))))
+    both.ingest([(0, 5, 1.0, 0), (0, 7, 0.0, 0x80), (0, 5, 9.0, 0), (0, 4, 2.0, 0)])
+    both.flush()
+    both.check()
+
+
 @pytest.mark.parametrize("run", [1, 2, 3])
 def test_rows_of_series_that_ascend_are_judged_one_after_the_other(pair: Any, run: int) -> None:
     """Whoever reads in turn sends such rows; two of a series in one chunk are judged by what was said of the first."""

@@ -177,6 +177,30 @@ static bool bins_count(struct sketch_bins *bins, uint32_t max_bins, int32_t key)
     return true;
 }
 
+/* Count a full raw sketch's values, and one more, by key inline; false if they do not fit, and nothing has happened: as
+ * sketch_merge would, of normal numbers, but each key is worked out once. */
+static bool spread(struct sketch *sketch, const struct sketch_rule *rule, double value)
+{
+    int32_t keys[SKETCH_RAW + 1], lowest = INT32_MAX, highest = INT32_MIN;
+    for (int i = 0; i <= SKETCH_RAW; i++)
+        keys[i] = (int32_t)sketch_signed_key(rule, i < SKETCH_RAW ? sketch->raw[i] : value);
+    for (int i = 0; i <= SKETCH_RAW; i++) {
+        lowest = keys[i] < lowest ? keys[i] : lowest;
+        highest = keys[i] > highest ? keys[i] : highest;
+    }
+    if (lowest == INT32_MIN || (lowest < 0 && highest > 0))
+        return false;
+    struct tally tallies[2] = {{0}};
+    bool negative = lowest < 0;
+    tally_put(&tallies[negative], negative ? -highest : lowest, 1);
+    tally_put(&tallies[negative], negative ? -lowest : highest, 1);
+    if (!sketch_inline_for(sketch, tallies))
+        return false;
+    for (int i = 0; i <= SKETCH_RAW; i++)
+        sketch->bins[(negative ? -keys[i] : keys[i]) - sketch->low]++;
+    return true;
+}
+
 int64_t sketch_add_slow(struct sketch *sketch, const struct sketch_rule *rule, double value)
 {
     if (sketch->form != SKETCH_IS_RAW && value == 0) {
@@ -185,6 +209,8 @@ int64_t sketch_add_slow(struct sketch *sketch, const struct sketch_rule *rule, d
     }
     if (sketch->form == SKETCH_IS_HEAP &&
         bins_count(&sketch->signs[value < 0], rule->max_bins, key_of(rule, fabs(value))))
+        return 0;
+    if (sketch->form == SKETCH_IS_RAW && sketch->raw_count == SKETCH_RAW && spread(sketch, rule, value))
         return 0;
     struct sketch one = {.raw_count = 1};
     one.raw[0] = value + 0.0;

@@ -5,12 +5,12 @@
 #include "windows/machine.h"
 #include "windows/sketch_internal.h"
 
-/* The s of 0 <= s <= 1 where (6 s^3 - 21 s^2 + 50 s) / 35 is `part`, by Newton's method: from s = part, where it is off
- * by less than 0.1, five steps are enough for any. */
+/* The s of 0 <= s <= 1 where (6 s^3 - 21 s^2 + 50 s) / 35 is `part`, by Newton's method: from the cubic that has the inverse's
+ * values and slopes at both ends, which is off by less than 0.007, three steps are enough for any. */
 static double inverse(double part)
 {
-    double s = part;
-    for (int i = 0; i < 5; i++) {
+    double s = ((0.046 * part + 0.254) * part + 0.7) * part;
+    for (int i = 0; i < 3; i++) {
         double over = ((6.0 / 35 * s - 21.0 / 35) * s + 50.0 / 35) * s - part;
         s -= over / ((18.0 / 35 * s - 42.0 / 35) * s + 50.0 / 35);
     }

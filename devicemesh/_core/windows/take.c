@@ -53,16 +53,19 @@ static void take_disordered(struct engine *engine, struct row *row)
         take_quantile(engine, row->line, &row->pane->sketches[row->position], row->x);
 }
 
-/* A row of a cell that has rows, and is as new as its newest at most. */
-static void put_older(struct engine *engine, struct cell *cell, uint64_t offset, double x)
+/* A row of a cell that has rows, and is as new as its newest at most. False: it is one of the same time, and takes the last
+ * one's place. */
+static bool put_older(struct engine *engine, struct cell *cell, uint64_t offset, double x)
 {
-    if (offset == cell_offset(cell)) {
+    bool counts = offset != cell_offset(cell);
+    if (counts) {
+        cell_add(cell, x);
+    } else {
         engine->counts.duplicate++;
         cell->last = x;
-    } else {
-        cell_add(cell, x);
     }
     cell_disorder(cell);
+    return counts;
 }
 
 /* A row of a bare group in any open pane: its line does not matter. */
@@ -84,7 +87,7 @@ static bool take_bare_row(struct engine *engine, struct group *group, uint32_t p
         cell_append(cell, x, mirrored(x), cell_place(offset));
         cell->last = x;
     } else {
-        put_older(engine, cell, offset, x);
+        (void)put_older(engine, cell, offset, x);
     }
     return true;
 }
@@ -96,15 +99,15 @@ bool take_older(struct engine *engine, struct group *group, uint32_t series, uin
     const struct line *line = &engine->lines[series];
     const struct pane *pane = group->pane;
     bool here = time >= group->start && time < group->end && time < group->turn;
-    if (!here || !(line->state & LINE_SEEN) || time >= line->time || group->needs_extras || pane->sketches ||
-        !pane_touched(pane, position))
+    if (!here || !(line->state & LINE_SEEN) || time >= line->time || group->needs_extras || !pane_touched(pane, position))
         return false;
     struct cell *cell = &pane->cells[position];
     uint64_t offset = offset_in(engine, pane, time);
     uint32_t count = cell_count(cell);
     if (count == 0 || count == CELL_COUNT_MAX || offset > cell_offset(cell))
         return false;
-    put_older(engine, cell, offset, x);
+    if (put_older(engine, cell, offset, x) && pane->sketches)
+        take_quantile(engine, line, &pane->sketches[position], x);
     return true;
 }
 
