@@ -83,9 +83,8 @@ static INLINED void judge_values(struct chunk *chunk, const struct view *view, e
     const struct f64_at *values = (const struct f64_at *)rows->floats + from;
     int64_t *marks = kind == KIND_BARE ? chunk->places : chunk->times;
     for (int i = 0; i < CHUNK; i++) {
-        double x = values[i].value;
-        int64_t odd = -(int64_t)!(fabs(x) <= DBL_MAX);
-        chunk->values[i] = x;
+        chunk->values[i] = values[i].value;
+        int64_t odd = -(int64_t)!(fabs(chunk->values[i]) <= DBL_MAX);
         marks[i] = (marks[i] & ~odd) | (NOT_PLAIN & odd);
     }
     if (kind != KIND_SKETCHED)
