@@ -15,6 +15,7 @@
 
 enum { CHUNK = DEVICEMESH_CHUNK, NEAR = DEVICEMESH_NEAR /* series, of which the caches hold everything */ };
 enum { WORD = 8, SOON = 128 };
+_Static_assert(CHUNK % WORD == 0 && 2 * CHUNK <= 64, "two bits a row in a word");
 
 /* What the rows of a group need: constants, for each of which there are loops. */
 enum kind { KIND_BARE, KIND_WATCHED, KIND_SKETCHED };
@@ -172,7 +173,7 @@ static INLINED void fetch_input(const struct rows_view *rows, size_t from)
 static inline uint64_t alike(const struct chunk *chunk, uint32_t series)
 {
     uint64_t rows = 0;
-    for (int i = 0; i < CHUNK; i += 8)
+    for (int i = 0; i < CHUNK; i += WORD)
         rows |= (uint64_t)equal_8(chunk->series + i, series) << i;
     return rows;
 }

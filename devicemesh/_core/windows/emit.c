@@ -61,7 +61,7 @@ static void close_cells(const struct engine *engine, const struct group *group, 
     const struct queue *queue = &block->queue;
     struct closed *closed = &block->closed;
     closed->count = queue->count;
-    if (pane->marked)
+    if (pane->extras_count)
         note_extras(pane, queue->positions, closed);
     for (uint32_t i = 0; i < queue->count; i++) {
         closed->series[i] = group_id(group, queue->positions[i]);
@@ -74,7 +74,7 @@ static void close_cells(const struct engine *engine, const struct group *group, 
         note_sketches(engine, pane, queue->positions, closed);
     if (engine->tells_last_times)
         note_last_times(engine, pane, closed);
-    if (pane->marked || pane->lately)
+    if (pane->extras_count || pane->lately)
         note_known(engine, pane, closed);
 }
 
