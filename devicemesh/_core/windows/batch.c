@@ -85,8 +85,7 @@ static INLINED void judge_values(struct chunk *chunk, const struct view *view, e
     int64_t *marks = kind == KIND_BARE ? chunk->places : chunk->times;
     for (int i = 0; i < CHUNK; i++) {
         chunk->values[i] = values[i].value;
-        int64_t odd = -(int64_t)!(fabs(chunk->values[i]) <= DBL_MAX);
-        marks[i] = (marks[i] & ~odd) | (NOT_PLAIN & odd);
+        marks[i] |= NOT_PLAIN & -(int64_t)!(fabs(chunk->values[i]) <= DBL_MAX); /* below zero is newer than nothing, too */
     }
     if (kind != KIND_SKETCHED)
         return;
@@ -273,6 +272,12 @@ static INLINED void take_chunks(const struct batch *batch, enum kind kind, bool 
     while (from + (far ? 2 : 1) * CHUNK <= here.rows.count) {
         if (UNLIKELY(!load_series(chunk.series, &here.rows, from, view.series_count)))
             break;
+        if (UNLIKELY(!view.cells)) { /* no pane: the row opens one */
+            (void)take_odd(&here, from, chunk.series[0], load_f64(here.rows.floats, from));
+            view = look(here.engine, here.group, here.rows.count);
+            from++;
+            continue;
+        }
         if (far)
             (void)load_series(chunk.series + CHUNK, &here.rows, from + CHUNK, 0);
         from += (size_t)take_chunk(&here, &view, &chunk, from, kind, far);

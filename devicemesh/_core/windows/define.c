@@ -37,7 +37,8 @@ enum engine_status engine_profile(struct engine *engine, const struct profile *p
     if (profile->quantiles_count && !sketch_rule_init(&rule, profile->relative_error, profile->max_bins))
         return ENGINE_RELATIVE_ERROR;
     engine->rules[count] = rule;
-    engine->one_rule = rule.max_bins && (!count || (engine->one_rule && !memcmp(&rule, engine->rules, sizeof rule)));
+    bool alike = !count || (engine->one_rule && rule.multiplier == engine->rules->multiplier);
+    engine->one_rule = rule.max_bins && alike;
     engine->profiles[count] = *profile;
     profile_settle(&engine->profiles[count]);
     engine->asked_by_all = count ? engine->asked_by_all & profile->statistics : profile->statistics;

@@ -78,7 +78,7 @@ struct engine {
     uint64_t asked_by_all; /* statistics of every profile */
     struct sketch_rule *rules; /* by profile; max_bins is 0 where it asks for no quantile */
     uint32_t rules_capacity;
-    bool one_rule; /* every profile asks for quantiles, and all by the same rule */
+    bool one_rule; /* every profile asks for quantiles, and all have the same keys */
     uint64_t unsketched; /* values that found no memory in their sketch */
 
     struct timers *timers; /* of the series that need them; [0] is nobody's */

@@ -145,8 +145,10 @@ bool gap_end(struct engine *engine, struct group *group, uint32_t series, uint32
     bool unknown = here && (line->state & (LINE_SEEN | LINE_KNOWN)) == LINE_SEEN;
     bool follows = unknown && line->time >= pane->start && line->time < time;
     struct extra *extra = follows ? pane_extra(pane, position) : NULL;
+    if (!extra)
+        return false;
     struct cell *cell = &pane->cells[position];
-    if (!extra || !cell_count(cell) || cell_count(cell) == CELL_COUNT_MAX)
+    if (!cell_count(cell) || cell_count(cell) == CELL_COUNT_MAX)
         return false;
     int64_t remaining = pane->end - time;
     group->newest = time > group->newest ? time : group->newest;

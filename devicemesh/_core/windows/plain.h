@@ -14,7 +14,7 @@ struct view {
     struct line *lines;
     struct cell *cells;
     struct sketch *sketches;
-    const struct sketch_rule *rule; /* that all sketches have in common, or NULL */
+    const struct sketch_rule *rule; /* whose keys all sketches have, or NULL */
     uint64_t *touched;
     int64_t start;
     double length; /* of the pane; exact, as offsets in it are */

@@ -79,8 +79,8 @@ static INLINED bool watch_change(struct engine *engine, struct line *line, uint3
     const struct profile *profile = &engine->profiles[line->profile];
     pair both = mirrored(x);
     bool outside = !is_within(line->edges, both) && -line->edges[0] <= line->edges[1]; /* as nothing has narrowed */
-    bool usual = watch_is_usual(line) & is_within(profile->calm, both) & profile->reports;
-    if (!LIKELY(usual & outside) || UNLIKELY(sheet->rows == sheet->capacity))
+    bool usual = profile->reports && watch_is_usual(line) && is_within(profile->calm, both);
+    if (!LIKELY(usual && outside) || UNLIKELY(sheet->rows == sheet->capacity))
         return false;
     put_report(sheet, series, time, x, REASON_CHANGE);
     line->reported = x;
