@@ -244,9 +244,16 @@ static INLINED int take_chunk(const struct batch *batch, struct view *view, stru
             taken = take_bare(view, series, chunk->places[i], x);
         } else {
             struct plain row = {chunk->times[i], (uint64_t)chunk->places[i], chunk->remaining[i], x};
-            taken = take_plain(view, series, series, row, &quiet);
-            if (kind == KIND_SKETCHED && LIKELY(taken))
-                put_quantile(engine, view, chunk, i);
+            unsigned within;
+            taken = take_plain(view, series, series, row, far, &within);
+            if (LIKELY(taken)) {
+                if (kind == KIND_SKETCHED)
+                    put_quantile(engine, view, chunk, i);
+                if (far)
+                    quiet = quiet << 2 | within;
+                else if (UNLIKELY(within != WATCH_WITHIN))
+                    watch_row(engine, (uint32_t)series, chunk->times[i], x);
+            }
         }
         if (LIKELY(taken))
             continue;

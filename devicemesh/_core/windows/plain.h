@@ -98,17 +98,24 @@ static INLINED bool take_bare(const struct view *view, size_t position, int64_t 
     return true;
 }
 
-/* A plain, finite row that follows a value; its sketch is left behind. False: it was none, and nothing has happened. Two more
- * bits in `quiet` are set where there is nothing for watch_row to say of it. */
-static INLINED bool take_plain(const struct view *view, size_t series, size_t position, struct plain row, uint64_t *quiet)
+/* A plain, finite row that follows a value; its sketch is left behind. False: it was none, and nothing has happened. `within`:
+ * WATCH_WITHIN, or there may be something for watch_row to say of it. `far`: no branch depends on that, as the lines are not in
+ * the caches, and a wrong guess makes the rows behind it wait for its own. */
+static INLINED bool take_plain(const struct view *view, size_t series, size_t position, struct plain row, bool far,
+                               unsigned *within)
 {
     struct line *line = &view->lines[series];
-    if (UNLIKELY(row.time <= line->time) || UNLIKELY(!(line->state & LINE_KNOWN)))
-        return false;
     pair both = mirrored(row.x);
-    *quiet = *quiet << 2 | inside(line->edges, both);
-    if (UNLIKELY(row.time >= line->due))
-        *quiet &= ~UINT64_C(3);
+    if (UNLIKELY(row.time <= line->time))
+        return false;
+    *within = inside(line->edges, both);
+    if (!far && LIKELY(*within == WATCH_WITHIN) && LIKELY(row.time < line->due)) {
+        put_value(view, line, position, row, both);
+        return true;
+    }
+    if (UNLIKELY(!(line->state & LINE_KNOWN))) /* then none is within */
+        return false;
+    *within = row.time < line->due ? *within : 0;
     put_value(view, line, position, row, both);
     return true;
 }
@@ -117,12 +124,12 @@ static INLINED bool take_plain(const struct view *view, size_t series, size_t po
 static INLINED bool take_and_watch(struct engine *engine, const struct view *view, size_t series, size_t position,
                                    struct plain row)
 {
-    uint64_t quiet = UINT64_MAX;
-    if (!take_plain(view, series, position, row, &quiet))
+    unsigned within;
+    if (!take_plain(view, series, position, row, false, &within))
         return false;
     if (view->sketches)
         take_quantile(engine, &view->lines[series], &view->sketches[position], row.x);
-    if (UNLIKELY(~quiet))
+    if (UNLIKELY(within != WATCH_WITHIN))
         watch_row(engine, (uint32_t)series, row.time, row.x);
     return true;
 }
