@@ -106,13 +106,6 @@ void sketch_sort_raw(const struct sketch *sketch, double sorted[SKETCH_RAW])
         sorted[i] = v[i][0];
 }
 
-/* Counted from 0; there are values. */
-static uint64_t rank_of(double q, uint64_t total)
-{
-    uint64_t rank = (uint64_t)(q * (double)(total - 1));
-    return rank < total ? rank : total - 1;
-}
-
 static bool is_fraction(double q)
 {
     return q >= 0 && q <= 1;
@@ -124,8 +117,9 @@ void sketch_quantiles_of_two(const struct sketch *const two[2], const double *q,
     sort_two(two, v);
     for (size_t i = 0; i < count; i++)
         for (int lane = 0; lane < 2; lane++) {
-            uint64_t total = two[lane]->raw_count;
-            out[2 * i + lane] = total && is_fraction(q[i]) ? v[rank_of(q[i], total)][lane] : (double)NAN;
+            int last = two[lane]->raw_count - 1;
+            bool known = last >= 0 && is_fraction(q[i]);
+            out[2 * i + lane] = known ? v[(int)(q[i] * last)][lane] : (double)NAN;
         }
 }
 
@@ -161,7 +155,9 @@ void sketch_quantiles(const struct sketch *sketch, const struct sketch_rule *rul
         out[i] = (double)NAN;
         if (!total || !is_fraction(q[i]))
             continue;
-        uint64_t rank = rank_of(q[i], total);
+        uint64_t rank = (uint64_t)(q[i] * (double)(total - 1));
+        if (rank > total - 1)
+            rank = total - 1;
         out[i] = sketch->form == SKETCH_IS_RAW ? sorted[rank] : value_of_rank(sketch, rule, rank);
     }
 }
