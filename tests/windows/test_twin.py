@@ -190,7 +190,7 @@ def test_a_late_duplicate_adds_nothing_to_the_quantiles(pair: Any) -> None:
 def test_rows_of_series_that_ascend_are_judged_one_after_the_other(pair: Any, run: int) -> None:
     """Whoever reads in turn sends such rows; two of a series in one chunk are judged by what was said of the first."""
     both = pair(Tumbling(SECOND))
-    both.define(range(64), both.profile(Profile(statistics=LIGHT, deadband=2.0, heartbeat_ns=SECOND // 2)))
+    both.define(range(5000), both.profile(Profile(statistics=LIGHT, deadband=2.0, heartbeat_ns=SECOND // 2)))
     noise = Random(run)
     for batch in range(20):
         start = 10 * SECOND + batch * SECOND // 5

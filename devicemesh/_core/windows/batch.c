@@ -30,7 +30,7 @@ struct batch {
 /* Rows on their way: what can be said of them without their series is said of many at once. See struct plain. */
 struct chunk {
     uint32_t series[2 * CHUNK]; /* and those of the next chunk */
-    int64_t times[CHUNK];       /* not of a bare group */
+    int64_t times[CHUNK];       /* not of a bare group: below zero where a row is not plain, or not finite */
     int64_t places[CHUNK];      /* of a bare group: NOT_PLAIN where a row is that, or not finite */
     double remaining[CHUNK];    /* not of a bare group */
     double values[CHUNK];
@@ -77,7 +77,7 @@ static INLINED int64_t judge_times(struct chunk *chunk, const struct view *view,
     return newest;
 }
 
-/* Load values. */
+/* Load values; mark those that are not finite. */
 static INLINED void judge_values(struct chunk *chunk, const struct view *view, enum kind kind,
                                  const struct rows_view *rows, size_t from)
 {
@@ -85,7 +85,7 @@ static INLINED void judge_values(struct chunk *chunk, const struct view *view, e
     int64_t *marks = kind == KIND_BARE ? chunk->places : chunk->times;
     for (int i = 0; i < CHUNK; i++) {
         chunk->values[i] = values[i].value;
-        marks[i] |= NOT_PLAIN & -(int64_t)!(fabs(chunk->values[i]) <= DBL_MAX); /* below zero is newer than nothing, too */
+        marks[i] |= NOT_PLAIN & -(int64_t)!(fabs(chunk->values[i]) <= DBL_MAX);
     }
     if (kind != KIND_SKETCHED)
         return;
@@ -244,16 +244,9 @@ static INLINED int take_chunk(const struct batch *batch, struct view *view, stru
             taken = take_bare(view, series, chunk->places[i], x);
         } else {
             struct plain row = {chunk->times[i], (uint64_t)chunk->places[i], chunk->remaining[i], x};
-            unsigned within;
-            taken = take_plain(view, series, series, row, far, &within);
-            if (LIKELY(taken)) {
-                if (kind == KIND_SKETCHED)
-                    put_quantile(engine, view, chunk, i);
-                if (far)
-                    quiet = quiet << 2 | within;
-                else if (UNLIKELY(within != WATCH_WITHIN))
-                    watch_row(engine, (uint32_t)series, chunk->times[i], x);
-            }
+            taken = far ? take_unsaid(view, series, series, row, &quiet) : take_plain(engine, view, series, series, row);
+            if (kind == KIND_SKETCHED && LIKELY(taken))
+                put_quantile(engine, view, chunk, i);
         }
         if (LIKELY(taken))
             continue;

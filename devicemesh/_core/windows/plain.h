@@ -98,39 +98,36 @@ static INLINED bool take_bare(const struct view *view, size_t position, int64_t 
     return true;
 }
 
-/* A plain, finite row that follows a value; its sketch is left behind. False: it was none, and nothing has happened. `within`:
- * WATCH_WITHIN, or there may be something for watch_row to say of it. `far`: no branch depends on that, as the lines are not in
- * the caches, and a wrong guess makes the rows behind it wait for its own. */
-static INLINED bool take_plain(const struct view *view, size_t series, size_t position, struct plain row, bool far,
-                               unsigned *within)
+/* A plain, finite row that follows a value, and what is to be said of it; its sketch is left behind. False: it was none, and
+ * nothing has happened. */
+static INLINED bool take_plain(struct engine *engine, const struct view *view, size_t series, size_t position,
+                               struct plain row)
 {
     struct line *line = &view->lines[series];
     pair both = mirrored(row.x);
     if (UNLIKELY(row.time <= line->time))
         return false;
-    *within = inside(line->edges, both);
-    if (!far && LIKELY(*within == WATCH_WITHIN) && LIKELY(row.time < line->due)) {
+    if (LIKELY(is_within(line->edges, both)) && LIKELY(row.time < line->due)) {
         put_value(view, line, position, row, both);
         return true;
     }
-    if (UNLIKELY(!(line->state & LINE_KNOWN))) /* then none is within */
+    if (!(line->state & LINE_KNOWN)) /* then none is within */
         return false;
-    *within = row.time < line->due ? *within : 0;
     put_value(view, line, position, row, both);
+    watch_row(engine, (uint32_t)series, row.time, row.x);
     return true;
 }
 
-/* The same with its sketch, and what is to be said of it. */
-static INLINED bool take_and_watch(struct engine *engine, const struct view *view, size_t series, size_t position,
-                                   struct plain row)
+/* The same, but nothing is said yet: two more bits in `quiet` are set where there is nothing to say. No branch depends on that:
+ * where lines are not in the caches, a wrong guess makes the rows behind it wait for its own. */
+static INLINED bool take_unsaid(const struct view *view, size_t series, size_t position, struct plain row, uint64_t *quiet)
 {
-    unsigned within;
-    if (!take_plain(view, series, position, row, false, &within))
+    struct line *line = &view->lines[series];
+    pair both = mirrored(row.x);
+    if (UNLIKELY(row.time <= line->time) || UNLIKELY(!(line->state & LINE_KNOWN)))
         return false;
-    if (view->sketches)
-        take_quantile(engine, &view->lines[series], &view->sketches[position], row.x);
-    if (UNLIKELY(within != WATCH_WITHIN))
-        watch_row(engine, (uint32_t)series, row.time, row.x);
+    *quiet = *quiet << 2 | (row.time < line->due ? inside(line->edges, both) : 0);
+    put_value(view, line, position, row, both);
     return true;
 }
 
@@ -140,10 +137,11 @@ static INLINED bool take_good(struct engine *engine, struct group *group, const 
 {
     struct plain row = plain_row(view, time, x);
     bool plain = (uint64_t)time - (uint64_t)view->start < view->span && quality == 0 && fabs(x) <= DBL_MAX;
-    if (!LIKELY(plain) ||
-        !LIKELY(group->bare ? take_bare(view, position, (int64_t)row.place, x)
-                            : take_and_watch(engine, view, series, position, row)))
+    if (!LIKELY(plain) || !LIKELY(group->bare ? take_bare(view, position, (int64_t)row.place, x)
+                                              : take_plain(engine, view, series, position, row)))
         return false;
+    if (view->sketches)
+        take_quantile(engine, &view->lines[series], &view->sketches[position], x);
     group->newest = time > group->newest ? time : group->newest;
     return true;
 }

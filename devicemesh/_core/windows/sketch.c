@@ -190,14 +190,13 @@ static bool spread(struct sketch *sketch, const struct sketch_rule *rule, double
     }
     if (lowest == INT32_MIN || (lowest < 0 && highest > 0))
         return false;
-    struct tally tallies[2] = {{0}};
     bool negative = lowest < 0;
-    tally_put(&tallies[negative], negative ? -highest : lowest, 1);
-    tally_put(&tallies[negative], negative ? -lowest : highest, 1);
+    struct tally tallies[2] = {{0}};
+    tallies[negative] = (struct tally){negative ? -highest : lowest, negative ? -lowest : highest, SKETCH_RAW + 1};
     if (!sketch_inline_for(sketch, tallies))
         return false;
     for (int i = 0; i <= SKETCH_RAW; i++)
-        sketch->bins[(negative ? -keys[i] : keys[i]) - sketch->low]++;
+        sketch->bins[abs(keys[i]) - sketch->low]++;
     return true;
 }
 

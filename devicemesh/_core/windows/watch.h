@@ -42,8 +42,6 @@ static inline void put_report(struct sheet *sheet, uint32_t series, int64_t time
     reasons[row] = (uint8_t)reason;
 }
 
-enum { WATCH_WITHIN = 3 /* both bits of inside() */ };
-
 /* Whether there may be something to say of a value: {-x, x}. */
 static inline bool watch_is_due(const struct line *line, int64_t time, pair both)
 {
