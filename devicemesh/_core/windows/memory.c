@@ -36,11 +36,11 @@ static struct origin origin_of(const void *memory)
     return origin;
 }
 
-/* calloc and not aligned_alloc: a large block is fresh from the kernel and need not be cleared. */
-static void *allocate(size_t bytes)
+/* A block of `bytes` within `raw`, which has two lines more; NULL is allowed. */
+static void *align(void *raw, size_t bytes)
 {
-    struct origin origin = {calloc(1, bytes + 2 * LINE), bytes};
-    if (!origin.raw)
+    struct origin origin = {raw, bytes};
+    if (!raw)
         return NULL;
     uint8_t *aligned = (uint8_t *)(((uintptr_t)origin.raw + 2 * LINE - 1) / LINE * LINE);
     memcpy(aligned - sizeof origin, &origin, sizeof origin);
@@ -48,16 +48,24 @@ static void *allocate(size_t bytes)
     return aligned;
 }
 
-void *budget_take(struct budget *budget, size_t count, size_t size)
+/* Whether there is room for `count` items, if need be where spare blocks were. */
+static bool make_room(struct budget *budget, size_t count, size_t size)
 {
     if (size && count > (SIZE_MAX - 2 * LINE) / size)
+        return false;
+    if (!budget_allows(budget, count * size))
+        budget_trim(budget);
+    return budget_allows(budget, count * size);
+}
+
+/* calloc and not aligned_alloc: a large block is fresh from the kernel and need not be cleared. */
+void *budget_take(struct budget *budget, size_t count, size_t size)
+{
+    if (!make_room(budget, count, size))
         return NULL;
     size_t bytes = count * size;
-    if (!budget_allows(budget, bytes))
-        budget_trim(budget);
-    void *memory = budget_allows(budget, bytes) ? allocate(bytes) : NULL;
-    if (memory)
-        budget->used += bytes;
+    void *memory = align(calloc(1, bytes + 2 * LINE), bytes);
+    budget->used += memory ? bytes : 0;
     return memory;
 }
 
@@ -67,13 +75,18 @@ void *budget_take_unclean(struct budget *budget, size_t count, size_t size)
     size_t best_bytes = SIZE_MAX;
     for (uint32_t i = 0; i < budget->spares_count; i++) {
         size_t bytes = origin_of(budget->spares[i]).bytes;
-        if (bytes / size >= count && bytes / size / 4 <= count && bytes < best_bytes) {
+        if (bytes / size >= count && bytes / size / 2 <= count && bytes < best_bytes) {
             best = i;
             best_bytes = bytes;
         }
     }
-    if (best == budget->spares_count)
-        return budget_take(budget, count, size);
+    if (best == budget->spares_count) {
+        if (!make_room(budget, count, size))
+            return NULL;
+        void *memory = align(malloc(count * size + 2 * LINE), count * size);
+        budget->used += memory ? count * size : 0;
+        return memory;
+    }
     void *spare = budget->spares[best];
     budget->spares[best] = budget->spares[--budget->spares_count];
     return spare;
