@@ -177,12 +177,12 @@ static inline uint64_t alike(const struct chunk *chunk, uint32_t series)
     return rows;
 }
 
-/* Whether a chunk's series ascend, and so are of one row each. */
+/* Whether a chunk's series ascend, to the next chunk's first, and so are of one row each. */
 static inline bool ascends(const struct chunk *chunk)
 {
-    bool back = false;
-    for (int i = 1; i < CHUNK; i++)
-        back |= (int32_t)chunk->series[i] <= (int32_t)chunk->series[i - 1];
+    uint32_t back = 0;
+    for (int i = 0; i < CHUNK; i++)
+        back |= (uint32_t)-((int32_t)chunk->series[i] >= (int32_t)chunk->series[i + 1]);
     return !back;
 }
 

@@ -12,7 +12,6 @@ static void begin_pane(const struct pane *pane, struct block *block)
         closed->starts[i] = pane->start;
         closed->ends[i] = pane->end;
         closed->lengths[i] = pane->end - pane->start;
-        closed->extras[i] = NULL;
         closed->sketches[i] = NULL;
         closed->profiles[i] = 0;
     }
@@ -33,19 +32,28 @@ static void note_sketches(const struct engine *engine, const struct pane *pane, 
 
 static void note_extras(const struct pane *pane, const uint32_t *positions, struct closed *closed)
 {
-    for (uint32_t i = 0; i < closed->count; i++)
-        if ((closed->extras[i] = pane_extra(pane, positions[i]))) {
-            __builtin_prefetch(&closed->extras[i]->unknown_ns);
-            __builtin_prefetch(&closed->extras[i]->bad);
-        }
+    uint32_t first = positions[0];
+    if (first % 64 == 0 && closed->count == 64 && positions[63] == first + 63)
+        closed->marked = pane->marked[first / 64];
+    else for (uint32_t i = 0; i < closed->count; i++)
+        closed->marked |= (pane->marked[positions[i] / 64] >> positions[i] % 64 & 1) << i;
+    for (uint64_t bits = closed->marked; bits; bits &= bits - 1) {
+        uint32_t i = (uint32_t)__builtin_ctzll(bits);
+        closed->extras[i] = &pane->extras[pane->places[positions[i]]];
+        __builtin_prefetch(&closed->extras[i]->unknown_ns);
+        __builtin_prefetch(&closed->extras[i]->bad);
+    }
 }
 
 /* For how long series are known, where that is not all the time. */
 static void note_known(const struct engine *engine, const struct pane *pane, struct closed *closed)
 {
-    for (uint32_t i = 0; i < closed->count; i++)
-        if (closed->extras[i] || pane->lately)
-            closed->known[i] = known_time(engine, pane, closed->extras[i], closed->series[i]);
+    uint64_t some = pane->lately ? UINT64_MAX >> (CLOSED_BLOCK - closed->count) : closed->marked;
+    for (; some; some &= some - 1) {
+        uint32_t i = (uint32_t)__builtin_ctzll(some);
+        const struct extra *extra = closed->marked >> i & 1 ? closed->extras[i] : NULL;
+        closed->known[i] = known_time(engine, pane, extra, closed->series[i]);
+    }
 }
 
 static void note_last_times(const struct engine *engine, const struct pane *pane, struct closed *closed)
@@ -86,6 +94,12 @@ static uint32_t queue_up(const struct pane *pane, struct queue *queue, uint32_t 
         uint64_t bits = pane->touched[word];
         if (word == from / 64)
             bits &= UINT64_MAX << from % 64;
+        if (bits == UINT64_MAX && !queue->count) { /* most words are full where all series are as fast */
+            for (uint32_t i = 0; i < CLOSED_BLOCK; i++)
+                queue->positions[i] = word * 64 + i;
+            queue->count = CLOSED_BLOCK;
+            return word * 64 + 64;
+        }
         for (; bits; bits &= bits - 1) {
             if (queue->count == CLOSED_BLOCK)
                 return word * 64 + (uint32_t)__builtin_ctzll(bits);
@@ -151,6 +165,7 @@ void emit_own(struct engine *engine, struct block *block, const struct window *w
     closed->series[at] = window->series;
     closed->profiles[at] = window->profile;
     closed->cells[at] = &block->cells[at];
+    closed->marked |= UINT64_C(1) << at;
     closed->extras[at] = &block->extras[at];
     closed->sketches[at] = sketched ? &block->sketches[at] : NULL;
     closed->starts[at] = window->start;

@@ -110,7 +110,8 @@ static void write_columns(struct engine *engine, struct block *block)
 {
     struct sheet *sheet = &engine->outputs[OUTPUT_WINDOWS];
     uint32_t count = block->closed.count, part = CLOSED_BLOCK / sheet->count + 1;
-    struct quantiles quantiles = {.count = 0};
+    struct quantiles quantiles;
+    quantiles.count = 0; /* the rest would take longer to clear than many a column to write */
     results_gather(&block->closed, &block->fields);
     for (uint32_t i = 0; i < sheet->count; i++) {
         if (block->pane)
@@ -150,6 +151,7 @@ void emit_block(struct engine *engine, struct block *block)
     for (uint32_t i = 0; !block->pane && i < block->closed.count; i++)
         sketch_clear(&block->sketches[i]);
     block->closed.count = 0;
+    block->closed.marked = 0;
     block->rows = 0;
 }
 

@@ -127,6 +127,18 @@ static inline void add_and_set(double at[2], double a, double b)
     *(pair *)at = (pair){at[0] + a, b};
 }
 
+/* Two pairs as two columns. */
+static inline void transpose(pair a, pair b, double first[2], double second[2])
+{
+#ifdef __SSE2__
+    *(pair *)first = _mm_unpacklo_pd(a, b);
+    *(pair *)second = _mm_unpackhi_pd(a, b);
+#else
+    *(pair *)first = (pair){a[0], b[0]};
+    *(pair *)second = (pair){a[1], b[1]};
+#endif
+}
+
 /* The double of the top 48 bits. */
 static inline double upper_bits(const uint64_t *bits)
 {

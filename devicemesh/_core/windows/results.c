@@ -62,7 +62,7 @@ static const struct extra no_extra;
 
 static const struct extra *extra_of(const struct closed *closed, uint32_t i)
 {
-    return closed->extras[i] ? closed->extras[i] : &no_extra;
+    return closed->marked >> i & 1 ? closed->extras[i] : &no_extra;
 }
 
 /* OPC UA Part 13, 5.4.3.1: Bad at or above percent_bad, Good at or above percent_good, else Uncertain. */
@@ -180,24 +180,56 @@ static int64_t whole(enum statistic statistic, const struct closed *closed, uint
     }
 }
 
+/* The cells, turned into columns two at a time. */
+static void turn(const struct closed *closed, uint64_t heads[], uint64_t tails[], struct fields *fields)
+{
+    for (uint32_t i = 0; i < closed->count; i += 2) {
+        const struct cell *a = closed->cells[i], *b = i + 1 < closed->count ? closed->cells[i + 1] : a;
+        transpose(*(const pair *)&a->head, *(const pair *)&b->head, (double *)&heads[i], (double *)&tails[i]);
+        transpose(*(const pair *)a->range, *(const pair *)b->range, &fields->min[i], &fields->max[i]);
+        transpose(*(const pair *)a->sums, *(const pair *)b->sums, &fields->sum[i], &fields->squares[i]);
+        transpose(*(const pair *)a->held_and_last, *(const pair *)b->held_and_last, &fields->held[i], &fields->last[i]);
+    }
+}
+
+static inline double of_bits(uint64_t bits)
+{
+    double x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* (double)x, which has no vector of its own before AVX-512: each half of the bits stands in a mantissa as it is. */
+static inline double rounded(int64_t x)
+{
+    uint64_t high = ((uint64_t)x >> 32) ^ UINT64_C(0x4530000080000000), low = (uint64_t)x & UINT32_MAX;
+    return of_bits(high) - (0x1p84 + 0x1p63 + 0x1p52) + of_bits(low | UINT64_C(0x4330000000000000));
+}
+
 FOR_MACHINES void results_gather(struct closed *closed, struct fields *fields)
 {
-    for (uint32_t i = 0; i < closed->count; i++) {
-        const struct cell *cell = closed->cells[i];
-        uint32_t count = cell_count(cell);
-        bool empty = !count;
+    uint64_t heads[CLOSED_BLOCK], tails[CLOSED_BLOCK];
+    uint32_t windows = closed->count;
+    bool empty = false, undone = false;
+    turn(closed, heads, tails, fields);
+    fields->most = 0;
+    for (uint32_t i = 0; i < windows; i++) {
+        int64_t count = (int64_t)((heads[i] & 0x7FFF) << 16 | (tails[i] & 0xFFFF));
+        fields->most |= count;
+        empty |= !count;
         fields->rows[i] = count;
-        fields->count[i] = (double)(int32_t)count; /* it fits: CELL_COUNT_MAX */
-        fields->shift[i] = cell_shift(cell);
-        fields->sum[i] = cell->sum;
-        fields->squares[i] = cell->squares;
-        fields->min[i] = empty ? (double)NAN : cell_min(cell);
-        fields->max[i] = empty ? (double)NAN : cell_max(cell);
-        fields->last[i] = empty ? (double)NAN : cell->last;
-        fields->held[i] = cell->held;
-        closed->known[i] = isnan(cell->held) ? 0 : closed->known[i];
-        fields->known[i] = (double)closed->known[i];
+        fields->count[i] = rounded(count);
+        fields->shift[i] = of_bits(heads[i] & ~UINT64_C(0xFFFF));
+        fields->min[i] = -fields->min[i];
+        undone |= isnan(fields->held[i]);
     }
+    for (uint32_t i = 0; undone && i < windows; i++)
+        closed->known[i] = isnan(fields->held[i]) ? 0 : closed->known[i];
+    for (uint32_t i = 0; i < windows; i++)
+        fields->known[i] = rounded(closed->known[i]);
+    for (uint32_t i = 0; empty && i < windows; i++)
+        if (!fields->rows[i])
+            fields->min[i] = fields->max[i] = fields->last[i] = (double)NAN;
 }
 
 /* As cell_or_nan, without a branch. */
@@ -245,6 +277,11 @@ static const double *numbers(enum statistic statistic, const struct closed *clos
         write_means(fields, closed->count, room);
         return room;
     case STAT_STD:
+        if (fields->most < 2) {
+            for (uint32_t i = 0; i < closed->count; i++)
+                room[i] = (double)NAN;
+            return room;
+        }
         write_deviations(fields, closed->count, room);
         return room;
     case STAT_TIME_AVERAGE:
@@ -267,18 +304,25 @@ static const int64_t *wholes(enum statistic statistic, const struct closed *clos
     return room;
 }
 
-/* Of nearly all windows it is that of a window of Good values alone. */
-static void write_statuses(const struct closed *closed, const struct fields *fields, const struct profile *profiles,
-                           uint8_t *out)
+static bool of_one_profile(const struct closed *closed)
 {
-    const struct profile *profile = NULL;
-    uint8_t all_good = 0;
-    for (uint32_t i = 0; i < closed->count; i++) {
-        if (profile != &profiles[closed->profiles[i]]) {
-            profile = &profiles[closed->profiles[i]];
-            all_good = status(profile, 1, 0, 1);
-        }
-        out[i] = closed->extras[i] || !fields->rows[i] ? status_by_count(closed, i, profile) : all_good;
+    unsigned other = 0;
+    for (uint32_t i = 0; i < closed->count; i++)
+        other |= closed->profiles[i] ^ closed->profiles[0];
+    return !other;
+}
+
+/* Of nearly all windows it is that of a window of Good values alone. */
+static void write_statuses(const struct closed *closed, const struct profile *profiles, uint8_t *out)
+{
+    if (of_one_profile(closed))
+        memset(out, status(&profiles[closed->profiles[0]], 1, 0, 1), closed->count);
+    else
+        for (uint32_t i = 0; i < closed->count; i++)
+            out[i] = status(&profiles[closed->profiles[i]], 1, 0, 1);
+    for (uint64_t bits = closed->marked; bits; bits &= bits - 1) {
+        uint32_t i = (uint32_t)__builtin_ctzll(bits);
+        out[i] = status_by_count(closed, i, &profiles[closed->profiles[i]]);
     }
 }
 
@@ -294,11 +338,11 @@ static void write_disordered(const struct closed *closed, uint8_t *out)
         out[i] = cell_disordered(closed->cells[i]);
 }
 
-static const uint8_t *bytes(enum statistic statistic, const struct closed *closed, const struct fields *fields,
-                            const struct profile *profiles, uint8_t *room)
+static const uint8_t *bytes(enum statistic statistic, const struct closed *closed, const struct profile *profiles,
+                            uint8_t *room)
 {
     if (statistic == STAT_STATUS)
-        write_statuses(closed, fields, profiles, room);
+        write_statuses(closed, profiles, room);
     else if (statistic == STAT_TIME_STATUS)
         write_time_statuses(closed, profiles, room);
     else
@@ -311,7 +355,7 @@ const void *results_column(enum statistic statistic, const struct closed *closed
 {
     enum sheet_type type = statistics[statistic].type;
     if (type == SHEET_U8)
-        return bytes(statistic, closed, fields, profiles, room);
+        return bytes(statistic, closed, profiles, room);
     if (type == SHEET_F64)
         return numbers(statistic, closed, fields, room);
     return wholes(statistic, closed, fields, room);

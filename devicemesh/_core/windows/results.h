@@ -64,7 +64,7 @@ enum sheet_type statistic_type(enum statistic statistic);
     (UINT64_C(1) << STAT_DURATION_NONZERO | UINT64_C(1) << STAT_DURATION_ZERO | UINT64_C(1) << STAT_TRANSITIONS |      \
      UINT64_C(1) << STAT_INCREASE | UINT64_C(1) << STAT_RATE | UINT64_C(1) << STAT_RESETS)
 
-enum { CLOSED_BLOCK = 64 };
+enum { CLOSED_BLOCK = 64 /* bits */ };
 
 /* Closed windows, field by field: the loops over them can be vectors. */
 struct closed {
@@ -72,7 +72,8 @@ struct closed {
     uint32_t series[CLOSED_BLOCK];
     uint16_t profiles[CLOSED_BLOCK];
     const struct cell *cells[CLOSED_BLOCK];
-    const struct extra *extras[CLOSED_BLOCK]; /* NULL: nothing rare happened */
+    uint64_t marked;                          /* a bit each: something rare happened, it has an extra */
+    const struct extra *extras[CLOSED_BLOCK]; /* of those that are marked */
     const struct sketch *sketches[CLOSED_BLOCK];
     int64_t starts[CLOSED_BLOCK], ends[CLOSED_BLOCK];
     int64_t last_times[CLOSED_BLOCK];
@@ -90,6 +91,7 @@ struct fields {
     double min[CLOSED_BLOCK], max[CLOSED_BLOCK], last[CLOSED_BLOCK]; /* NaN without values */
     double held[CLOSED_BLOCK];
     double known[CLOSED_BLOCK];
+    int64_t most; /* no less than any of `rows` */
 };
 
 /* Read the cells. Nothing is known where all that came was out of order. */
