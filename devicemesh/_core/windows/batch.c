@@ -119,8 +119,7 @@ static __attribute__((noinline)) bool take_odd(const struct batch *batch, size_t
     uint8_t quality = load_quality(&batch->rows, row);
     if (quality >= QUALITY_BAD_FROM && gap_begin(engine, group, series, series, time))
         return false;
-    if (quality == 0 && fabs(x) <= DBL_MAX &&
-        (gap_end(engine, group, series, series, time, x) || take_older(engine, group, series, series, time, x)))
+    if (quality == 0 && fabs(x) <= DBL_MAX && take_older(engine, group, series, series, time, x))
         return false;
     take_other(engine, group, series, series, time, x, quality, batch->nonfinite);
     if (pane && time < start && pane->open && pane->start == start)
@@ -201,7 +200,9 @@ static __attribute__((noinline)) void say_loud(const struct batch *batch, const 
         loud &= (UINT64_C(1) << 2 * back) - 1;
         if (!watch_is_due(line, chunk->times[row], mirrored(x)))
             continue;
-        if (!watch_change(engine, line, series, chunk->times[row], x))
+        if (line->state & LINE_GAP)
+            gap_end(engine, batch->group->pane, series, series, chunk->times[row], x);
+        else if (!watch_change(engine, line, series, chunk->times[row], x))
             watch_row(engine, series, chunk->times[row], x);
         if (alone)
             continue;

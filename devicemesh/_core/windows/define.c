@@ -220,7 +220,7 @@ static bool extend_group(struct engine *engine, struct group *group, const struc
 static void begin_line(struct engine *engine, struct group *group, uint32_t series, uint32_t source, uint32_t profile)
 {
     struct line *line = &engine->lines[series];
-    *line = (struct line){.profile = (uint16_t)profile, .time = -1};
+    *line = (struct line){.profile = (uint16_t)profile, .last = (double)NAN, .time = -1};
     if (profile_has_timers(&engine->profiles[profile])) {
         engine->timers[engine->timers_count] = (struct timers){0};
         line->timers = engine->timers_count++;

@@ -30,16 +30,23 @@ static void note_sketches(const struct engine *engine, const struct pane *pane, 
         closed->sketches[i] = engine->rules[closed->profiles[i]].max_bins ? &pane->sketches[positions[i]] : NULL;
 }
 
-static void note_extras(const struct pane *pane, const uint32_t *positions, struct closed *closed)
+/* Which positions of a queue have an extra: a bit each. */
+static uint64_t marks_of(const struct pane *pane, const struct queue *queue)
 {
-    uint32_t first = positions[0];
-    if (first % 64 == 0 && closed->count == 64 && positions[63] == first + 63)
-        closed->marked = pane->marked[first / 64];
-    else for (uint32_t i = 0; i < closed->count; i++)
-        closed->marked |= (pane->marked[positions[i] / 64] >> positions[i] % 64 & 1) << i;
+    uint64_t marks = 0;
+    if (queue->whole)
+        return pane->marked[queue->positions[0] / 64];
+    for (uint32_t i = 0; i < queue->count; i++)
+        marks |= (pane->marked[queue->positions[i] / 64] >> queue->positions[i] % 64 & 1) << i;
+    return marks;
+}
+
+static void note_extras(const struct pane *pane, const struct queue *queue, struct closed *closed)
+{
+    closed->marked = marks_of(pane, queue);
     for (uint64_t bits = closed->marked; bits; bits &= bits - 1) {
         uint32_t i = (uint32_t)__builtin_ctzll(bits);
-        closed->extras[i] = &pane->extras[pane->places[positions[i]]];
+        closed->extras[i] = &pane->extras[pane->places[queue->positions[i]]];
         __builtin_prefetch(&closed->extras[i]->unknown_ns);
         __builtin_prefetch(&closed->extras[i]->bad);
     }
@@ -70,7 +77,7 @@ static void close_cells(const struct engine *engine, const struct group *group, 
     struct closed *closed = &block->closed;
     closed->count = queue->count;
     if (pane->extras_count)
-        note_extras(pane, queue->positions, closed);
+        note_extras(pane, queue, closed);
     for (uint32_t i = 0; i < queue->count; i++) {
         closed->series[i] = group_id(group, queue->positions[i]);
         closed->cells[i] = &pane->cells[queue->positions[i]];
@@ -86,18 +93,26 @@ static void close_cells(const struct engine *engine, const struct group *group, 
         note_known(engine, pane, closed);
 }
 
+static void queue_word(struct queue *queue, uint32_t word)
+{
+    _Static_assert(CLOSED_BLOCK == 64, "a word of `touched` is a block");
+    for (uint32_t i = 0; i < CLOSED_BLOCK; i++)
+        queue->positions[i] = word * 64 + i;
+    queue->count = CLOSED_BLOCK;
+    queue->whole = true;
+}
+
 /* Queue touched positions from `from` on, until there is a block of them. Returns where it ended. */
 static uint32_t queue_up(const struct pane *pane, struct queue *queue, uint32_t from)
 {
     queue->count = queue->fetched = 0;
+    queue->whole = false;
     for (uint32_t word = from / 64; word < pane->capacity / 64; word++) {
         uint64_t bits = pane->touched[word];
         if (word == from / 64)
             bits &= UINT64_MAX << from % 64;
-        if (bits == UINT64_MAX && !queue->count) { /* most words are full where all series are as fast */
-            for (uint32_t i = 0; i < CLOSED_BLOCK; i++)
-                queue->positions[i] = word * 64 + i;
-            queue->count = CLOSED_BLOCK;
+        if (bits == UINT64_MAX && !queue->count) { /* most are, where all series have rows */
+            queue_word(queue, word);
             return word * 64 + 64;
         }
         for (; bits; bits &= bits - 1) {

@@ -7,6 +7,7 @@
 /* Positions of a pane whose windows leave next. */
 struct queue {
     uint32_t count, fetched;
+    bool whole; /* all positions of one word of `touched` */
     uint32_t positions[CLOSED_BLOCK];
 };
 

@@ -27,7 +27,7 @@ void become_known(struct engine *engine, struct row *row)
     }
     if (!(line->state & LINE_SEEN))
         first_row(row);
-    line->state |= LINE_KNOWN | LINE_VALUED;
+    line->state = (uint8_t)((line->state | LINE_KNOWN) & ~LINE_GAP);
 }
 
 /* Write down in the pane's extra since when a series is known; false without room. */
@@ -57,7 +57,7 @@ static inline void let_go(const struct line *line, struct cell *cell, struct ext
 /* The newest row of a series, which has no value. */
 static inline void set_unknown(struct line *line, struct cell *cell, int64_t time)
 {
-    line->state &= (uint8_t)~LINE_KNOWN;
+    line->state &= (uint8_t) ~(LINE_KNOWN | LINE_GAP);
     line->edges[0] = -(double)INFINITY;
     line->time = time;
     cell_shut(cell);
@@ -119,11 +119,12 @@ void take_bad(struct engine *engine, struct group *group, uint32_t series, uint3
 
 bool gap_begin(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time)
 {
+    enum { RARE = LINE_MISSING | LINE_HELD };
     struct line *line = &engine->lines[series];
     struct pane *pane = group->pane;
     bool here = time >= group->start && time < group->end && time < group->turn && !group->bare;
-    bool known = here && (line->state & (LINE_KNOWN | LINE_LATELY | LINE_MISSING)) == LINE_KNOWN;
-    bool follows = known && line->time >= pane->start && line->time < time;
+    bool ready = here && line->state & (LINE_KNOWN | LINE_GAP) && !(line->state & RARE);
+    bool follows = ready && line->time >= pane->start && line->time < time;
     struct extra *extra = follows ? pane_mark(pane, &engine->budget, position) : NULL;
     if (!extra)
         return false;
@@ -131,36 +132,27 @@ bool gap_begin(struct engine *engine, struct group *group, uint32_t series, uint
     group->newest = time > group->newest ? time : group->newest;
     engine->counts.bad++;
     extra->bad++;
+    if (line->state & LINE_GAP) {
+        line->time = time;
+        return true;
+    }
     extra->left = 0;
     let_go(line, cell, extra, pane->end - time);
     set_unknown(line, cell, time);
+    if (!group->needs_extras) {
+        line->state |= LINE_GAP;
+        line->last = cell_shift(cell);
+    }
     return true;
 }
 
-bool gap_end(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time, double x)
+void gap_end(struct engine *engine, struct pane *pane, uint32_t series, uint32_t position, int64_t time, double x)
 {
     struct line *line = &engine->lines[series];
-    const struct pane *pane = group->pane;
-    bool here = time >= group->start && time < group->end && time < group->turn && !group->bare && !group->needs_extras;
-    bool unknown = here && (line->state & (LINE_SEEN | LINE_KNOWN)) == LINE_SEEN;
-    bool follows = unknown && line->time >= pane->start && line->time < time;
-    struct extra *extra = follows ? pane_extra(pane, position) : NULL;
-    if (!extra)
-        return false;
-    struct cell *cell = &pane->cells[position];
-    if (!cell_count(cell) || cell_count(cell) == CELL_COUNT_MAX)
-        return false;
-    int64_t remaining = pane->end - time;
-    group->newest = time > group->newest ? time : group->newest;
-    cell_append(cell, x, mirrored(x), cell_place(offset_in(engine, pane, time)));
-    cell_hold(cell, (x - cell_shift(cell)) * (double)remaining, x);
-    extra->unknown_ns -= remaining;
-    line->state |= LINE_KNOWN | LINE_VALUED;
-    line->last = x;
-    line->time = time;
-    if (pane->sketches)
-        take_quantile(engine, line, &pane->sketches[position], x);
+    struct extra *extra = pane_extra(pane, position);
+    if (extra) /* always, but for what a damaged snapshot says */
+        extra->unknown_ns -= pane->end - time;
+    line->state = (uint8_t)((line->state | LINE_KNOWN) & ~LINE_GAP);
     if (!watch_resume(engine, line, time, x))
         watch_row(engine, series, time, x);
-    return true;
 }

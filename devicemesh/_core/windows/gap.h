@@ -11,11 +11,12 @@ void become_known(struct engine *engine, struct row *row);
 void take_bad(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time,
               uint64_t *cause);
 
-/* The common Bad row: the newest of its series, in the current pane, after a value there. False: it is not that, and nothing
- * has happened. */
+/* The common Bad row: the newest of its series, in the current pane, after a value there. The next value in that pane, finite
+ * and Good, may then be put into its cell like all others: what `line->last` holds, the cell's shift, adds nothing. False: it
+ * is not that, and nothing has happened. */
 bool gap_begin(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time);
 
-/* The common value after it, finite and Good, in the same pane. False as above. */
-bool gap_end(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time, double x);
+/* The rest of what there is to do for that value. */
+void gap_end(struct engine *engine, struct pane *pane, uint32_t series, uint32_t position, int64_t time, double x);
 
 #endif

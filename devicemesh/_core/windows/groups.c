@@ -129,7 +129,7 @@ void group_settle_one(struct engine *engine, struct group *group, uint32_t serie
         int64_t time = pane->start + (int64_t)cell_offset(&pane->cells[position]);
         if (line->state & LINE_SEEN && time <= line->time)
             continue;
-        line->state |= LINE_SEEN | LINE_KNOWN | LINE_VALUED;
+        line->state |= LINE_SEEN | LINE_KNOWN;
         line->time = time;
         line->last = pane->cells[position].last;
     }

@@ -37,11 +37,12 @@ static struct origin origin_of(const void *memory)
 }
 
 /* A block of `bytes` within `raw`, which has two lines more; NULL is allowed. */
-static void *align(void *raw, size_t bytes)
+static void *enter(struct budget *budget, void *raw, size_t bytes)
 {
     struct origin origin = {raw, bytes};
     if (!raw)
         return NULL;
+    budget->used += bytes;
     uint8_t *aligned = (uint8_t *)(((uintptr_t)origin.raw + 2 * LINE - 1) / LINE * LINE);
     memcpy(aligned - sizeof origin, &origin, sizeof origin);
     advise(aligned, bytes);
@@ -61,12 +62,7 @@ static bool make_room(struct budget *budget, size_t count, size_t size)
 /* calloc and not aligned_alloc: a large block is fresh from the kernel and need not be cleared. */
 void *budget_take(struct budget *budget, size_t count, size_t size)
 {
-    if (!make_room(budget, count, size))
-        return NULL;
-    size_t bytes = count * size;
-    void *memory = align(calloc(1, bytes + 2 * LINE), bytes);
-    budget->used += memory ? bytes : 0;
-    return memory;
+    return make_room(budget, count, size) ? enter(budget, calloc(1, count * size + 2 * LINE), count * size) : NULL;
 }
 
 void *budget_take_unclean(struct budget *budget, size_t count, size_t size)
@@ -80,13 +76,8 @@ void *budget_take_unclean(struct budget *budget, size_t count, size_t size)
             best_bytes = bytes;
         }
     }
-    if (best == budget->spares_count) {
-        if (!make_room(budget, count, size))
-            return NULL;
-        void *memory = align(malloc(count * size + 2 * LINE), count * size);
-        budget->used += memory ? count * size : 0;
-        return memory;
-    }
+    if (best == budget->spares_count)
+        return make_room(budget, count, size) ? enter(budget, malloc(count * size + 2 * LINE), count * size) : NULL;
     void *spare = budget->spares[best];
     budget->spares[best] = budget->spares[--budget->spares_count];
     return spare;

@@ -3,14 +3,15 @@
 #ifndef DEVICEMESH_WINDOWS_PLAIN_H
 #define DEVICEMESH_WINDOWS_PLAIN_H
 
+#include "gap.h"
 #include "machine.h"
-#include "take.h"
 #include "watch.h"
 
 #include <float.h>
 
 /* A group's current pane, in registers. Empty where each of its rows needs take_other. */
 struct view {
+    struct pane *pane;
     struct line *lines;
     struct cell *cells;
     struct sketch *sketches;
@@ -25,8 +26,8 @@ struct view {
 /* `count` rows are on their way. */
 static inline struct view look(const struct engine *engine, const struct group *group, size_t count)
 {
-    const struct pane *pane = group->pane;
-    struct view view = {.lines = engine->lines, .series_count = engine->series_count};
+    struct pane *pane = group->pane;
+    struct view view = {.pane = pane, .lines = engine->lines, .series_count = engine->series_count};
     if (pane) {
         int64_t until = group->turn < pane->end ? group->turn : pane->end;
         view.cells = pane->cells;
@@ -59,8 +60,9 @@ static inline struct plain plain_row(const struct view *view, int64_t time, doub
     return (struct plain){time, cell_place(into), view->length - (double)(int64_t)into, x};
 }
 
-/* Put a finite value that follows another one into its cell. */
-static INLINED void put_value(const struct view *view, struct line *line, size_t position, struct plain row, pair both)
+/* Put a finite value that follows another one into its cell. False: the other one is not of this pane, and a row without a value
+ * came between; nothing has happened. */
+static INLINED bool put_value(const struct view *view, struct line *line, size_t position, struct plain row, pair both)
 {
     struct cell *cell = &view->cells[position];
     double last = line->last;
@@ -68,6 +70,8 @@ static INLINED void put_value(const struct view *view, struct line *line, size_t
         cell_append(cell, row.x, both, row.place);
         cell_hold(cell, (row.x - last) * row.remaining, row.x);
     } else { /* and here no row of it is, as it has none later */
+        if (UNLIKELY(line->state & LINE_GAP))
+            return false;
         view->touched[position / 64] |= UINT64_C(1) << position % 64;
         cell_open(cell, row.x, row.place);
         double shift = cell_shift(cell);
@@ -75,6 +79,7 @@ static INLINED void put_value(const struct view *view, struct line *line, size_t
     }
     line->last = row.x;
     line->time = row.time;
+    return true;
 }
 
 /* A plain, finite row of a bare group: the first of its window, or newer than all others in it. Lines are left behind: see
@@ -107,14 +112,16 @@ static INLINED bool take_plain(struct engine *engine, const struct view *view, s
     pair both = mirrored(row.x);
     if (UNLIKELY(row.time <= line->time))
         return false;
-    if (LIKELY(is_within(line->edges, both)) && LIKELY(row.time < line->due)) {
-        put_value(view, line, position, row, both);
-        return true;
-    }
-    if (!(line->state & LINE_KNOWN)) /* then none is within */
+    if (LIKELY(is_within(line->edges, both)) && LIKELY(row.time < line->due))
+        return put_value(view, line, position, row, both);
+    if (!(line->state & (LINE_KNOWN | LINE_GAP))) /* then none is within */
         return false;
-    put_value(view, line, position, row, both);
-    watch_row(engine, (uint32_t)series, row.time, row.x);
+    if (!put_value(view, line, position, row, both))
+        return false;
+    if (line->state & LINE_GAP)
+        gap_end(engine, view->pane, (uint32_t)series, (uint32_t)position, row.time, row.x);
+    else
+        watch_row(engine, (uint32_t)series, row.time, row.x);
     return true;
 }
 
@@ -124,10 +131,12 @@ static INLINED bool take_unsaid(const struct view *view, size_t series, size_t p
 {
     struct line *line = &view->lines[series];
     pair both = mirrored(row.x);
-    if (UNLIKELY(row.time <= line->time) || UNLIKELY(!(line->state & LINE_KNOWN)))
+    if (UNLIKELY(row.time <= line->time) || UNLIKELY(!(line->state & (LINE_KNOWN | LINE_GAP))))
         return false;
-    *quiet = *quiet << 2 | (row.time < line->due ? inside(line->edges, both) : 0);
-    put_value(view, line, position, row, both);
+    unsigned said = row.time < line->due ? inside(line->edges, both) : 0;
+    if (UNLIKELY(!put_value(view, line, position, row, both)))
+        return false;
+    *quiet = *quiet << 2 | said;
     return true;
 }
 

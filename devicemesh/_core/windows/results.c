@@ -181,11 +181,11 @@ static int64_t whole(enum statistic statistic, const struct closed *closed, uint
 }
 
 /* The cells, turned into columns two at a time. */
-static void turn(const struct closed *closed, uint64_t heads[], uint64_t tails[], struct fields *fields)
+static void turn(const struct closed *closed, double heads[], double tails[], struct fields *fields)
 {
     for (uint32_t i = 0; i < closed->count; i += 2) {
         const struct cell *a = closed->cells[i], *b = i + 1 < closed->count ? closed->cells[i + 1] : a;
-        transpose(*(const pair *)&a->head, *(const pair *)&b->head, (double *)&heads[i], (double *)&tails[i]);
+        transpose(*(const pair *)(const void *)&a->head, *(const pair *)(const void *)&b->head, &heads[i], &tails[i]);
         transpose(*(const pair *)a->range, *(const pair *)b->range, &fields->min[i], &fields->max[i]);
         transpose(*(const pair *)a->sums, *(const pair *)b->sums, &fields->sum[i], &fields->squares[i]);
         transpose(*(const pair *)a->held_and_last, *(const pair *)b->held_and_last, &fields->held[i], &fields->last[i]);
@@ -199,6 +199,13 @@ static inline double of_bits(uint64_t bits)
     return x;
 }
 
+static inline uint64_t bits_of(double x)
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
 /* (double)x, which has no vector of its own before AVX-512: each half of the bits stands in a mantissa as it is. */
 static inline double rounded(int64_t x)
 {
@@ -208,28 +215,30 @@ static inline double rounded(int64_t x)
 
 FOR_MACHINES void results_gather(struct closed *closed, struct fields *fields)
 {
-    uint64_t heads[CLOSED_BLOCK], tails[CLOSED_BLOCK];
+    double heads[CLOSED_BLOCK], tails[CLOSED_BLOCK]; /* what is in them is no number */
+    uint64_t most = 0, empty = 0, undone = 0; /* as wide as all else, so that compilers find vectors */
     uint32_t windows = closed->count;
-    bool empty = false, undone = false;
     turn(closed, heads, tails, fields);
-    fields->most = 0;
     for (uint32_t i = 0; i < windows; i++) {
-        int64_t count = (int64_t)((heads[i] & 0x7FFF) << 16 | (tails[i] & 0xFFFF));
-        fields->most |= count;
-        empty |= !count;
-        fields->rows[i] = count;
-        fields->count[i] = rounded(count);
-        fields->shift[i] = of_bits(heads[i] & ~UINT64_C(0xFFFF));
+        uint64_t count = (bits_of(heads[i]) & 0x7FFF) << 16 | (bits_of(tails[i]) & 0xFFFF);
+        most |= count;
+        empty |= count - 1;
+        fields->rows[i] = (int64_t)count;
+        fields->count[i] = rounded((int64_t)count);
+        fields->shift[i] = of_bits(bits_of(heads[i]) & ~UINT64_C(0xFFFF));
+    }
+    for (uint32_t i = 0; i < windows; i++) {
         fields->min[i] = -fields->min[i];
-        undone |= isnan(fields->held[i]);
+        undone |= -(uint64_t)(fields->held[i] != fields->held[i]);
     }
     for (uint32_t i = 0; undone && i < windows; i++)
         closed->known[i] = isnan(fields->held[i]) ? 0 : closed->known[i];
     for (uint32_t i = 0; i < windows; i++)
         fields->known[i] = rounded(closed->known[i]);
-    for (uint32_t i = 0; empty && i < windows; i++)
+    for (uint32_t i = 0; empty >> 63 && i < windows; i++)
         if (!fields->rows[i])
             fields->min[i] = fields->max[i] = fields->last[i] = (double)NAN;
+    fields->most = (int64_t)most;
 }
 
 /* As cell_or_nan, without a branch. */
@@ -247,6 +256,11 @@ FOR_MACHINES static void write_means(const struct fields *of, uint32_t count, do
 
 FOR_MACHINES static void write_deviations(const struct fields *of, uint32_t count, double *out)
 {
+    if (of->most < 2) { /* slow series: no division, no root */
+        for (uint32_t i = 0; i < count; i++)
+            out[i] = (double)NAN;
+        return;
+    }
     for (uint32_t i = 0; i < count; i++) {
         double n = of->count[i];
         double variance = (of->squares[i] - of->sum[i] * of->sum[i] / n) / (n - 1);
@@ -277,11 +291,6 @@ static const double *numbers(enum statistic statistic, const struct closed *clos
         write_means(fields, closed->count, room);
         return room;
     case STAT_STD:
-        if (fields->most < 2) {
-            for (uint32_t i = 0; i < closed->count; i++)
-                room[i] = (double)NAN;
-            return room;
-        }
         write_deviations(fields, closed->count, room);
         return room;
     case STAT_TIME_AVERAGE:
@@ -320,7 +329,7 @@ static void write_statuses(const struct closed *closed, const struct profile *pr
     else
         for (uint32_t i = 0; i < closed->count; i++)
             out[i] = status(&profiles[closed->profiles[i]], 1, 0, 1);
-    for (uint64_t bits = closed->marked; bits; bits &= bits - 1) {
+    for (uint64_t bits = closed->marked; bits; bits &= bits - 1) { /* as is every window without a value */
         uint32_t i = (uint32_t)__builtin_ctzll(bits);
         out[i] = status_by_count(closed, i, &profiles[closed->profiles[i]]);
     }

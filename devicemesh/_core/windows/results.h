@@ -64,7 +64,7 @@ enum sheet_type statistic_type(enum statistic statistic);
     (UINT64_C(1) << STAT_DURATION_NONZERO | UINT64_C(1) << STAT_DURATION_ZERO | UINT64_C(1) << STAT_TRANSITIONS |      \
      UINT64_C(1) << STAT_INCREASE | UINT64_C(1) << STAT_RATE | UINT64_C(1) << STAT_RESETS)
 
-enum { CLOSED_BLOCK = 64 /* bits */ };
+enum { CLOSED_BLOCK = 64 };
 
 /* Closed windows, field by field: the loops over them can be vectors. */
 struct closed {

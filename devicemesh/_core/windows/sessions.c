@@ -304,9 +304,9 @@ static bool take_value(struct engine *engine, struct session *session, int64_t t
     session->extra.uncertain += uncertain;
     put_value(engine, session, time, x);
     weigh(session, line, time);
-    if (line->state & LINE_VALUED)
+    if (!isnan(line->last))
         extra_step(&session->extra, line->last, x);
-    line->state |= LINE_SEEN | LINE_KNOWN | LINE_VALUED;
+    line->state |= LINE_SEEN | LINE_KNOWN;
     line->last = x;
     line->time = time;
     return true;

@@ -4,7 +4,7 @@
 #include "sessions.h"
 #include "watch.h"
 
-enum { STATE_VERSION = 3 };
+enum { STATE_VERSION = 4 };
 
 /* Structures are written as they are in memory: this tells one build's from another's. */
 static const uint32_t layout[] = {

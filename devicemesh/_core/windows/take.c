@@ -164,7 +164,7 @@ static void step_extra(struct row *row)
         extra->entered = 1;
         extra->entry = line->last;
     }
-    if (line->state & LINE_VALUED)
+    if (!isnan(line->last))
         extra_step(extra, line->last, row->x);
 }
 
