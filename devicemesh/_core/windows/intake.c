@@ -2,20 +2,8 @@
 #include "batch.h"
 #include "load.h"
 #include "plain.h"
-#include "sessions.h"
 
 enum { AHEAD = 16 };
-
-void take_other(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time,
-                double x, uint8_t quality, uint64_t *nonfinite)
-{
-    if (time < 0 || time >= ENGINE_TIME_LIMIT)
-        engine->counts.undeclared++;
-    else if (engine->grid.kind == GRID_SESSIONS)
-        sessions_take(engine, group, series, time, x, quality, nonfinite);
-    else
-        take_row(engine, group, series, position, time, x, quality, nonfinite);
-}
 
 /* One row of a group, whatever it is. `rows` are on their way with it. */
 static inline void take_one(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time,

@@ -1,5 +1,6 @@
 /* One row of panes, whatever it is: late, out of order, without a value, the first of its window. */
 #include "gap.h"
+#include "sessions.h"
 #include "watch.h"
 
 #include <float.h>
@@ -259,8 +260,9 @@ static void take_doubtful(struct engine *engine, struct group *group, uint32_t s
     take_value(engine, group, series, position, time, x);
 }
 
-void take_row(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time, double x,
-              uint8_t quality, uint64_t *nonfinite)
+/* A row of a time that is in range. */
+static void take_row(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time,
+                     double x, uint8_t quality, uint64_t *nonfinite)
 {
     if (time > group->newest) {
         if (time >= group->turn && !group_turn(engine, group, time)) {
@@ -277,4 +279,15 @@ void take_row(struct engine *engine, struct group *group, uint32_t series, uint3
         take_doubtful(engine, group, series, position, time, x, quality, nonfinite);
     else
         take_value(engine, group, series, position, time, x);
+}
+
+void take_other(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time,
+                double x, uint8_t quality, uint64_t *nonfinite)
+{
+    if (time < 0 || time >= ENGINE_TIME_LIMIT)
+        engine->counts.undeclared++;
+    else if (engine->grid.kind == GRID_SESSIONS)
+        sessions_take(engine, group, series, time, x, quality, nonfinite);
+    else
+        take_row(engine, group, series, position, time, x, quality, nonfinite);
 }

@@ -1,19 +1,15 @@
-/* One row of the panes. */
+/* One row, whatever it is. */
 #ifndef DEVICEMESH_WINDOWS_TAKE_H
 #define DEVICEMESH_WINDOWS_TAKE_H
 
 #include "engine_internal.h"
 
-/* Take a row of a declared time, whatever it is; it is counted unless it is in `counted`. A value that is not finite
- * is counted as `nonfinite`. */
-void take_row(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time, double x,
-              uint8_t quality, uint64_t *nonfinite);
-
 /* The common row that comes late: a finite, Good value of a window that has some; of a bare group in any open pane, of
  * others in the current one and older than the newest. False: it is not that, and nothing has happened. */
 bool take_older(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time, double x);
 
-/* The same, and for sessions; a time out of range is counted. */
+/* Take a row, whatever it is, into panes or sessions. What enters no window is counted by its cause, a value that is not finite
+ * as `nonfinite`; what does is for the caller to count. */
 void take_other(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time, double x,
                 uint8_t quality, uint64_t *nonfinite);
 
