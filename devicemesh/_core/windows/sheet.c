@@ -40,7 +40,7 @@ void sheet_take(struct sheet *sheet, struct budget *budget, struct sheet *out)
 {
     *out = *sheet;
     size_t most = sheet->rows + sheet->rows / 8; /* seldom is there much more */
-    size_t before = sheet->usual - sheet->usual / 32;
+    size_t before = sheet->usual - sheet->usual / 8;
     sheet->usual = most > before ? most : before;
     sheet->rows = sheet->capacity = 0;
     for (uint32_t i = 0; i < sheet->count; i++) {
