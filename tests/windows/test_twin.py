@@ -69,7 +69,7 @@ WATCHED = st.builds(
         unique=True,
     ),
     percent_good=st.sampled_from([100.0, 50.0]),
-    percent_bad=st.sampled_from([100.0, 50.0]),
+    percent_bad=st.sampled_from([100.0, 50.0, 0.0]),
     uncertain_as_bad=st.booleans(),
 )
 PROFILES = st.one_of(WATCHED, WATCHED, st.just(BARE))
@@ -257,6 +257,18 @@ def test_no_row_is_plain_before_there_is_a_pane(pair: Any) -> None:
     both.check()
     both.flush()
     both.check()
+
+
+def test_each_window_is_judged_by_its_own_profile(pair: Any) -> None:
+    """Without a Bad row, too: at 0 percent all windows are Bad."""
+    both = pair(Tumbling(SECOND))
+    usual = both.profile(Profile(statistics=LIGHT))
+    strict = both.profile(Profile(statistics=LIGHT, percent_bad=0.0))
+    for series, number in enumerate([usual, strict, strict, usual]):
+        both.define(range(series, series + 1), number)
+    both.ingest([(series, 1, 1.0, 0) for series in range(4)])
+    both.flush()
+    assert [row["status"] for row in both.check()] == [0, 0x80, 0x80, 0]
 
 
 def test_a_bad_row_moves_the_watermark(pair: Any) -> None:
