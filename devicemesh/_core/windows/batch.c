@@ -179,9 +179,9 @@ static inline uint64_t alike(const struct chunk *chunk, uint32_t series)
 /* Whether a chunk's series ascend, to the next chunk's first, and so are of one row each. */
 static inline bool ascends(const struct chunk *chunk)
 {
-    uint32_t back = 0;
+    int back = 0;
     for (int i = 0; i < CHUNK; i++)
-        back |= (uint32_t)-((int32_t)chunk->series[i] >= (int32_t)chunk->series[i + 1]);
+        back |= (int32_t)chunk->series[i] >= (int32_t)chunk->series[i + 1];
     return !back;
 }
 

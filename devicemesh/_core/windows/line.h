@@ -11,7 +11,7 @@ enum line_state {
     LINE_REPORTED = 8, /* `reported` is set */
     LINE_HELD = 16,    /* a change waits for the rate limit */
     LINE_MISSING = 32, /* the missing event is active */
-    LINE_GAP = 64,     /* the newest row has none, but the one before it in the same window: `last` is the cell's shift */
+    LINE_GAP = 64,     /* the newest rows have none, after a value in the same window: `last` is its cell's shift; see gap.h */
     LINE_AWAITED = 128, /* no row came yet: `time` is that from which its data is missing */
 };
 
@@ -20,7 +20,7 @@ enum { NO_PROFILE = UINT16_MAX };
 struct line {
     double edges[2]; /* nothing is to be looked at while -edges[0] <= value <= edges[1], as none is without LINE_KNOWN, */
     int64_t due;      /* and the time is before this */
-    double last;      /* newest value; NaN before the first. For LINE_GAP see gap.h */
+    double last;      /* newest value, but for LINE_GAP; NaN before the first */
     int64_t time;     /* of the newest row, with a value or not */
     int64_t known_since;
     double reported;

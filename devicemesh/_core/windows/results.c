@@ -313,22 +313,11 @@ static const int64_t *wholes(enum statistic statistic, const struct closed *clos
     return room;
 }
 
-static bool of_one_profile(const struct closed *closed)
-{
-    unsigned other = 0;
-    for (uint32_t i = 0; i < closed->count; i++)
-        other |= closed->profiles[i] ^ closed->profiles[0];
-    return !other;
-}
-
 /* Of nearly all windows it is that of a window of Good values alone. */
 static void write_statuses(const struct closed *closed, const struct profile *profiles, uint8_t *out)
 {
-    if (of_one_profile(closed))
-        memset(out, status(&profiles[closed->profiles[0]], 1, 0, 1), closed->count);
-    else
-        for (uint32_t i = 0; i < closed->count; i++)
-            out[i] = status(&profiles[closed->profiles[i]], 1, 0, 1);
+    for (uint32_t i = 0; i < closed->count; i++)
+        out[i] = status(&profiles[closed->profiles[i]], 1, 0, 1);
     for (uint64_t bits = closed->marked; bits; bits &= bits - 1) { /* as is every window without a value */
         uint32_t i = (uint32_t)__builtin_ctzll(bits);
         out[i] = status_by_count(closed, i, &profiles[closed->profiles[i]]);
