@@ -92,9 +92,9 @@ async def open_channel(endpoint: CoapEndpoint, secrets: Secrets) -> AsyncIterato
         if endpoint.scheme == "coap":
             channel = await stack.enter_async_context(open_udp(endpoint))
         else:
-            from devicemesh_coap.library import open_library
+            from devicemesh_coap.aiocoap_channel import open_aiocoap
 
-            channel = await stack.enter_async_context(open_library(endpoint, secrets))
+            channel = await stack.enter_async_context(open_aiocoap(endpoint, secrets))
         if endpoint.oscore is not None:
             from devicemesh_coap.oscore import protected
 

@@ -23,7 +23,7 @@ INSTALL = "pip install 'devicemesh-coap[dtls]' (builds a C library: apt install 
 _log = logging.getLogger("devicemesh.coap.aiocoap")
 
 
-class LibraryChannel(Channel):
+class AiocoapChannel(Channel):
     """One device, behind aiocoap's context."""
 
     def __init__(self, endpoint: CoapEndpoint, context: Any) -> None:
@@ -146,7 +146,7 @@ def _credentials(endpoint: CoapEndpoint, secrets: Secrets) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def open_library(endpoint: CoapEndpoint, secrets: Secrets) -> AsyncIterator[LibraryChannel]:
+async def open_aiocoap(endpoint: CoapEndpoint, secrets: Secrets) -> AsyncIterator[AiocoapChannel]:
     """A channel to a device that is there. Raises LinkError, ConfigError, AuthError."""
     credentials = _credentials(endpoint, secrets)
     _log.setLevel(logging.CRITICAL + 1)
@@ -154,7 +154,7 @@ async def open_library(endpoint: CoapEndpoint, secrets: Secrets) -> AsyncIterato
     context = await aiocoap.Context.create_client_context(loggername=_log.name, transports=transports)
     try:
         context.client_credentials.load_from_dict(credentials)
-        channel = LibraryChannel(endpoint, context)
+        channel = AiocoapChannel(endpoint, context)
         await channel.ping()
         yield channel
     finally:
