@@ -20,7 +20,7 @@ from typing import Any
 from devicemesh._core import _native
 from devicemesh._core.tagged import NO_VALUE, Tag, finite, tagged
 from devicemesh.mapper import Batch, Quality
-from devicemesh.spec.device import STATISTICS
+from devicemesh.spec.statistics import COMMON, STATISTICS, percent_of
 
 POLICIES = (
     "deadband",  # change: within the deadband of the value reported last
@@ -33,14 +33,7 @@ POLICIES = (
     "overflow",  # more than max_pending_bytes wait to be taken
     "undefined",  # no such series
 )
-MASK = (
-    "mean",
-    "min",
-    "max",
-    "first",
-    "last",
-    "stddev",
-)  # bits of a window's statistics; count is always there
+MASK = STATISTICS[1:]  # bits of a window's statistics; count is always there
 
 
 class Report(enum.IntEnum):
@@ -89,7 +82,7 @@ class Series:
     heartbeat_ns: int = 0
     window_ns: int = 0
     lateness_ns: int = 0
-    statistics: Sequence[str] = STATISTICS
+    statistics: Sequence[str] = COMMON
     limits: Sequence[Limit] = ()
 
 
@@ -181,9 +174,7 @@ class Aggregator:
         taken = self._core.slot_at(series.stream, index) if known else None
         if taken not in (None, series.slot):
             raise ValueError(f"{series.name!r} of stream {series.stream} already has slot {taken}")
-        unknown = set(series.statistics) - {"count", *MASK}
-        if unknown:
-            raise ValueError(f"unknown statistics: {', '.join(sorted(unknown))}")
+        quantiles = {int(1000 * percent_of(name)) for name in series.statistics if name not in STATISTICS}
         carried = {limit.name: at for at, limit in enumerate(self._limits.get(series.slot, ()))}
         self._drain()
         self._core.define(
@@ -193,6 +184,7 @@ class Aggregator:
             series.kind,
             series.report,
             sum(1 << bit for bit, name in enumerate(MASK) if name in series.statistics),
+            sorted(quantiles),
             series.deadband,
             series.deadband_percent / 100,
             series.heartbeat_ns,

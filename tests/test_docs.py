@@ -9,7 +9,9 @@ from devicemesh import plugins
 from devicemesh.cli.main import COMMANDS
 from devicemesh.settings import Settings
 from devicemesh.spec.codes import CODES
+from devicemesh.spec.device import Property, Telemetry
 from devicemesh.spec.manifest import load
+from devicemesh.spec.statistics import STATISTICS
 
 ROOT = Path(__file__).parent.parent
 
@@ -49,6 +51,16 @@ def test_the_device_of_the_readme_is_a_good_one_in_ten_lines() -> None:
     found = load({"README.md": manifest}, plugins.load().protocols(), lambda namespace, name: None)
     assert found.problems == []
     assert [r.kind for r in found.resources] == ["DeviceModel", "Device"]
+
+
+def test_statistics_are_those_of_the_docs_and_their_example_is_good() -> None:
+    text = (ROOT / "docs/statistics.md").read_text()
+    first_cells = " ".join(re.findall(r"^\| (`.+?) \|", text, re.M))
+    assert set(re.findall(r"`([a-zA-Z]+)`", first_cells)) == set(STATISTICS)
+    explained = Telemetry.model_fields["statistics"].description or ""
+    assert set(STATISTICS) <= set(re.findall(r"\w+", explained))
+    properties = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+    assert {Property.model_validate(each).telemetry.report for each in properties} == {"window"}
 
 
 def test_settings_shown_in_the_docs_are_settings() -> None:

@@ -39,6 +39,7 @@ class Aggregator:
         kind: int,
         report: int,
         mask: int,
+        quantiles: Sequence[int],
         absolute: float,
         fraction: float,
         silence_ns: int,
@@ -49,7 +50,7 @@ class Aggregator:
     ) -> None:
         """Define a slot, or change its rules.
 
-        A limit is (above, limit, clear, index of the old limit that it carries on, or -1). Raises ValueError.
+        A quantile is in thousandths of a percent. A limit is (above, limit, clear, index of the old limit that it carries on, or -1). Raises ValueError.
         """
 
     def slot_at(self, stream: int, property_index: int, /) -> int | None:

@@ -13,6 +13,7 @@ struct aggregator *aggregator_new(uint32_t epoch, size_t max_pending_bytes)
         a->epoch = epoch;
         a->max_pending_bytes = max_pending_bytes;
         a->touched = NOBODY;
+        details_rule(&a->sketch_rule);
     }
     return a;
 }
@@ -164,7 +165,8 @@ enum define_status aggregator_define(struct aggregator *a, uint32_t slot, struct
         return DEFINE_NO_MEMORY;
     struct series *series = series_new(shared, place);
     if (!series || (rules->report == REPORT_WINDOW && !stream_join(stream, slot, place.property))) {
-        free(series);
+        if (series)
+            series_free(series);
         rulebook_release(&a->rulebook, shared);
         return DEFINE_NO_MEMORY;
     }

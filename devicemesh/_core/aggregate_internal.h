@@ -19,6 +19,7 @@ struct aggregator {
     struct counts counts;
 
     struct rulebook rulebook;
+    struct sketch_rule sketch_rule; /* of all quantiles */
     struct series **series; /* by slot; NULL: undefined */
     uint32_t series_count;
     struct stream **streams; /* by id; NULL: never used */

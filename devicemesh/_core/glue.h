@@ -21,7 +21,8 @@ struct aggregator;
 /* The core, or NULL with an exception when a finalizer calls in while its content is lent. */
 struct aggregator *glue_core(PyObject *self);
 
-/* Methods of Aggregator: the last values. */
+/* Methods of Aggregator: define, and the last values. */
+PyObject *glue_define(PyObject *self, PyObject *args);
 PyObject *glue_latest(PyObject *self, PyObject *argument);
 PyObject *glue_snapshot(PyObject *self, PyObject *argument);
 PyObject *glue_rows(PyObject *self, PyObject *argument);

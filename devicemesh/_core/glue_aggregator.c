@@ -60,75 +60,6 @@ static void aggregator_dealloc(PyObject *object)
 
 /* ---- definitions ---- */
 
-static int parse_limit(PyObject *item, struct limit *limit, int32_t *carry)
-{
-    int above;
-    if (!PyTuple_Check(item)) {
-        PyErr_SetString(PyExc_TypeError, "a limit is a tuple");
-        return -1;
-    }
-    if (!PyArg_ParseTuple(item, "pddi", &above, &limit->limit, &limit->clear, carry))
-        return -1;
-    limit->above = above != 0;
-    return 0;
-}
-
-static PyObject *define_with(PyObject *self, uint32_t slot, struct place place, struct rules *rules, PyObject *limits)
-{
-    Py_ssize_t count = PySequence_Size(limits);
-    if (count < 0)
-        return NULL;
-    struct limit *parsed = PyMem_Calloc((size_t)count + 1, sizeof *parsed);
-    int32_t *carry = PyMem_Calloc((size_t)count + 1, sizeof *carry);
-    int failed = !parsed || !carry;
-    if (failed)
-        PyErr_NoMemory();
-    for (Py_ssize_t i = 0; i < count && !failed; i++) {
-        PyObject *item = PySequence_GetItem(limits, i);
-        failed = !item || parse_limit(item, &parsed[i], &carry[i]);
-        Py_XDECREF(item);
-    }
-    enum define_status status = DEFINE_INVALID;
-    struct aggregator *core = failed ? NULL : glue_core(self);
-    failed = !core;
-    if (!failed) {
-        rules->limits = parsed;
-        rules->limits_count = count > UINT32_MAX ? UINT32_MAX : (uint32_t)count;
-        status = aggregator_define(core, slot, place, rules, carry);
-    }
-    PyMem_Free(parsed);
-    PyMem_Free(carry);
-    if (failed)
-        return NULL;
-    if (status == DEFINE_NO_MEMORY)
-        return PyErr_NoMemory();
-    if (status == DEFINE_INVALID) {
-        PyErr_SetString(PyExc_ValueError, "the series' rules are out of range");
-        return NULL;
-    }
-    return Py_NewRef(Py_None);
-}
-
-static PyObject *define(PyObject *self, PyObject *args)
-{
-    struct rules rules = {0};
-    PyObject *slot_object, *stream_object, *property_object, *limits;
-    uint32_t slot;
-    struct place place;
-    long long silence_ns, window_ns, lateness_ns;
-    if (!PyArg_ParseTuple(args, "OOObbbddLLLO", &slot_object, &stream_object, &property_object, &rules.kind,
-                          &rules.report, &rules.mask, &rules.deadband.absolute, &rules.deadband.fraction, &silence_ns,
-                          &window_ns, &lateness_ns, &limits))
-        return NULL;
-    if (glue_u32(slot_object, "slot", &slot) || glue_u32(stream_object, "stream", &place.stream) ||
-        glue_u32(property_object, "property", &place.property))
-        return NULL;
-    rules.deadband.silence_ns = silence_ns;
-    rules.window_ns = window_ns;
-    rules.lateness_ns = lateness_ns;
-    return define_with(self, slot, place, &rules, limits);
-}
-
 static PyObject *slot_at(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     struct place place;
@@ -374,7 +305,7 @@ static PyObject *pending_bytes(PyObject *self, void *Py_UNUSED(closure))
 #define FAST(function) ((PyCFunction)(void (*)(void))(locked_##function))
 
 LOCKED(begin)
-LOCKED(define)
+LOCKED(glue_define)
 LOCKED_FAST(slot_at)
 LOCKED(remove_slot)
 LOCKED_FAST(push)
@@ -391,7 +322,7 @@ LOCKED(counts)
 
 static PyMethodDef aggregator_methods[] = {
     {"begin", locked_begin, METH_O, "Streams that come from now on have this epoch."},
-    {"define", locked_define, METH_VARARGS, "Define a slot, or change its rules."},
+    {"define", locked_glue_define, METH_VARARGS, "Define a slot, or change its rules."},
     {"slot_at", FAST(slot_at), METH_FASTCALL, "The slot of a stream's property, or None."},
     {"remove", locked_remove_slot, METH_O, "Close a slot's windows and forget it; False if there is none."},
     {"push", FAST(push), METH_FASTCALL, "Take a batch of numbers: slot, time_ns, value, quality."},

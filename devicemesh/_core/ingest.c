@@ -65,22 +65,52 @@ static void report(struct aggregator *a, struct series *series, int64_t time, ui
     }
 }
 
+/* A new window of a series; NULL without memory. */
+static struct window *open_window(struct series *series, int64_t start)
+{
+    bool detailed = rules_detailed(series->rules);
+    struct details *details = detailed ? details_new() : NULL;
+    struct window *window = detailed && !details ? NULL : windows_open(&series->windows, start);
+    if (window)
+        window->details = details;
+    else
+        details_free(details);
+    return window;
+}
+
 static struct window *window_for(struct aggregator *a, struct series *series, int64_t start)
 {
     struct window *window = windows_find(&series->windows, start);
     if (window)
         return window;
-    if (!has_room(a, sizeof *window))
+    if (!has_room(a, sizeof *window + (rules_detailed(series->rules) ? sizeof *window->details : 0)))
         return NULL;
-    window = windows_open(&series->windows, start);
+    window = open_window(series, start);
     if (window) {
         struct windowed *windowed = stream_of(a, series)->windowed;
         int64_t due = start + series->rules->window_ns + series->rules->lateness_ns;
-        a->pending_bytes += sizeof *window;
+        a->pending_bytes += window_bytes(window);
         if (due < windowed->next_close)
             windowed->next_close = due;
     }
     return window;
+}
+
+/* What a row of a window means for time and for steps: its value, or NaN. */
+static void follow(struct series *series, const struct window *window, int64_t time, double number)
+{
+    struct steps *steps = series->steps;
+    int64_t from = steps->time, length = series->rules->window_ns;
+    if (steps->seen && time < from)
+        return;
+    if (steps->seen && from < window->start) {
+        const struct window *before = windows_find(&series->windows, window_start(from, length));
+        if (before)
+            details_hold(before->details, steps, from, before->start + length);
+        from = window->start;
+    }
+    details_hold(window->details, steps, from, time);
+    details_step(window->details, steps, time, number);
 }
 
 static void accumulate(struct aggregator *a, struct series *series, int64_t time, uint8_t quality,
@@ -98,16 +128,21 @@ static void accumulate(struct aggregator *a, struct series *series, int64_t time
     struct window *window = window_for(a, series, window_start(time, length));
     if (!window) {
         drop(a, DROP_OVERFLOW);
-    } else if (quality_is_bad(quality)) {
-        window->bad++;
-        drop(a, why_bad);
-    } else if (!value_is_exact(value)) {
-        window->bad++;
-        drop(a, DROP_INEXACT);
-    } else {
-        window_add(window, time, value_number(value));
-        a->counts.pending++;
+        return;
     }
+    bool bad = quality_is_bad(quality), usable = !bad && value_is_exact(value);
+    double number = usable ? value_number(value) : (double)NAN;
+    if (window->details)
+        follow(series, window, time, number);
+    if (!usable) {
+        window->bad++;
+        drop(a, bad ? why_bad : DROP_INEXACT);
+        return;
+    }
+    window_add(window, time, number);
+    if (series->rules->quantiles_count)
+        a->pending_bytes += details_sketch(window->details, &a->sketch_rule, number);
+    a->counts.pending++;
 }
 
 bool aggregator_row(struct aggregator *a, uint32_t slot, int64_t time, uint8_t quality, const struct value *raw,

@@ -223,21 +223,63 @@ static char *put_of_kind(char *at, double number, uint8_t kind)
     return put_float(at, number, kind == KIND_FLOAT32 && is_float32(number));
 }
 
-static char *put_member(char *at, const char *key, const struct record_window *window, enum statistic which)
+/* How a statistic is printed: as a float; as a value of the series; as a sum of such, of which booleans count; as a number of
+ * times. */
+enum print { PRINT_FLOAT, PRINT_VALUE, PRINT_SUM, PRINT_TIMES };
+
+static const struct {
+    const char *key;
+    enum print print;
+} members[STATISTIC_COUNT] = {
+    [STATISTIC_MEAN] = {",\"mean\":", PRINT_FLOAT},
+    [STATISTIC_MIN] = {",\"min\":", PRINT_VALUE},
+    [STATISTIC_MAX] = {",\"max\":", PRINT_VALUE},
+    [STATISTIC_FIRST] = {",\"first\":", PRINT_VALUE},
+    [STATISTIC_LAST] = {",\"last\":", PRINT_VALUE},
+    [STATISTIC_STDDEV] = {",\"stddev\":", PRINT_FLOAT},
+    [STATISTIC_SUM] = {",\"sum\":", PRINT_SUM},
+    [STATISTIC_RANGE] = {",\"range\":", PRINT_SUM},
+    [STATISTIC_DELTA] = {",\"delta\":", PRINT_SUM},
+    [STATISTIC_RMS] = {",\"rms\":", PRINT_FLOAT},
+    [STATISTIC_TIME_AVERAGE] = {",\"timeAverage\":", PRINT_FLOAT},
+    [STATISTIC_PERCENT_GOOD] = {",\"percentGood\":", PRINT_FLOAT},
+    [STATISTIC_DURATION_NONZERO] = {",\"durationNonzero\":", PRINT_FLOAT},
+    [STATISTIC_TRANSITIONS] = {",\"transitions\":", PRINT_TIMES},
+    [STATISTIC_INCREASE] = {",\"increase\":", PRINT_SUM},
+    [STATISTIC_RATE] = {",\"rate\":", PRINT_FLOAT},
+    [STATISTIC_RESETS] = {",\"resets\":", PRINT_TIMES},
+};
+
+static char *put_statistic(char *at, double number, uint8_t kind, enum print print)
 {
-    double number = window->statistics[which];
-    if (!(window->mask >> which & 1))
-        return at;
-    at = put(at, key);
-    if (which == STATISTIC_MEAN || which == STATISTIC_STDDEV)
-        return put_float(at, number, false);
-    return put_of_kind(at, number, window->kind);
+    bool counted = print == PRINT_TIMES || (print == PRINT_SUM && kind == KIND_BOOLEAN);
+    if (print == PRINT_VALUE || (print == PRINT_SUM && kind == KIND_INTEGER))
+        return put_of_kind(at, number, kind);
+    return counted ? put_of_kind(at, number, KIND_INTEGER) : put_float(at, number, false);
+}
+
+/* p95, p99.9 */
+static char *put_quantile(char *at, uint32_t quantile, double value, uint8_t kind)
+{
+    const uint32_t percent = QUANTILE_WHOLE / 100;
+    at = put(at, ",\"p");
+    at += decimal_unsigned(quantile / percent, at);
+    uint32_t rest = quantile % percent;
+    if (rest)
+        *at++ = '.';
+    for (uint32_t unit = percent / 10; rest; unit /= 10) {
+        *at++ = (char)('0' + rest / unit);
+        rest %= unit;
+    }
+    at = put(at, "\":");
+    return put_of_kind(at, value, kind);
 }
 
 static void write_window(struct writer *w, const struct record_window *window, bool first)
 {
     const struct text *name = name_of(w, window->property);
-    char *at = name ? room(w, 256 + name->length * ESCAPE_FACTOR + 2 * TIME_MAX + 8 * SHORTEST_MAX) : NULL;
+    enum { MEMBER_ROOM = 24 + SHORTEST_MAX, MEMBERS = 2 + STATISTIC_COUNT + QUANTILES_MOST };
+    char *at = name ? room(w, 64 + name->length * ESCAPE_FACTOR + 2 * TIME_MAX + MEMBERS * MEMBER_ROOM) : NULL;
     if (!at)
         return;
     at = put(at, first ? ",\"windows\":[{\"name\":" : ",{\"name\":");
@@ -250,12 +292,11 @@ static void write_window(struct writer *w, const struct record_window *window, b
     at += decimal_unsigned(window->count, at);
     at = put(at, ",\"bad\":");
     at += decimal_unsigned(window->bad, at);
-    at = put_member(at, ",\"mean\":", window, STATISTIC_MEAN);
-    at = put_member(at, ",\"min\":", window, STATISTIC_MIN);
-    at = put_member(at, ",\"max\":", window, STATISTIC_MAX);
-    at = put_member(at, ",\"first\":", window, STATISTIC_FIRST);
-    at = put_member(at, ",\"last\":", window, STATISTIC_LAST);
-    at = put_member(at, ",\"stddev\":", window, STATISTIC_STDDEV);
+    for (unsigned bit = 0; bit < STATISTIC_COUNT; bit++)
+        if (window->mask >> bit & 1)
+            at = put_statistic(put(at, members[bit].key), window->statistics[bit], window->kind, members[bit].print);
+    for (uint32_t i = 0; i < window->quantiles_count; i++)
+        at = put_quantile(at, window->quantiles[i], window->quantile_values[i], window->kind);
     wrote(w, put(at, "}"));
 }
 

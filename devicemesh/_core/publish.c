@@ -35,6 +35,48 @@ bool publish_reading(struct aggregator *a, struct series *series, int64_t time, 
     return true;
 }
 
+static double or_nan(double number)
+{
+    return isfinite(number) ? number : (double)NAN;
+}
+
+/* What needs no more than the window itself. */
+static void fill_statistics(const struct window *window, double statistics[STATISTIC_COUNT])
+{
+    statistics[STATISTIC_MEAN] = window_mean(window);
+    statistics[STATISTIC_STDDEV] = window_stddev(window);
+    statistics[STATISTIC_SUM] = window_sum(window);
+    statistics[STATISTIC_RMS] = window_rms(window);
+    if (!window->count)
+        return;
+    statistics[STATISTIC_MIN] = window->min;
+    statistics[STATISTIC_MAX] = window->max;
+    statistics[STATISTIC_FIRST] = window->first;
+    statistics[STATISTIC_LAST] = window->last;
+    statistics[STATISTIC_RANGE] = or_nan(window->max - window->min);
+    statistics[STATISTIC_DELTA] = or_nan(window->last - window->first);
+}
+
+static void fill_details(const struct aggregator *a, const struct window *window, const struct rules *rules,
+                         struct record_window *record)
+{
+    const struct details *details = window->details;
+    double *statistics = record->statistics, seconds = (double)rules->window_ns / 1e9;
+    statistics[STATISTIC_TIME_AVERAGE] = details_time_average(details);
+    statistics[STATISTIC_PERCENT_GOOD] = 100 * (double)details->known_ns / (double)rules->window_ns;
+    statistics[STATISTIC_DURATION_NONZERO] = (double)details->extra.nonzero_ns / 1e9;
+    statistics[STATISTIC_TRANSITIONS] = details->extra.transitions;
+    statistics[STATISTIC_RESETS] = details->extra.resets;
+    if (window->count) {
+        statistics[STATISTIC_INCREASE] = or_nan(details->extra.increase);
+        statistics[STATISTIC_RATE] = or_nan(details->extra.increase / seconds);
+    }
+    record->quantiles_count = rules->quantiles_count;
+    for (uint32_t i = 0; i < rules->quantiles_count; i++)
+        record->quantiles[i] = rules->quantiles[i];
+    details_quantiles(details, &a->sketch_rule, rules->quantiles, rules->quantiles_count, record->quantile_values);
+}
+
 static void publish_window(struct aggregator *a, const struct series *series, const struct window *window)
 {
     struct stream *stream = stream_of(a, series);
@@ -47,14 +89,12 @@ static void publish_window(struct aggregator *a, const struct series *series, co
         .length_ns = (uint64_t)rules->window_ns,
         .count = window->count,
         .bad = window->bad,
-        .statistics = {window_mean(window), NAN, NAN, NAN, NAN, window_stddev(window)},
     };
-    if (window->count) {
-        record.statistics[STATISTIC_MIN] = window->min;
-        record.statistics[STATISTIC_MAX] = window->max;
-        record.statistics[STATISTIC_FIRST] = window->first;
-        record.statistics[STATISTIC_LAST] = window->last;
-    }
+    for (unsigned bit = 0; bit < STATISTIC_COUNT; bit++)
+        record.statistics[bit] = (double)NAN;
+    fill_statistics(window, record.statistics);
+    if (window->details)
+        fill_details(a, window, rules, &record);
     size_t before = stream_bytes(stream);
     if (stream_window(stream, &record)) {
         appended(a, series->place.stream, before);
@@ -78,8 +118,11 @@ void close_windows(struct aggregator *a, struct series *series, int64_t until)
         closed->until = start + rules->window_ns;
         if (!stream->contact)
             closed->to = closed->until;
-        a->pending_bytes -= sizeof(struct window);
-        publish_window(a, series, &windows->items[count++]);
+        struct window *window = &windows->items[count++];
+        if (window->details && window_start(series->steps->time, rules->window_ns) == start)
+            details_hold(window->details, series->steps, series->steps->time, closed->until);
+        a->pending_bytes -= window_bytes(window);
+        publish_window(a, series, window);
     }
     windows_drop(windows, count);
 }

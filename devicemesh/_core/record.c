@@ -114,7 +114,7 @@ bool record_window(struct buffer *out, const struct record_window *window)
     *at++ = OP_WINDOW;
     at = put_varint(at, window->property);
     *at++ = window->kind;
-    *at++ = window->mask;
+    at = put_varint(at, window->mask);
     at = put_fixed(at, (uint64_t)window->start, 8);
     at = put_varint(at, window->length_ns);
     at = put_varint(at, window->count);
@@ -122,6 +122,12 @@ bool record_window(struct buffer *out, const struct record_window *window)
     for (unsigned bit = 0; bit < STATISTIC_COUNT; bit++)
         if (window->mask >> bit & 1)
             at = put_double(at, window->statistics[bit]);
+    if (window->mask >> STATISTIC_QUANTILES & 1)
+        at = put_varint(at, window->quantiles_count);
+    for (uint32_t i = 0; i < window->quantiles_count; i++) {
+        at = put_varint(at, window->quantiles[i]);
+        at = put_double(at, window->quantile_values[i]);
+    }
     out->length = (size_t)(at - out->bytes);
     return true;
 }
@@ -188,21 +194,41 @@ static void get_value(struct cursor *cursor, enum tag tag, struct value *value, 
     }
 }
 
+static void get_quantiles(struct cursor *cursor, struct record_window *window)
+{
+    uint64_t count = get_varint(cursor);
+    if (count == 0 || count > QUANTILES_MOST) {
+        cursor->failed = true;
+        return;
+    }
+    window->quantiles_count = (uint32_t)count;
+    for (uint32_t i = 0; i < window->quantiles_count; i++) {
+        uint64_t quantile = get_varint(cursor);
+        cursor->failed |= quantile > QUANTILE_WHOLE;
+        window->quantiles[i] = (uint32_t)quantile;
+        window->quantile_values[i] = get_double(cursor);
+    }
+}
+
 static void get_window(struct cursor *cursor, struct record_window *window)
 {
     window->property = get_property(cursor);
     window->kind = (uint8_t)get_fixed(cursor, 1);
-    window->mask = (uint8_t)get_fixed(cursor, 1);
+    uint64_t mask = get_varint(cursor);
+    window->mask = (uint32_t)mask;
     window->start = get_time(cursor);
     window->length_ns = get_varint(cursor);
     window->count = get_varint(cursor);
     window->bad = get_varint(cursor);
     int64_t end;
-    if (window->kind >= KIND_COUNT || window->mask >> STATISTIC_COUNT || window->length_ns > INT64_MAX ||
+    if (window->kind >= KIND_COUNT || mask >> (STATISTIC_QUANTILES + 1) || window->length_ns > INT64_MAX ||
         __builtin_add_overflow(window->start, (int64_t)window->length_ns, &end))
         cursor->failed = true;
     for (unsigned bit = 0; bit < STATISTIC_COUNT; bit++)
         window->statistics[bit] = window->mask >> bit & 1 ? get_double(cursor) : (double)NAN;
+    window->quantiles_count = 0;
+    if (window->mask >> STATISTIC_QUANTILES & 1)
+        get_quantiles(cursor, window);
 }
 
 enum record_item record_next(struct cursor *cursor, struct record_entry *entry)

@@ -29,7 +29,7 @@ DEADBAND, UNREPORTED, NO_VALUE, LATE, FUTURE, NONFINITE, INEXACT, OVERFLOW, UNDE
 FUTURE_NS, OWN_CLOCK_NS = 3600 * 10**9, 10**9
 TIME_LIMIT = 4_500_000_000_000_000_000
 MAX_EVENTS = 1 << 16
-WINDOW_BYTES = 96  # sizeof(struct window)
+WINDOW_BYTES, DETAILS_BYTES = 104, 256  # sizeof(struct window), sizeof(struct details)
 RECORD_SOFT_MAX = 8192
 
 
@@ -219,20 +219,28 @@ class Aggregator:
             self.dropped[FUTURE] += 1
         elif time < -TIME_LIMIT or self._is_closed(series, start):
             self.dropped[LATE] += 1
-        elif start not in series.windows and not self._has_room(WINDOW_BYTES):
+        elif start not in series.windows and not self._has_room(self._bytes(series)):
             self.dropped[OVERFLOW] += 1
         else:
             if start not in series.windows:
                 series.windows[start] = Window()
-                self.pending_bytes += WINDOW_BYTES
+                self.pending_bytes += self._bytes(series)
             window = series.windows[start]
             inexact = value.is_text or (value.tag == Tag.INTEGER and abs(value.plain) > MAX_EXACT)
-            if quality >= BAD or inexact:
+            usable = quality < BAD and not inexact
+            if series.detailed():
+                series.follow(start, time, float(value.plain) if usable else None)
+            if not usable:
                 window.bad += 1
                 self.dropped[INEXACT if inexact else why_bad] += 1
             else:
                 window.rows.append((time, float(value.plain)))
                 self.pending += 1
+
+    @staticmethod
+    def _bytes(series: Series) -> int:
+        """Of a window, but for what its quantiles have on the heap."""
+        return WINDOW_BYTES + DETAILS_BYTES * series.detailed()
 
     # time
 
@@ -277,17 +285,19 @@ class Aggregator:
         for start in sorted(series.windows):
             end = start + series.length
             if until is None or end <= until:
+                series.hold(start, end)
                 window = series.windows.pop(start)
                 stream = self.streams[series.stream]
                 stream.closed[series.property] = end
                 if not stream.contact:
                     stream.early[series.property] = (stream.early.get(series.property, (start, end))[0], end)
-                self.pending_bytes -= WINDOW_BYTES
+                self.pending_bytes -= self._bytes(series)
                 body = self._open_record(series.stream, len(window.rows))
                 stream.row = None
                 span, rows = (start, series.length), (len(window.rows), window.bad)
                 identity = (series.property, series.kind, series.mask)
-                self._append(body, record.window(identity, span, rows, window.statistics()))
+                found, quantiles = window.statistics(series.length), window.quantiles(series.quantiles)
+                self._append(body, record.window(identity, span, rows, found, quantiles))
 
     # records out
 

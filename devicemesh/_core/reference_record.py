@@ -18,7 +18,14 @@ VERSION = 1
 HEADER_BYTES, ROW_BYTES, READING_BYTES = 13, 9, 22  # the most that each can take, but for texts
 MAX_TEXT_BYTES = 4 << 20
 WHOLE_MAX = 1 << 24
-STATISTICS = ("mean", "min", "max", "first", "last", "stddev")
+STATISTICS = (
+    "mean", "min", "max", "first", "last", "stddev", "sum", "range", "delta", "rms",
+    "timeAverage", "percentGood", "durationNonzero", "transitions", "increase", "rate", "resets",
+)  # fmt: skip
+VALUES, SUMS = ("min", "max", "first", "last"), ("sum", "range", "delta", "increase")
+TIMES = ("transitions", "resets")
+QUANTILES = len(STATISTICS)  # the bit that says there are some
+MAX_QUANTILES = 8
 WORDS = {
     0x00: "Good",
     0x01: "Good.FromHistory",
@@ -105,19 +112,26 @@ def _payload(value: Value) -> tuple[int, bytes]:
 
 
 def window(
-    identity: tuple[int, int, int], span: tuple[int, int], rows: tuple[int, int], statistics: Sequence[float]
+    identity: tuple[int, int, int],
+    span: tuple[int, int],
+    rows: tuple[int, int],
+    statistics: Sequence[float],
+    quantiles: Sequence[tuple[int, float]],
 ) -> bytes:
     """A window of (property, kind, mask), (start, length) and (count, bad)."""
     property_, kind, mask = identity
     start, length = span
-    head = b"\x02" + _varint(property_) + struct.pack("<BBq", kind, mask, start)
+    mask |= bool(quantiles) << QUANTILES
+    head = b"\x02" + _varint(property_) + bytes([kind]) + _varint(mask) + struct.pack("<q", start)
     chosen = [number for bit, number in enumerate(statistics) if mask >> bit & 1]
+    found = b"".join(_varint(which) + struct.pack("<d", number) for which, number in quantiles)
     return (
         head
         + _varint(length)
         + _varint(rows[0])
         + _varint(rows[1])
         + struct.pack(f"<{len(chosen)}d", *chosen)
+        + (_varint(len(quantiles)) + found if quantiles else b"")
     )
 
 
@@ -223,9 +237,9 @@ def _read_value(reader: Reader, tag: int) -> Any:
 
 def _read_window(reader: Reader, names: Sequence[str]) -> dict[str, Any]:
     property_ = reader.property()
-    kind, mask, start = reader.unpack("B"), reader.unpack("B"), reader.unpack("q")
+    kind, mask, start = reader.unpack("B"), reader.varint(), reader.unpack("q")
     length, count, bad = reader.varint(), reader.varint(), reader.varint()
-    if kind > 4 or mask >> 6 or start + length >= 1 << 63:
+    if kind > 4 or mask >> QUANTILES + 1 or start + length >= 1 << 63:
         raise ValueError("no window")
     found: dict[str, Any] = {
         "name": names[property_],
@@ -235,9 +249,30 @@ def _read_window(reader: Reader, names: Sequence[str]) -> dict[str, Any]:
     found.update(count=count, bad=bad)
     for bit, name in enumerate(STATISTICS):
         if mask >> bit & 1:
-            number = reader.unpack("d")
-            found[name] = _or_none(number) if name in ("mean", "stddev") else _of_kind(kind, number)
+            found[name] = _statistic(name, kind, reader.unpack("d"))
+    if mask >> QUANTILES & 1:
+        found |= _read_quantiles(reader, kind)
     return found
+
+
+def _read_quantiles(reader: Reader, kind: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    count = reader.varint()
+    if not 0 < count <= MAX_QUANTILES:
+        raise ValueError("no number of quantiles")
+    for _ in range(count):
+        if (which := reader.varint()) > 100_000:
+            raise ValueError("no quantile")
+        percent = f"{which // 1000}.{which % 1000:03}".rstrip("0").rstrip(".")
+        found[f"p{percent}"] = _of_kind(kind, reader.unpack("d"))
+    return found
+
+
+def _statistic(name: str, kind: int, number: float) -> float | None:
+    if name in VALUES or (name in SUMS and kind == 1):
+        return _of_kind(kind, number)
+    counted = name in TIMES or (name in SUMS and kind == 2)
+    return _of_kind(1, number) if counted else _or_none(number)
 
 
 def _or_none(number: float) -> float | None:

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 
 from devicemesh._core import reference_record as record
 from devicemesh._core.reference_record import Value
+from devicemesh._core.reference_sketch import Rule, Sketch
 from devicemesh._core.tagged import Tag
 
 FLOAT, INTEGER, BOOLEAN, OBJECT, FLOAT32 = range(5)  # kinds
 MAX_EXACT = 1 << 53
+DETAILED = record.STATISTICS.index("timeAverage")  # the bit from which on they need more than the values
+RULE = Rule(0.01, 2048)
 
 
 @dataclass
@@ -31,6 +34,7 @@ class Series:
     kind: int
     report: int
     mask: int
+    quantiles: Sequence[int]  # in thousandths of a percent
     absolute: float
     fraction: float
     silence: int
@@ -41,17 +45,87 @@ class Series:
     latest: tuple[int, int, Value] | None = None  # time, quality, value
     reported: Reported | None = None
     windows: dict[int, Window] = field(default_factory=dict)  # by start
+    newest: tuple[int, bool] | None = None  # time of the newest row, and whether it has a value
+    value: float | None = None  # the newest
+
+    def detailed(self) -> bool:
+        return bool(self.mask >> DETAILED or self.quantiles)
+
+    def follow(self, start: int, time: int, number: float | None) -> None:
+        """A row of the window that starts at `start`, for what goes by time and by steps."""
+        if self.newest and time < self.newest[0]:
+            return
+        window = self.windows[start]
+        if self.newest:
+            came = self.newest[0]
+            before = came // self.length * self.length
+            if before < start and before in self.windows:
+                self.hold(before, before + self.length)
+            self._hold(window, max(came, start), time)
+        self.newest = (time, number is not None)
+        if number is not None:
+            if self.value is not None:
+                window.step(self.value, number)
+            self.value = number
+
+    def hold(self, start: int, until: int) -> None:
+        """The newest row is of the window that starts at `start`; no other came until then."""
+        if self.newest and self.newest[0] // self.length * self.length == start:
+            self._hold(self.windows[start], self.newest[0], until)
+
+    def _hold(self, window: Window, since: int, until: int) -> None:
+        if self.newest and self.newest[1] and self.value is not None and since < until:
+            if not window.known:
+                window.base = self.value
+            window.known += until - since
+            window.held += (self.value - window.base) * float(until - since)
+            window.nonzero += until - since if self.value != 0 else 0
 
 
 @dataclass
 class Window:
     rows: list[tuple[int, float]] = field(default_factory=list)  # time, number, in order of arrival
     bad: int = 0
+    known: int = 0  # ns with a known value
+    nonzero: int = 0  # of them, with another than zero
+    base: float = 0.0  # the value that was known first
+    held: float = 0.0  # integral of (value - base) over the known time
+    transitions: int = 0
+    resets: int = 0
+    increase: float = 0.0
 
-    def statistics(self) -> list[float]:
-        """Mean, min, max, first, last, sample standard deviation; NaN where there is none."""
+    def step(self, before: float, number: float) -> None:
+        """From a value of the series to its next one."""
+        self.transitions += (before != 0) != (number != 0)
+        self.resets += number < before
+        self.increase += number if number < before else number - before
+
+    def statistics(self, length: int) -> list[float]:
+        """All of reference_record.STATISTICS; NaN where there is none."""
+        average = self.base + self.held / self.known if self.known else math.nan
+        valued = bool(self.rows)
+        seconds = length / 1e9
+        details = [
+            average,
+            100 * float(self.known) / float(length),
+            self.nonzero / 1e9,
+            self.transitions,
+            self.increase if valued else math.nan,
+            self.increase / seconds if valued else math.nan,
+            self.resets,
+        ]
+        return [each if math.isfinite(each) else math.nan for each in [*self._common(), *details]]
+
+    def quantiles(self, wanted: Sequence[int]) -> list[tuple[int, float]]:
+        sketch = Sketch(RULE)
+        for _, number in self.rows:
+            sketch.add(number)
+        return [(each, sketch.quantile(each / 100_000)) for each in wanted]
+
+    def _common(self) -> list[float]:
+        """What needs no more than the values."""
         if not self.rows:
-            return [math.nan] * 6
+            return [math.nan] * DETAILED
         numbers = [number for _, number in self.rows]
         count, shift, total, squares = len(numbers), numbers[0], 0.0, 0.0
         for number in numbers:  # not sum(): newer Pythons compensate it
@@ -63,7 +137,10 @@ class Window:
         deviation = math.sqrt(max(variance, 0.0)) if math.isfinite(variance) else math.nan
         first = min(self.rows, key=lambda row: row[0])[1]
         last = max(enumerate(self.rows), key=lambda row: (row[1][0], row[0]))[1][1]
-        return [mean, low, high, first, last, deviation]
+        whole = shift * float(count) + total
+        about_zero = squares + 2 * shift * total + float(count) * shift * shift
+        rms = math.sqrt(max(about_zero, 0.0) / count) if math.isfinite(about_zero) else math.nan
+        return [mean, low, high, first, last, deviation, whole, high - low, last - first, rms]
 
 
 def text_valid(value: Value) -> bool:

@@ -2,15 +2,18 @@
 
 #include <stdlib.h>
 
-#include "record.h"
 #include "stream.h"
 
 bool rules_valid(const struct rules *rules)
 {
     const struct deadband *deadband = &rules->deadband;
-    if (rules->kind >= KIND_COUNT || rules->report >= REPORT_COUNT || rules->mask >> STATISTIC_COUNT ||
-        rules->limits_count > MAX_LIMITS)
+    bool asks = rules->mask >> STATISTIC_QUANTILES & 1;
+    if (rules->kind >= KIND_COUNT || rules->report >= REPORT_COUNT || rules->mask >> (STATISTIC_QUANTILES + 1) ||
+        rules->limits_count > MAX_LIMITS || rules->quantiles_count > QUANTILES_MOST || asks != (rules->quantiles_count > 0))
         return false;
+    for (uint32_t i = 0; i < rules->quantiles_count; i++)
+        if (rules->quantiles[i] > QUANTILE_WHOLE)
+            return false;
     if (!(deadband->absolute >= 0) || !(deadband->fraction >= 0) || deadband->silence_ns < 0)
         return false;
     if (rules->lateness_ns < 0 || rules->lateness_ns > MAX_SPAN_NS)
@@ -37,10 +40,12 @@ static uint32_t mix(uint32_t hash, const void *bytes, size_t length)
 
 static uint32_t hash_of(const struct rules *rules)
 {
-    const uint8_t small[] = {rules->kind, rules->report, rules->mask};
+    const uint8_t small[] = {rules->kind, rules->report};
     uint32_t hash = mix(2166136261, &rules->deadband, sizeof rules->deadband);
     hash = mix(hash, &rules->window_ns, sizeof rules->window_ns);
     hash = mix(hash, &rules->lateness_ns, sizeof rules->lateness_ns);
+    hash = mix(hash, &rules->mask, sizeof rules->mask);
+    hash = mix(hash, rules->quantiles, rules->quantiles_count * sizeof rules->quantiles[0]);
     hash = mix(hash, small, sizeof small);
     for (uint32_t i = 0; i < rules->limits_count; i++) {
         hash = mix(hash, &rules->limits[i].limit, sizeof rules->limits[i].limit);
@@ -64,8 +69,11 @@ static bool rules_same(const struct rules *a, const struct rules *b)
 {
     if (!deadbands_same(&a->deadband, &b->deadband) || a->window_ns != b->window_ns ||
         a->lateness_ns != b->lateness_ns || a->kind != b->kind || a->report != b->report || a->mask != b->mask ||
-        a->limits_count != b->limits_count)
+        a->limits_count != b->limits_count || a->quantiles_count != b->quantiles_count)
         return false;
+    for (uint32_t i = 0; i < a->quantiles_count; i++)
+        if (a->quantiles[i] != b->quantiles[i])
+            return false;
     for (uint32_t i = 0; i < a->limits_count; i++)
         if (!limits_same(&a->limits[i], &b->limits[i]))
             return false;

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "alarm.h"
+#include "record.h"
 #include "report.h"
 
 enum report { REPORT_NONE, REPORT_EVERY, REPORT_CHANGE, REPORT_WINDOW, REPORT_COUNT };
@@ -19,10 +20,18 @@ struct rules {
     int64_t lateness_ns;
     const struct limit *limits;
     uint32_t limits_count;
-    uint8_t kind;   /* enum kind */
-    uint8_t report; /* enum report */
-    uint8_t mask;   /* of enum statistic */
+    uint32_t mask; /* of enum statistic */
+    uint32_t quantiles_count;
+    uint32_t quantiles[QUANTILES_MOST]; /* in thousandths of a percent */
+    uint8_t kind;                       /* enum kind */
+    uint8_t report;                     /* enum report */
 };
+
+/* Whether windows need struct details. */
+static inline bool rules_detailed(const struct rules *rules)
+{
+    return rules->report == REPORT_WINDOW && rules->mask >> STATISTIC_TIME_AVERAGE;
+}
 
 /* Whether the rules are within their bounds. */
 bool rules_valid(const struct rules *rules);

@@ -11,9 +11,13 @@
 struct series *series_new(const struct rules *rules, struct place place)
 {
     struct series *series = calloc(1, sizeof *series + rules->limits_count * sizeof series->active[0]);
-    if (series) {
-        series->rules = rules;
-        series->place = place;
+    if (!series)
+        return NULL;
+    series->rules = rules;
+    series->place = place;
+    if (rules_detailed(rules) && !(series->steps = calloc(1, sizeof *series->steps))) {
+        free(series);
+        return NULL;
     }
     return series;
 }
@@ -57,9 +61,11 @@ bool value_text_valid(const struct value *value)
 
 void series_free(struct series *series)
 {
-    if (series->rules->report == REPORT_WINDOW)
-        free(series->windows.items);
-    else
+    if (series->rules->report == REPORT_WINDOW) {
+        windows_free(&series->windows);
+        free(series->steps);
+    } else {
         report_reset(&series->reported);
+    }
     free(series);
 }

@@ -32,7 +32,10 @@ struct series {
     uint64_t rows; /* ever pushed; the first is the latest, so 0: there is no latest yet */
     union {
         struct reported reported; /* every, change */
-        struct windows windows;   /* window */
+        struct {                  /* window */
+            struct windows windows;
+            struct steps *steps; /* its own, or NULL: its rules ask for no details */
+        };
     };
     int64_t latest_time;
     int64_t latest_bits; /* see value_of */

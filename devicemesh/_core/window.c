@@ -52,6 +52,26 @@ double window_stddev(const struct window *window)
     return variance > 0 ? sqrt(variance) : 0.0;
 }
 
+double window_sum(const struct window *window)
+{
+    double sum = window->shift * (double)window->count + window->sum;
+    return window->count && isfinite(sum) ? sum : (double)NAN;
+}
+
+double window_rms(const struct window *window)
+{
+    double count = (double)window->count, shift = window->shift;
+    double squares = window->squares + 2 * shift * window->sum + count * shift * shift;
+    if (window->count == 0 || !isfinite(squares))
+        return (double)NAN;
+    return squares > 0 ? sqrt(squares / count) : 0.0;
+}
+
+size_t window_bytes(const struct window *window)
+{
+    return sizeof *window + (window->details ? details_bytes(window->details) : 0);
+}
+
 /* How many windows start before `start`: looked up from the newest, where nearly all rows go. */
 static uint32_t position(const struct windows *windows, int64_t start)
 {
@@ -100,10 +120,19 @@ void windows_drop(struct windows *windows, uint32_t count)
 {
     if (!count)
         return;
+    for (uint32_t i = 0; i < count; i++)
+        details_free(windows->items[i].details);
     windows->count -= count;
     memmove(windows->items, windows->items + count, windows->count * sizeof *windows->items);
     if (windows->count == 0 && windows->capacity > 16) {
         free(windows->items);
         *windows = (struct windows){0};
     }
+}
+
+void windows_free(struct windows *windows)
+{
+    windows_drop(windows, windows->count);
+    free(windows->items);
+    *windows = (struct windows){0};
 }

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "details.h"
+
 /* The state of an open window. Sums are of differences to the first value that arrived, which keeps the
  * variance exact where values are large and differ little (1e12 +- 0.1). The hot part is one cache line. */
 struct window {
@@ -22,6 +24,8 @@ struct window {
     double first;
     int64_t first_time;
     uint64_t bad; /* rows without a usable value */
+
+    struct details *details; /* its own, or NULL: its rules ask for none */
 };
 
 /* Open windows by start, ascending. All zero is none. */
@@ -40,6 +44,11 @@ void window_add(struct window *window, int64_t time, double number);
 /* Statistics, NaN where there is none: without values, for a deviation of less than two, or beyond double. */
 double window_mean(const struct window *window);
 double window_stddev(const struct window *window);
+double window_sum(const struct window *window);
+double window_rms(const struct window *window); /* sqrt(mean of squares about zero) */
+
+/* Bytes that it takes. */
+size_t window_bytes(const struct window *window);
 
 /* The open window that starts at `start`, or NULL. */
 struct window *windows_find(const struct windows *windows, int64_t start);
@@ -49,5 +58,6 @@ struct window *windows_open(struct windows *windows, int64_t start);
 
 /* Forget the `count` earliest. */
 void windows_drop(struct windows *windows, uint32_t count);
+void windows_free(struct windows *windows);
 
 #endif

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from devicemesh.spec.base import Strict
+from devicemesh.spec.statistics import COMMON, MAX_QUANTILES, STATISTICS, Statistic
 from devicemesh.spec.units import canonical, symbol
 from devicemesh.spec.values import Duration, Interval, Scalar, ValueType, mismatch
 
@@ -78,10 +79,6 @@ class Alarm(Strict):
         return self
 
 
-Statistic = Literal["count", "mean", "min", "max", "first", "last", "stddev"]
-STATISTICS: tuple[Statistic, ...] = ("count", "mean", "min", "max", "first", "last", "stddev")
-
-
 class Telemetry(Strict):
     """How often a property is read, and what of it leaves for MQTT."""
 
@@ -99,8 +96,16 @@ class Telemetry(Strict):
     """For window: its length; windows are aligned to multiples of it since the epoch."""
     lateness: Duration = "0s"
     """For window: how long it stays open for late samples."""
-    statistics: tuple[Statistic, ...] = STATISTICS
-    """For window: what is published of it."""
+    statistics: tuple[Statistic, ...] = COMMON
+    """For window: what is published of it. By default count, mean, min, max, first, last and stddev; also \
+sum, range, delta, rms; by time timeAverage, percentGood, durationNonzero; of steps transitions, increase, \
+rate, resets; and quantiles, as p50, p95, p99.9. See docs/statistics.md."""
+
+    @model_validator(mode="after")
+    def _few_quantiles(self) -> Self:
+        if len(set(self.statistics) - set(STATISTICS)) > MAX_QUANTILES:
+            raise ValueError(f"more than {MAX_QUANTILES} quantiles in `statistics`")
+        return self
 
 
 class Simulation(Strict):

@@ -20,6 +20,7 @@ from devicemesh.spec.values import ValueType
 SECOND = 10**9
 NOW = 1_795_235_285 * SECOND
 NUMBERS = [type_ for type_ in ValueType if type_.is_number or type_ == ValueType.BOOL]
+ALL = (1 << len(reference_record.STATISTICS)) - 1
 NAMES = ["speed", 'a "name"', "µ", "\x01"]
 
 examples = settings(derandomize=True, deadline=None, max_examples=400)
@@ -98,7 +99,8 @@ spans = st.sampled_from([0, 1, SECOND // 3, SECOND, 5 * SECOND, 366 * 86400 * SE
 rules = st.tuples(
     st.integers(0, 4),  # kind
     st.sampled_from([0, 1, 2, 2, 3, 3, 3]),  # report
-    st.integers(0, 63),  # mask
+    st.integers(0, ALL) | st.integers(0, 63),  # mask
+    st.lists(st.sampled_from([0, 50_000, 95_000, 99_900, 99_999]), max_size=3, unique=True) | st.just([]),
     st.sampled_from([0.0, 0.5, 1e300]),
     st.sampled_from([0.0, 0.1, 1.0]),
     spans,
@@ -196,7 +198,11 @@ class Pair:
         self.check()
 
 
-DEFINED = [("define", slot, slot % 2, (slot, 3, 63, 0.0, 0.0, 0, SECOND, SECOND, [])) for slot in range(4)]
+QUANTILES = [[], [50_000], [95_000, 99_900], []]
+DEFINED = [
+    ("define", slot, slot % 2, (slot, 3, ALL, QUANTILES[slot], 0.0, 0.0, 0, SECOND, SECOND, []))
+    for slot in range(4)
+]
 
 
 @settings(examples, max_examples=800)
@@ -215,7 +221,7 @@ def test_aggregation(steps, max_pending_bytes, defined):
 def test_windows_of_a_plain_stream(rows, data):
     """Rows in order, a few of them late: every row is in its window or counted as late."""
     pair = Pair(1 << 20)
-    pair.run(("define", 0, 0, (0, 3, 63, 0.0, 0.0, 0, SECOND, SECOND // 2, [])))
+    pair.run(("define", 0, 0, (0, 3, ALL, [50_000, 95_000], 0.0, 0.0, 0, SECOND, SECOND // 2, [])))
     time = NOW
     for value, step in rows:
         time += step * SECOND // 100
@@ -233,7 +239,7 @@ def test_windows_of_a_plain_stream(rows, data):
 def written(value, kind=0):
     """A float as it is printed, by way of a record."""
     core = _native.Aggregator(0, 1 << 20)
-    core.define(0, 0, 0, kind, 1, 0, 0.0, 0.0, 0, 0, 0, [])
+    core.define(0, 0, 0, kind, 1, 0, [], 0.0, 0.0, 0, 0, 0, [])
     core.push(array("I", [0]), 0, array("d", [value]), 0)
     text = _native.encode_json(core.take()[0][3], ["x"]).decode()
     return text.partition('{"x":')[2].partition("}")[0]
@@ -292,7 +298,7 @@ def test_the_table_of_powers_is_what_its_script_writes():
 @given(st.integers(-(1 << 63), (1 << 63) - 1))
 def test_times(time_ns):
     core = _native.Aggregator(0, 1 << 20)
-    core.define(0, 0, 0, 0, 1, 0, 0.0, 0.0, 0, 0, 0, [])
+    core.define(0, 0, 0, 0, 1, 0, [], 0.0, 0.0, 0, 0, 0, [])
     core.push(array("I", [0]), time_ns, array("d", [1]), 0)
     payload = json.loads(_native.encode_json(core.take()[0][3], ["x"]))
     assert payload["rows"][0]["time"] == reference_record.timestamp(time_ns)
@@ -329,7 +335,7 @@ def test_garbage_is_json_or_a_value_error(rest):
 def test_a_damaged_record_is_json_or_a_value_error(steps, data):
     core = _native.Aggregator(1, 1 << 20)
     for slot in range(4):
-        core.define(slot, 0, slot, slot, 1 + slot % 3, 63, 0.0, 0.0, 0, SECOND, 0, [])
+        core.define(slot, 0, slot, slot, 1 + slot % 3, ALL, [50_000], 0.0, 0.0, 0, SECOND, 0, [])
     for step in steps:
         if step[0] == "push":
             core.push(*step[1:])
