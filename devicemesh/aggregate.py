@@ -66,6 +66,7 @@ class Limit:
     limit: float
     clear: float
     severity: str
+    delay_ns: int = 0  # raised once the value was beyond for so long
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,10 @@ class Aggregator:
             series.heartbeat_ns,
             series.window_ns,
             series.lateness_ns,
-            [(limit.above, limit.limit, limit.clear, carried.get(limit.name, -1)) for limit in series.limits],
+            [
+                (limit.above, limit.limit, limit.clear, limit.delay_ns, carried.get(limit.name, -1))
+                for limit in series.limits
+            ],
         )
         self._drain()
         if not known:

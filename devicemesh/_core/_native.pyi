@@ -45,12 +45,13 @@ class Aggregator:
         silence_ns: int,
         window_ns: int,
         lateness_ns: int,
-        limits: Sequence[tuple[bool, float, float, int]],
+        limits: Sequence[tuple[bool, float, float, int, int]],
         /,
     ) -> None:
         """Define a slot, or change its rules.
 
-        A quantile is in thousandths of a percent. A limit is (above, limit, clear, index of the old limit that it carries on, or -1). Raises ValueError.
+        A quantile is in thousandths of a percent. A limit is (above, limit, clear, delay_ns,
+        index of the old limit that it carries on, or -1). Raises ValueError.
         """
 
     def slot_at(self, stream: int, property_index: int, /) -> int | None:

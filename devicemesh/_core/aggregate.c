@@ -13,6 +13,7 @@ struct aggregator *aggregator_new(uint32_t epoch, size_t max_pending_bytes)
         a->epoch = epoch;
         a->max_pending_bytes = max_pending_bytes;
         a->touched = NOBODY;
+        a->next_alarm = INT64_MAX;
         details_rule(&a->sketch_rule);
     }
     return a;
@@ -112,12 +113,13 @@ static void carry_over(struct aggregator *a, uint32_t slot, struct series *old, 
     }
     for (uint32_t i = 0; series && same && i < series->rules->limits_count; i++) {
         if (carry[i] >= 0 && (uint32_t)carry[i] < old->rules->limits_count) {
-            series->active[i] = old->active[carry[i]];
-            old->active[carry[i]] = false;
+            series->alarms[i] = old->alarms[carry[i]];
+            old->alarms[carry[i]].active = false;
+            a->next_alarm = INT64_MIN; /* the delay may be another one */
         }
     }
     for (uint32_t i = 0; i < old->rules->limits_count; i++)
-        if (old->active[i])
+        if (old->alarms[i].active)
             raise_event(a, (struct alarm_event){slot, i, false, old->latest_time, NAN});
 }
 
@@ -217,8 +219,9 @@ void aggregator_advance(struct aggregator *a, int64_t now)
         if (stream->own_clock && stream->pushed)
             stream->lag = a->clock - stream->newest;
         stream->pushed = false;
-        close_due(a, stream, stream->own_clock ? a->clock - stream->lag : a->clock);
+        close_due(a, stream, clock_of(a, stream));
     }
+    raise_waiting(a);
 }
 
 void aggregator_flush(struct aggregator *a)

@@ -28,6 +28,7 @@ struct aggregator {
 
     uint32_t *ready; /* streams with records; room for all streams */
     uint32_t ready_count;
+    int64_t next_alarm; /* before it no pending alarm is raised by the clock */
     struct alarm_event *events;
     uint32_t events_count;
     uint32_t events_capacity;
@@ -51,6 +52,12 @@ static inline bool is_future(const struct aggregator *a, int64_t time)
 static inline struct stream *stream_of(const struct aggregator *a, const struct series *series)
 {
     return a->streams[series->place.stream];
+}
+
+/* The time by which a silent stream is judged. */
+static inline int64_t clock_of(const struct aggregator *a, const struct stream *stream)
+{
+    return stream->own_clock ? a->clock - stream->lag : a->clock;
 }
 
 /* What is closed of a windowed series. */
@@ -89,5 +96,11 @@ void close_due(struct aggregator *a, struct stream *stream, int64_t watermark);
 
 /* Queue an alarm event; false if there is no room. */
 bool raise_event(struct aggregator *a, struct alarm_event event);
+
+/* Raise a pending alarm whose delay is over at `time`; false if there is no room for that. */
+bool raise_delayed(struct aggregator *a, uint32_t slot, struct series *series, uint32_t limit, int64_t time);
+
+/* Raise what the clock makes due. */
+void raise_waiting(struct aggregator *a);
 
 #endif

@@ -8,9 +8,11 @@ static int parse_limit(PyObject *item, struct limit *limit, int32_t *carry)
         PyErr_SetString(PyExc_TypeError, "a limit is a tuple");
         return -1;
     }
-    if (!PyArg_ParseTuple(item, "pddi", &above, &limit->limit, &limit->clear, carry))
+    long long delay_ns;
+    if (!PyArg_ParseTuple(item, "pddLi", &above, &limit->limit, &limit->clear, &delay_ns, carry))
         return -1;
     limit->above = above != 0;
+    limit->delay_ns = delay_ns;
     return 0;
 }
 

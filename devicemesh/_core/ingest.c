@@ -33,10 +33,21 @@ static void touch(struct aggregator *a, const struct series *series, int64_t tim
 static void watch(struct aggregator *a, uint32_t slot, struct series *series, int64_t time, double number)
 {
     for (uint32_t i = 0; i < series->rules->limits_count; i++) {
-        bool active = limit_next(&series->rules->limits[i], series->active[i], number);
+        const struct limit *limit = &series->rules->limits[i];
+        struct alarm_state *state = &series->alarms[i];
+        if (!raise_delayed(a, slot, series, i, time))
+            continue;
+        bool active = limit_next(limit, state->active, number), waits = active && !state->active && limit->delay_ns;
+        if (waits && !state->pending) {
+            state->since = time;
+            int64_t due = alarm_due(limit, state);
+            a->next_alarm = due < a->next_alarm ? due : a->next_alarm;
+        }
+        state->pending = waits;
+        state->value = number;
         /* Without room for the event the state stays, and the next value raises it. */
-        if (active != series->active[i] && raise_event(a, (struct alarm_event){slot, i, active, time, number}))
-            series->active[i] = active;
+        if (active != state->active && !waits && raise_event(a, (struct alarm_event){slot, i, active, time, number}))
+            state->active = active;
     }
 }
 

@@ -163,3 +163,35 @@ bool raise_event(struct aggregator *a, struct alarm_event event)
     a->events[a->events_count++] = event;
     return true;
 }
+
+bool raise_delayed(struct aggregator *a, uint32_t slot, struct series *series, uint32_t limit, int64_t time)
+{
+    struct alarm_state *state = &series->alarms[limit];
+    const struct limit *rule = &series->rules->limits[limit];
+    if (!alarm_is_due(rule, state, time))
+        return true;
+    if (!raise_event(a, (struct alarm_event){slot, limit, true, alarm_due(rule, state), state->value}))
+        return false;
+    state->active = true;
+    state->pending = false;
+    return true;
+}
+
+void raise_waiting(struct aggregator *a)
+{
+    if (a->clock < a->next_alarm)
+        return;
+    a->next_alarm = INT64_MAX;
+    for (uint32_t slot = 0; slot < a->series_count; slot++) {
+        struct series *series = a->series[slot];
+        for (uint32_t i = 0; series && i < series->rules->limits_count; i++) {
+            int64_t clock = clock_of(a, stream_of(a, series));
+            (void)raise_delayed(a, slot, series, i, clock);
+            if (!series->alarms[i].pending)
+                continue;
+            int64_t due = alarm_due(&series->rules->limits[i], &series->alarms[i]), behind = a->clock - clock;
+            due = due > INT64_MAX - behind ? INT64_MAX : due + behind;
+            a->next_alarm = due < a->next_alarm ? due : a->next_alarm;
+        }
+    }
+}

@@ -7,13 +7,14 @@ else uses it. `Aggregator` has the methods of `_native.Aggregator`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from devicemesh._core import reference_record as record
 from devicemesh._core.reference_record import Value
 from devicemesh._core.reference_series import (
     MAX_EXACT,
+    Alarm,
     Reported,
     Series,
     Window,
@@ -91,16 +92,17 @@ class Aggregator:
         stream = self.streams.setdefault(stream_id, Stream(epoch=self.epoch))
         stream.row = None
         series = Series(stream_id, *rules)
-        series.active = [False] * len(series.limits)
+        series.alarms = [Alarm() for _ in series.limits]
         if series.report == WINDOW:
             stream.members.append(slot)
         if old := self.series.get(slot):
             self._retire(slot, old)
             if (old.stream, old.property) == (series.stream, series.property):
                 series.latest = old.latest
-                for index, (_, _, _, carry) in enumerate(series.limits):
+                for index, (*_, carry) in enumerate(series.limits):
                     if 0 <= carry < len(old.limits):
-                        series.active[index], old.active[carry] = old.active[carry], False
+                        series.alarms[index] = replace(old.alarms[carry])
+                        old.alarms[carry].active = False
             self._end_alarms(slot, old)
         self.series[slot] = series
 
@@ -125,8 +127,8 @@ class Aggregator:
             stream.members.remove(slot)
 
     def _end_alarms(self, slot: int, series: Series) -> None:
-        for index, active in enumerate(series.active):
-            if active and len(self.events) < MAX_EVENTS:
+        for index, alarm in enumerate(series.alarms):
+            if alarm.active and len(self.events) < MAX_EVENTS:
                 time = series.latest[0] if series.latest else 0
                 self.events.append((slot, index, False, time, math.nan))
 
@@ -192,14 +194,27 @@ class Aggregator:
         return time >= series.latest[0] or self._is_future(series.latest[0])
 
     def _watch(self, slot: int, series: Series, time: int, number: float) -> None:
-        for index, (above, limit, clear, _) in enumerate(series.limits):
-            was = series.active[index]
+        for index, (above, limit, clear, delay, _) in enumerate(series.limits):
+            self._raise_delayed(slot, series, index, time)
+            alarm = series.alarms[index]
+            was = alarm.active
             beyond = number > limit if above else number < limit
             back = number < clear if above else number > clear
             now = not back if was else beyond
+            if now and not was and delay:
+                alarm.since = time if alarm.since is None else alarm.since
+                alarm.value = number
+                continue
+            alarm.since = None
             if now != was and len(self.events) < MAX_EVENTS:
-                series.active[index] = now
+                alarm.active = now
                 self.events.append((slot, index, now, time, number))
+
+    def _raise_delayed(self, slot: int, series: Series, index: int, time: int) -> None:
+        alarm, delay = series.alarms[index], series.limits[index][3]
+        if alarm.since is not None and alarm.since + delay <= time:
+            self.events.append((slot, index, True, alarm.since + delay, alarm.value))
+            alarm.active, alarm.since = True, None
 
     def _report(self, series: Series, time: int, quality: int, value: Value, why_bad: int) -> None:
         last, on_change = series.reported, series.report == CHANGE
@@ -258,7 +273,14 @@ class Aggregator:
             if stream.own_clock and stream.pushed:
                 stream.lag = self.clock - stream.newest
             stream.pushed = False
-            self._move(stream, self.clock - stream.lag if stream.own_clock else self.clock)
+            self._move(stream, self._clock_of(stream))
+        for slot, series in sorted(self.series.items()):
+            for index in range(len(series.limits)):
+                self._raise_delayed(slot, series, index, self._clock_of(self.streams[series.stream]))
+
+    def _clock_of(self, stream: Stream) -> int:
+        assert self.clock is not None
+        return self.clock - stream.lag if stream.own_clock else self.clock
 
     def flush(self) -> None:
         for _, stream in sorted(self.streams.items()):

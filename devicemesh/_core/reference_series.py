@@ -28,6 +28,13 @@ class Reported:
 
 
 @dataclass
+class Alarm:
+    active: bool = False
+    since: int | None = None  # pending: the time of the first value beyond the limit,
+    value: float = math.nan  # and the newest
+
+
+@dataclass
 class Series:
     stream: int
     property: int
@@ -40,8 +47,8 @@ class Series:
     silence: int
     length: int
     lateness: int
-    limits: Sequence[tuple[bool, float, float, int]]
-    active: list[bool] = field(default_factory=list)
+    limits: Sequence[tuple[bool, float, float, int, int]]  # above, limit, clear, delay, carry
+    alarms: list[Alarm] = field(default_factory=list)  # by limit
     latest: tuple[int, int, Value] | None = None  # time, quality, value
     reported: Reported | None = None
     windows: dict[int, Window] = field(default_factory=dict)  # by start

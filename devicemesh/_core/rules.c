@@ -14,6 +14,9 @@ bool rules_valid(const struct rules *rules)
     for (uint32_t i = 0; i < rules->quantiles_count; i++)
         if (rules->quantiles[i] > QUANTILE_WHOLE)
             return false;
+    for (uint32_t i = 0; i < rules->limits_count; i++)
+        if (rules->limits[i].delay_ns < 0 || rules->limits[i].delay_ns > MAX_SPAN_NS)
+            return false;
     if (!(deadband->absolute >= 0) || !(deadband->fraction >= 0) || deadband->silence_ns < 0)
         return false;
     if (rules->lateness_ns < 0 || rules->lateness_ns > MAX_SPAN_NS)
@@ -50,6 +53,7 @@ static uint32_t hash_of(const struct rules *rules)
     for (uint32_t i = 0; i < rules->limits_count; i++) {
         hash = mix(hash, &rules->limits[i].limit, sizeof rules->limits[i].limit);
         hash = mix(hash, &rules->limits[i].clear, sizeof rules->limits[i].clear);
+        hash = mix(hash, &rules->limits[i].delay_ns, sizeof rules->limits[i].delay_ns);
     }
     return hash;
 }
@@ -61,7 +65,7 @@ static bool deadbands_same(const struct deadband *a, const struct deadband *b)
 
 static bool limits_same(const struct limit *a, const struct limit *b)
 {
-    return a->limit == b->limit && a->clear == b->clear && a->above == b->above;
+    return a->limit == b->limit && a->clear == b->clear && a->delay_ns == b->delay_ns && a->above == b->above;
 }
 
 /* Where it misses what is the same (a NaN, -0 by its hash), there are two of them, and no harm. */

@@ -10,7 +10,7 @@
 
 struct series *series_new(const struct rules *rules, struct place place)
 {
-    struct series *series = calloc(1, sizeof *series + rules->limits_count * sizeof series->active[0]);
+    struct series *series = calloc(1, sizeof *series + rules->limits_count * sizeof series->alarms[0]);
     if (!series)
         return NULL;
     series->rules = rules;

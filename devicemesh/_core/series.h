@@ -42,7 +42,7 @@ struct series {
     uint32_t next;       /* slot of the stream's next series */
     uint8_t latest_tag;
     uint8_t latest_quality;
-    bool active[]; /* alarms, by limit */
+    struct alarm_state alarms[]; /* by limit */
 };
 
 _Static_assert(sizeof(void *) > 8 || sizeof(struct series) <= 72, "a device has many series");

@@ -286,6 +286,7 @@ def series(prop: Property, slot: int, stream: int) -> Series:
             limit=alarm.above if alarm.above is not None else alarm.below or 0.0,
             clear=_clear(alarm.above, alarm.clear_below, alarm.below, alarm.clear_above),
             severity=alarm.severity,
+            delay_ns=duration_ns(alarm.delay),
         )
         for alarm in prop.alarms
     )

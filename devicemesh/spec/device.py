@@ -65,6 +65,8 @@ class Alarm(Strict):
     """For `above`: cleared when the value is less again; `above` itself by default."""
     clear_above: float | None = None
     """For `below`: cleared when the value is greater again; `below` itself by default."""
+    delay: Duration = "0s"
+    """Raised once the value was beyond the limit for so long: a short peak raises nothing."""
     severity: Literal["info", "warning", "critical"] = "warning"
     """How urgent it is."""
 

@@ -91,7 +91,11 @@ texts = st.sampled_from(
 slots = st.integers(0, 4)  # 4 is never defined
 limits = st.lists(
     st.tuples(
-        st.booleans(), st.sampled_from([0.0, 1.0, 2.5]), st.sampled_from([0.0, 1.0]), st.integers(-1, 1)
+        st.booleans(),
+        st.sampled_from([0.0, 1.0, 2.5]),
+        st.sampled_from([0.0, 1.0]),
+        st.sampled_from([0, 0, 1, SECOND, 3600 * SECOND]),
+        st.integers(-1, 1),
     ),
     max_size=2,
 )
