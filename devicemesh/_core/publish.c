@@ -119,7 +119,7 @@ void close_windows(struct aggregator *a, struct series *series, int64_t until)
         if (!stream->contact)
             closed->to = closed->until;
         struct window *window = &windows->items[count++];
-        if (window->details && window_start(series->steps->time, rules->window_ns) == start)
+        if (window->details) /* whose newest row is of this window or of a later one */
             details_hold(window->details, series->steps, series->steps->time, closed->until);
         a->pending_bytes -= window_bytes(window);
         publish_window(a, series, window);

@@ -243,6 +243,24 @@ def _row_tenths(rows):
         tenth += step
 
 
+@pytest.mark.parametrize(
+    ("which", "fits"),
+    [([30_000], True), ([], False), ([100_000] * 8, True), ([100_001], False), ([30_000] * 9, False)],
+)
+def test_quantiles_of_a_record_are_looked_at(which, fits):
+    found = [(each, 0.0) for each in which]
+    body = reference_record.header(7, 0) + reference_record.window((0, 0, 1 << 17), (0, 1), (1, 0), [], found)
+    if not which:
+        body += bytes(1)
+    if fits:
+        (window,) = json.loads(encode_json(body, ["x"]))["windows"]
+        assert list(window)[-1] == f"p{which[0] // 1000}"
+        return
+    for encode in (encode_json, reference_record.encode_json):
+        with pytest.raises(ValueError):
+            encode(body, ["x"])
+
+
 def test_windows_that_an_earlier_version_spooled_are_read():
     body = bytes.fromhex(
         "01070000000000000000000000"  # epoch 7, seq 0
