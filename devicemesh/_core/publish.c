@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "aggregate_internal.h"
+#include "windows/machine.h"
 
 bool has_room(const struct aggregator *a, size_t more)
 {
@@ -74,7 +75,10 @@ static void fill_details(const struct aggregator *a, const struct window *window
     record->quantiles_count = rules->quantiles_count;
     for (uint32_t i = 0; i < rules->quantiles_count; i++)
         record->quantiles[i] = rules->quantiles[i];
-    details_quantiles(details, &a->sketch_rule, rules->quantiles, rules->quantiles_count, record->quantile_values);
+    double *quantiles = record->quantile_values;
+    details_quantiles(details, &a->sketch_rule, rules->quantiles, rules->quantiles_count, quantiles);
+    for (uint32_t i = 0; i < rules->quantiles_count; i++) /* no p99 above the maximum */
+        quantiles[i] = between(quantiles[i], window->min, window->max);
 }
 
 static void publish_window(struct aggregator *a, const struct series *series, const struct window *window)

@@ -127,7 +127,9 @@ class Window:
         sketch = Sketch(RULE)
         for _, number in self.rows:
             sketch.add(number)
-        return [(each, sketch.quantile(each / 100_000)) for each in wanted]
+        numbers = [number for _, number in self.rows] or [math.nan]
+        low, high = min(numbers), max(numbers)
+        return [(each, min(max(sketch.quantile(each / 100_000), low), high)) for each in wanted]
 
     def _common(self) -> list[float]:
         """What needs no more than the values."""

@@ -174,6 +174,13 @@ def test_quantiles_of_many_values_are_within_one_percent(spread):
     assert core.pending_bytes == 0
 
 
+def test_no_quantile_is_beyond_the_extremes():
+    core = core_of("min", "max", "p0", "p99.9")
+    push(core, *((n / 100, 100.0 if n else 20.0) for n in range(100)))
+    (window,) = closed(core)
+    assert 20.0 == window["min"] <= window["p0"] <= window["p99.9"] == window["max"] == 100.0
+
+
 def test_what_is_no_statistic_is_refused_and_changes_nothing():
     core = core_of("mean")
     for wrong in ("p100", "p-1", "p1.2345", "median", "p"):

@@ -224,6 +224,18 @@ def test_a_counter_counts_on_over_a_reset() -> None:
     assert got == [(40.0, 40.0, 1), (5.0, 5.0, 0)]
 
 
+@pytest.mark.parametrize("windows", [SECONDS, Hopping(SECOND, SECOND // 2), Session(SECOND)])
+def test_no_quantile_is_beyond_the_extremes(windows: Any) -> None:
+    statistics, quantiles = ("min", "max"), (0.001, 0.999)
+    aggregator = make(
+        windows, profile=Profile(statistics=statistics, quantiles=quantiles, relative_error=0.1)
+    )
+    aggregator.ingest(*rows(*((0, n, value) for n, value in enumerate([10.0] * 99 + [2.0]))))
+    aggregator.flush()
+    for window in table(aggregator.windows()):
+        assert 2.0 == window["min"] <= window["p0.1"] <= window["p99.9"] == window["max"] == 10.0
+
+
 def test_quantiles_are_within_their_error() -> None:
     values = [math.exp(i / 500) for i in range(5000)]
     aggregator = make(

@@ -26,10 +26,11 @@ static void write_quantiles_of(const struct engine *engine, const struct closed 
 {
     double found[SHEET_COLUMNS_MAX];
     const struct sketch *sketch = closed->sketches[at];
+    const struct cell *cell = closed->cells[at];
     if (sketch)
         sketch_quantiles(sketch, &engine->rules[closed->profiles[at]], all->asked, all->count, found);
-    for (uint32_t i = 0; i < all->count; i++)
-        all->columns[i][at] = sketch ? found[i] : (double)NAN;
+    for (uint32_t i = 0; i < all->count; i++) /* no p99 above the maximum */
+        all->columns[i][at] = sketch ? between(found[i], cell_min(cell), cell_max(cell)) : (double)NAN;
 }
 
 static void write_quantiles_of_two(const struct closed *closed, uint32_t first, uint32_t second,

@@ -38,6 +38,12 @@ static inline double greater(double a, double b)
 #endif
 }
 
+/* The number of low to high that is nearest to x; a NaN stays one. */
+static inline double between(double x, double low, double high)
+{
+    return x < low ? low : x > high ? high : x;
+}
+
 /* Two doubles, of any address. */
 typedef double pair __attribute__((vector_size(16), aligned(8), may_alias));
 
