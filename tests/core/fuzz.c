@@ -165,16 +165,20 @@ static void fuzz_define(struct aggregator *core)
     int32_t carry[3];
     uint32_t slot = below(SLOTS);
     for (int i = 0; i < 3; i++) {
-        limits[i] = (struct limit){below(10), below(10), below(2)};
+        limits[i] = (struct limit){below(10), below(10), spans[below(8)], below(2)};
         carry[i] = (int32_t)below(6) - 2;
     }
     struct place place = {below(STREAMS), slot % NAMES};
     struct rules rules = {
         .kind = (uint8_t)below(KIND_COUNT + 1),
-        .report = (uint8_t)below(REPORT_COUNT + 1), .mask = (uint8_t)below(70),
+        .report = (uint8_t)below(REPORT_COUNT + 1), .mask = below(1 << STATISTIC_QUANTILES),
         .deadband = {below(3), below(2), spans[below(5)]}, .window_ns = spans[below(8)],
         .lateness_ns = spans[below(8)], .limits = limits, .limits_count = below(4),
+        .quantiles_count = below(3) ? 0 : below(QUANTILES_MOST + 1),
     };
+    for (int i = 0; i < QUANTILES_MOST; i++)
+        rules.quantiles[i] = below(100) ? below(QUANTILE_WHOLE + 1) : QUANTILE_WHOLE + 1;
+    rules.mask |= (uint32_t)(rules.quantiles_count > 0) << STATISTIC_QUANTILES;
     if (aggregator_define(core, slot, place, &rules, carry) == DEFINE_DONE)
         CHECK(aggregator_slot_at(core, place) < SLOTS);
 }
