@@ -9,6 +9,7 @@
 #define OWN_CLOCK_NS INT64_C(1000000000)
 #define NOBODY UINT32_MAX
 enum { MAX_EVENTS = 1 << 16 };
+enum { MAX_HELD = 60 }; /* windows that open at once because a value is known in them */
 
 struct aggregator {
     uint32_t epoch;
@@ -87,6 +88,16 @@ bool has_room(const struct aggregator *a, size_t more);
 /* Append to the records of the series' stream, or drop the row as overflow. Returns whether it is in. */
 bool publish_reading(struct aggregator *a, struct series *series, int64_t time, uint8_t quality,
                      const struct value *value);
+
+/* The open window of a series that starts at `start`, new if it has to be; NULL without room. */
+struct window *window_for(struct aggregator *a, struct series *series, int64_t start);
+
+/* The newest value of a series holds until `until`, in the window that ends there or later. */
+static inline void hold_in(const struct window *window, struct steps *steps, int64_t until)
+{
+    details_hold(window->details, steps, steps->until > window->start ? steps->until : window->start, until);
+    steps->until = until > steps->until ? until : steps->until;
+}
 
 /* Close the windows of a series that end by `until`, and refuse rows for them from now on. */
 void close_windows(struct aggregator *a, struct series *series, int64_t until);

@@ -40,7 +40,7 @@ void details_hold(struct details *details, const struct steps *steps, int64_t fr
 void details_step(struct details *details, struct steps *steps, int64_t time, double number)
 {
     steps->seen = true;
-    steps->time = time;
+    steps->time = steps->until = time;
     steps->known = !isnan(number);
     if (!steps->known)
         return;

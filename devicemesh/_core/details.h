@@ -16,6 +16,7 @@
 /* The newest row of a series. All zero: none yet. */
 struct steps {
     int64_t time;
+    int64_t until; /* up to here its value has its weight in the windows */
     double last; /* the newest value, if `valued` */
     bool seen;
     bool valued;

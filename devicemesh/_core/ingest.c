@@ -89,7 +89,7 @@ static struct window *open_window(struct series *series, int64_t start)
     return window;
 }
 
-static struct window *window_for(struct aggregator *a, struct series *series, int64_t start)
+struct window *window_for(struct aggregator *a, struct series *series, int64_t start)
 {
     struct window *window = windows_find(&series->windows, start);
     if (window)
@@ -107,21 +107,22 @@ static struct window *window_for(struct aggregator *a, struct series *series, in
     return window;
 }
 
-/* What a row of a window means for time and for steps: its value, or NaN. */
-static void follow(struct series *series, const struct window *window, int64_t time, double number)
+/* A row of the window that starts at `start` is about to come: until there the value before it held. */
+static void catch_up(struct aggregator *a, struct series *series, int64_t start)
 {
     struct steps *steps = series->steps;
-    int64_t from = steps->time, length = series->rules->window_ns;
-    if (steps->seen && time < from)
+    int64_t length = series->rules->window_ns, newest = window_start(steps->until, length);
+    if (!steps->known || newest >= start)
         return;
-    if (steps->seen && from < window->start) {
-        const struct window *before = windows_find(&series->windows, window_start(from, length));
-        if (before)
-            details_hold(before->details, steps, from, before->start + length);
-        from = window->start;
+    const struct window *window = windows_find(&series->windows, newest);
+    if (window)
+        hold_in(window, steps, newest + length);
+    int64_t first = start - MAX_HELD * length;
+    for (int64_t at = steps->until > first ? steps->until : first; rules_timed(series->rules) && at < start; at += length) {
+        window = is_closed(a, series, at) ? NULL : window_for(a, series, at);
+        if (window)
+            hold_in(window, steps, at + length);
     }
-    details_hold(window->details, steps, from, time);
-    details_step(window->details, steps, time, number);
 }
 
 static void accumulate(struct aggregator *a, struct series *series, int64_t time, uint8_t quality,
@@ -136,15 +137,22 @@ static void accumulate(struct aggregator *a, struct series *series, int64_t time
         drop(a, DROP_LATE);
         return;
     }
-    struct window *window = window_for(a, series, window_start(time, length));
+    int64_t start = window_start(time, length);
+    struct steps *steps = rules_detailed(series->rules) ? series->steps : NULL;
+    bool in_order = steps && (!steps->seen || time >= steps->time);
+    if (in_order)
+        catch_up(a, series, start);
+    struct window *window = window_for(a, series, start);
     if (!window) {
         drop(a, DROP_OVERFLOW);
         return;
     }
     bool bad = quality_is_bad(quality), usable = !bad && value_is_exact(value);
     double number = usable ? value_number(value) : (double)NAN;
-    if (window->details)
-        follow(series, window, time, number);
+    if (in_order) {
+        hold_in(window, steps, time);
+        details_step(window->details, steps, time, number);
+    }
     if (!usable) {
         window->bad++;
         drop(a, bad ? why_bad : DROP_INEXACT);

@@ -108,6 +108,17 @@ static void publish_window(struct aggregator *a, const struct series *series, co
     }
 }
 
+/* A window that ended at `end` is closed: while a value is known, a series that weighs by time has the next. */
+static void open_next(struct aggregator *a, struct series *series, int64_t end, int64_t until)
+{
+    const struct rules *rules = series->rules;
+    if (!rules_timed(rules) || !series->steps->known || series->steps->time >= end)
+        return;
+    if (until - end > MAX_HELD * rules->window_ns) /* the clock has jumped */
+        end = window_start(until, rules->window_ns);
+    (void)window_for(a, series, end);
+}
+
 void close_windows(struct aggregator *a, struct series *series, int64_t until)
 {
     struct windows *windows = &series->windows;
@@ -115,18 +126,23 @@ void close_windows(struct aggregator *a, struct series *series, int64_t until)
     const struct stream *stream = stream_of(a, series);
     struct closed *closed = closed_of(a, series);
     uint32_t count = 0;
+    bool cut_short = until == INT64_MAX;
     while (count < windows->count && windows->items[count].start + rules->window_ns <= until) {
-        int64_t start = windows->items[count].start;
+        struct window *window = &windows->items[count++];
+        int64_t start = window->start;
+        a->pending_bytes -= window_bytes(window);
+        if (cut_short && !window->count && !window->bad)
+            continue; /* it was open for what is known in it, which it is not to its end */
         if (!stream->contact && closed->from == closed->to)
             closed->from = start;
         closed->until = start + rules->window_ns;
         if (!stream->contact)
             closed->to = closed->until;
-        struct window *window = &windows->items[count++];
-        if (window->details) /* whose newest row is of this window or of a later one */
-            details_hold(window->details, series->steps, series->steps->time, closed->until);
-        a->pending_bytes -= window_bytes(window);
+        if (window->details)
+            hold_in(window, series->steps, closed->until);
         publish_window(a, series, window);
+        if (!cut_short)
+            open_next(a, series, closed->until, until);
     }
     windows_drop(windows, count);
 }

@@ -30,6 +30,7 @@ DEADBAND, UNREPORTED, NO_VALUE, LATE, FUTURE, NONFINITE, INEXACT, OVERFLOW, UNDE
 FUTURE_NS, OWN_CLOCK_NS = 3600 * 10**9, 10**9
 TIME_LIMIT = 4_500_000_000_000_000_000
 MAX_EVENTS = 1 << 16
+MAX_HELD = 60  # windows that open at once because a value is known in them
 WINDOW_BYTES, DETAILS_BYTES = 104, 256  # sizeof(struct window), sizeof(struct details)
 RECORD_SOFT_MAX = 8192
 
@@ -234,23 +235,48 @@ class Aggregator:
             self.dropped[FUTURE] += 1
         elif time < -TIME_LIMIT or self._is_closed(series, start):
             self.dropped[LATE] += 1
-        elif start not in series.windows and not self._has_room(self._bytes(series)):
-            self.dropped[OVERFLOW] += 1
         else:
-            if start not in series.windows:
-                series.windows[start] = Window()
-                self.pending_bytes += self._bytes(series)
-            window = series.windows[start]
-            inexact = value.is_text or (value.tag == Tag.INTEGER and abs(value.plain) > MAX_EXACT)
-            usable = quality < BAD and not inexact
-            if series.detailed():
-                series.follow(start, time, float(value.plain) if usable else None)
-            if not usable:
-                window.bad += 1
-                self.dropped[INEXACT if inexact else why_bad] += 1
-            else:
-                window.rows.append((time, float(value.plain)))
-                self.pending += 1
+            self._place(series, time, start, value, NO_VALUE if quality < BAD else why_bad)
+
+    def _place(self, series: Series, time: int, start: int, value: Value, why: int) -> None:
+        in_order = series.detailed() and series.in_order(time)
+        if in_order:
+            self._catch_up(series, start)
+        window = self._window_for(series, start)
+        if window is None:
+            self.dropped[OVERFLOW] += 1
+            return
+        inexact = value.is_text or (value.tag == Tag.INTEGER and abs(value.plain) > MAX_EXACT)
+        usable = value.tag != Tag.NULL and not inexact
+        if in_order:
+            series.step(start, time, float(value.plain) if usable else None)
+        if not usable:
+            window.bad += 1
+            self.dropped[INEXACT if inexact else why] += 1
+        else:
+            window.rows.append((time, float(value.plain)))
+            self.pending += 1
+
+    def _window_for(self, series: Series, start: int) -> Window | None:
+        if start not in series.windows:
+            if not self._has_room(self._bytes(series)):
+                return None
+            series.windows[start] = Window()
+            self.pending_bytes += self._bytes(series)
+        return series.windows[start]
+
+    def _catch_up(self, series: Series, start: int) -> None:
+        """A row of the window that starts at `start` is about to come: until there the value before it held."""
+        length = series.length
+        newest = series.until // length * length
+        if not series.known() or newest >= start:
+            return
+        if newest in series.windows:
+            series.hold_in(newest, newest + length)
+        if series.timed():
+            for at in range(max(series.until, start - MAX_HELD * length), start, length):
+                if not self._is_closed(series, at) and self._window_for(series, at):
+                    series.hold_in(at, at + length)
 
     @staticmethod
     def _bytes(series: Series) -> int:
@@ -304,22 +330,36 @@ class Aggregator:
 
     def _close(self, series: Series, until: int | None) -> None:
         """Publish the windows that end by `until` (None: all), and refuse rows for them from now on."""
-        for start in sorted(series.windows):
-            end = start + series.length
-            if until is None or end <= until:
-                series.hold(start, end)
-                window = series.windows.pop(start)
-                stream = self.streams[series.stream]
-                stream.closed[series.property] = end
-                if not stream.contact:
-                    stream.early[series.property] = (stream.early.get(series.property, (start, end))[0], end)
+        length = series.length
+        while series.windows:
+            start = min(series.windows)
+            end = start + length
+            if until is not None and end > until:
+                break
+            window = series.windows[start]
+            if until is not None or window.rows or window.bad:
+                self._publish_window(series, start, window)
+            del series.windows[start]
+            if until is None and not window.rows and not window.bad:
                 self.pending_bytes -= self._bytes(series)
-                body = self._open_record(series.stream, len(window.rows))
-                stream.row = None
-                span, rows = (start, series.length), (len(window.rows), window.bad)
-                identity = (series.property, series.kind, series.mask)
-                found, quantiles = window.statistics(series.length), window.quantiles(series.quantiles)
-                self._append(body, record.window(identity, span, rows, found, quantiles))
+            if until is not None and series.timed() and series.known() and series.in_order(end - 1):
+                far = until - end > MAX_HELD * length
+                self._window_for(series, until // length * length if far else end)
+
+    def _publish_window(self, series: Series, start: int, window: Window) -> None:
+        stream, end = self.streams[series.stream], start + series.length
+        stream.closed[series.property] = end
+        if not stream.contact:
+            stream.early[series.property] = (stream.early.get(series.property, (start, end))[0], end)
+        if series.detailed():
+            series.hold_in(start, end)
+        self.pending_bytes -= self._bytes(series)
+        body = self._open_record(series.stream, len(window.rows))
+        stream.row = None
+        span, rows = (start, series.length), (len(window.rows), window.bad)
+        identity = (series.property, series.kind, series.mask)
+        found, quantiles = window.statistics(series.length), window.quantiles(series.quantiles)
+        self._append(body, record.window(identity, span, rows, found, quantiles))
 
     # records out
 

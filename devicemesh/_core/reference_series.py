@@ -15,6 +15,7 @@ from devicemesh._core.tagged import Tag
 FLOAT, INTEGER, BOOLEAN, OBJECT, FLOAT32 = range(5)  # kinds
 MAX_EXACT = 1 << 53
 DETAILED = record.STATISTICS.index("timeAverage")  # the bit from which on they need more than the values
+TIMED = ("timeAverage", "percentGood", "durationNonzero")
 RULE = Rule(0.01, 2048)
 
 
@@ -54,34 +55,37 @@ class Series:
     windows: dict[int, Window] = field(default_factory=dict)  # by start
     newest: tuple[int, bool] | None = None  # time of the newest row, and whether it has a value
     value: float | None = None  # the newest
+    until: int = 0  # up to here it has its weight in the windows
 
     def detailed(self) -> bool:
         return bool(self.mask >> DETAILED or self.quantiles)
 
-    def follow(self, start: int, time: int, number: float | None) -> None:
-        """A row of the window that starts at `start`, for what goes by time and by steps."""
-        if self.newest and time < self.newest[0]:
-            return
-        window = self.windows[start]
-        if self.newest:
-            came = self.newest[0]
-            before = came // self.length * self.length
-            if before < start and before in self.windows:
-                self.hold(before, before + self.length)
-            self._hold(window, max(came, start), time)
-        self.newest = (time, number is not None)
+    def timed(self) -> bool:
+        """It has a window in every span in which its value is known."""
+        return any(self.mask >> record.STATISTICS.index(name) & 1 for name in TIMED)
+
+    def in_order(self, time: int) -> bool:
+        return self.newest is None or time >= self.newest[0]
+
+    def known(self) -> bool:
+        return self.newest is not None and self.newest[1]
+
+    def hold_in(self, start: int, until: int) -> None:
+        """The newest value holds until then, in the window that starts at `start`."""
+        self._hold(self.windows[start], max(self.until, start), until)
+        self.until = max(self.until, until)
+
+    def step(self, start: int, time: int, number: float | None) -> None:
+        """A row in order, of the window that starts at `start`."""
+        self.hold_in(start, time)
+        self.newest, self.until = (time, number is not None), time
         if number is not None:
             if self.value is not None:
-                window.step(self.value, number)
+                self.windows[start].step(self.value, number)
             self.value = number
 
-    def hold(self, start: int, until: int) -> None:
-        """The newest row is of the window that starts at `start`; no other came until then."""
-        if self.newest and self.newest[0] // self.length * self.length == start:
-            self._hold(self.windows[start], self.newest[0], until)
-
     def _hold(self, window: Window, since: int, until: int) -> None:
-        if self.newest and self.newest[1] and self.value is not None and since < until:
+        if self.known() and self.value is not None and since < until:
             if not window.known:
                 window.base = self.value
             window.known += until - since

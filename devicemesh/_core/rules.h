@@ -33,6 +33,14 @@ static inline bool rules_detailed(const struct rules *rules)
     return rules->report == REPORT_WINDOW && rules->mask >> STATISTIC_TIME_AVERAGE;
 }
 
+/* Whether windows weigh by time: then a series has one in every span in which its value is known. */
+static inline bool rules_timed(const struct rules *rules)
+{
+    const uint32_t timed = UINT32_C(1) << STATISTIC_TIME_AVERAGE | UINT32_C(1) << STATISTIC_PERCENT_GOOD |
+                           UINT32_C(1) << STATISTIC_DURATION_NONZERO;
+    return rules->report == REPORT_WINDOW && rules->mask & timed;
+}
+
 /* Whether the rules are within their bounds. */
 bool rules_valid(const struct rules *rules);
 

@@ -6,6 +6,7 @@ import json
 import math
 import random
 from array import array
+from datetime import datetime
 
 import pytest
 from hypothesis import given, settings
@@ -71,11 +72,64 @@ def test_a_value_holds_until_the_next_and_into_the_next_window():
     push(core, (2, 10.0), (7, 20.0), (24, 30.0))
     assert closed(core) == [
         {"timeAverage": (10 * 5 + 20 * 3) / 8, "percentGood": 80.0},  # from its first value on
-        {
-            "timeAverage": (20 * 4 + 30 * 6) / 10,
-            "percentGood": 100.0,
-        },  # 10 s to 20 s had no row, and no window
+        {"timeAverage": 20.0, "percentGood": 100.0},  # no row came
+        {"timeAverage": (20 * 4 + 30 * 6) / 10, "percentGood": 100.0},
     ]
+
+
+def starts(core):
+    """Of the windows that closed, in seconds after NOW, and how many rows each has."""
+    bodies = [encode_json(record.body, core.names(record.stream)) for record in core.take()]
+    windows = [window for body in bodies for window in json.loads(body)["windows"]]
+    return [
+        (datetime.fromisoformat(each["start"]).timestamp() - NOW / SECOND, each["count"]) for each in windows
+    ]
+
+
+def test_a_value_that_rests_has_a_window_in_every_span():
+    core = core_of("timeAverage")
+    push(core, (2, 10.0))
+    for seconds in range(3, 35):
+        core.advance(NOW + seconds * SECOND)
+    assert starts(core) == [(0, 1), (10, 0), (20, 0)]
+    push(core, (36, None))
+    core.advance(NOW + 60 * SECOND)
+    core.flush()
+    assert starts(core) == [(30, 0)]
+    assert core.pending_bytes == 0
+
+
+def test_only_what_weighs_by_time_has_windows_without_rows():
+    core = core_of("mean", "p95", "increase")
+    push(core, (2, 10.0), (34, 10.0))
+    core.advance(NOW + 60 * SECOND)
+    assert starts(core) == [(0, 1), (30, 1)]
+
+
+def test_a_clock_that_jumps_opens_no_windows_without_end():
+    core = core_of("timeAverage")
+    push(core, (2, 10.0))
+    core.advance(NOW + 100_000 * SECOND)
+    assert starts(core) == [(0, 1)]
+    core.advance(NOW + 100_010 * SECOND)
+    assert starts(core) == [(100_000, 0)]
+    push(core, (103_003, 5.0))
+    core.advance(NOW + 103_010 * SECOND)
+    spans = range(102_400, 103_000, 10)
+    assert starts(core) == [(100_010, 0), *((start, 0) for start in spans), (103_000, 1)]
+
+
+def test_without_room_there_is_no_window_until_the_next_row():
+    core = Aggregator(3, max_pending_bytes=380)
+    core.define(Series(0, 0, "x", report=Report.WINDOW, window_ns=10 * SECOND, statistics=["timeAverage"]))
+    core.advance(NOW)
+    push(core, (2, 10.0))
+    core.advance(NOW + 11 * SECOND)  # the record of the first leaves too little
+    core.advance(NOW + 31 * SECOND)
+    assert starts(core) == [(0, 1)]
+    push(core, (32, 20.0))
+    core.advance(NOW + 41 * SECOND)
+    assert starts(core)[-1] == (30, 1)
 
 
 def test_nothing_is_known_from_a_row_without_a_value_on():
