@@ -169,6 +169,7 @@ def test_a_registration_lives_is_renewed_and_ends(
             for uri, code in [
                 ("/rd", aiocoap.BAD_REQUEST), ("/rd?ep=node1&lt=0", aiocoap.BAD_REQUEST),
                 ("/rd?ep=node1&lt=99999999999", aiocoap.BAD_REQUEST), ("/rd/node1/x", aiocoap.NOT_FOUND),
+                ("/rd?ep=node1&lt=" + "1".zfill(11) + "0" * 400, aiocoap.BAD_REQUEST),
                 ("/", aiocoap.NOT_FOUND), ("/push", aiocoap.NOT_FOUND),
             ]:  # fmt: skip
                 assert (await say(aiocoap.POST, base + uri)).code == code, uri

@@ -202,7 +202,8 @@ class GatewaySession(Subscribable[CoapEndpoint, CoapAddress]):
             return Message(METHOD_NOT_ALLOWED)
         stated = _query(request).get("lt")
         if stated is not None:
-            if not stated.isascii() or not stated.isdigit() or not 1 <= int(stated[:11]) <= 4294967295:
+            plain = stated.isascii() and stated.isdigit() and len(stated) < 20
+            if not plain or not 1 <= int(stated) <= 4294967295:
                 return Message(BAD_REQUEST, (), b"lt is 1 to 4294967295 seconds")
             if device.endpoint.lifetime is None:
                 device.lifetime_s = float(int(stated))
