@@ -18,8 +18,6 @@ from devicemesh_opcua.services import ServiceFaultError
 
 RETRY_S = 60.0
 """After which a point that has no node is looked for again."""
-_TOO_MUCH = {0x80100000, 0x80080000, 0x80B80000, 0x80B90000}
-"""BadTooManyOperations, BadEncodingLimitsExceeded, BadRequestTooLarge, BadResponseTooLarge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ class Poller:
                 batches = await self._read(request)
             except ServiceFaultError as fault:
                 self._server.check(fault)
-                if fault.status & 0xFFFF0000 in _TOO_MUCH and len(request.slots) > 1:
+                if fault.status & 0xFFFF0000 in codes.TOO_MUCH and len(request.slots) > 1:
                     waiting.extend(reversed(request.halves()))
                     continue
                 error = codes.error(self._server.link, fault.status)
