@@ -164,9 +164,9 @@ class Subscriber:
             subscription.due = now + subscription.silence_s
             self._live[subscription.number] = subscription
             for number in _after(subscription.sequence, numbers):
-                subscription.sequence = number
                 async for push in self._decoded(await self._again(subscription, number)):
                     yield push
+                subscription.sequence = number
                 self._publisher.acknowledge(subscription.number, number)
         self._publisher.fill()
         if self._listener is not None:
@@ -315,18 +315,21 @@ class Subscriber:
             return
         subscription.due = asyncio.get_running_loop().time() + subscription.silence_s
         missing = self._missing(subscription, message)
-        if not message.is_keep_alive:
-            self._publisher.acknowledge(message.subscription, message.sequence)
         self._publisher.fill()
-        if missing is None:
-            return
-        for number in missing:
+        for number in missing or ():
             async for push in self._decoded(await self._again(subscription, number)):
                 yield push
-        if message.status is not None and message.status >> 31:
-            raise LinkError(f"{self._server.link} has ended the subscription ({codes.text(message.status)})")
-        async for push in self._decoded(message):
-            yield push
+            subscription.sequence = (number - 1) % _LAST_SEQUENCE + 1
+        if missing is not None:
+            if message.status is not None and message.status >> 31:
+                raise LinkError(
+                    f"{self._server.link} has ended the subscription ({codes.text(message.status)})"
+                )
+            async for push in self._decoded(message):
+                yield push
+            subscription.sequence = message.sequence - message.is_keep_alive
+        if not message.is_keep_alive:  # not before it was told: a session that takes over asks for the rest
+            self._publisher.acknowledge(message.subscription, message.sequence)
 
     def _check_silence(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -348,7 +351,6 @@ class Subscriber:
             return None
         if gap > MAX_MISSING:
             raise LinkError(f"{self._server.link} has lost {gap} messages of the subscription")
-        subscription.sequence = message.sequence - message.is_keep_alive
         return range(expected, expected + gap)
 
     async def _again(self, subscription: Subscription, number: int) -> Published:
