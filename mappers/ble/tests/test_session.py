@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from array import array
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from devicemesh_ble import adapter as adapters
 from devicemesh_ble import peripheral as peripherals
+from devicemesh_ble import subscribe
 from devicemesh_ble.mapper import BleMapper
 from devicemesh_ble.model import BleAddress, BleEndpoint
 
@@ -316,6 +319,19 @@ def test_pairing_encrypts_the_link_and_again_after_a_drop(air: Air) -> None:
                 await peripheral.dropped.wait()
 
     run(work())
+
+
+def test_rows_that_nobody_takes_in_time_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscribe, "MAX_WAITING", 2)
+    session = SimpleNamespace(overrun=0)
+
+    async def work() -> None:
+        subscriber = subscribe.Subscriber(session, [])  # type: ignore[arg-type]
+        for count in (3, 2, 1, 1):
+            subscriber._put(Batch(array("I", range(count)), 0, array("d", [0.0] * count)))
+
+    run(work())
+    assert session.overrun == 3 + 2
 
 
 def test_who_speaks_no_hci_is_a_link_error() -> None:

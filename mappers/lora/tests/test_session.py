@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -374,5 +375,33 @@ def test_a_burst_is_not_lost(kit: Any, run: Run) -> None:
             await kit.until(lambda: len(heard.of(0)) == 500)
             assert heard.of(0) == list(range(1, 501))
             assert Quality.GOOD == 0 and json.dumps(heard.errors) == "[]"
+
+    run(work())
+
+
+def test_what_comes_while_devices_are_declared_anew_is_counted(kit: Any, run: Run) -> None:
+    """The runtime has left one subscription and not yet begun the next one."""
+
+    async def work() -> None:
+        port = kit.free_port()
+        points = [
+            kit.point(0, kit.node(port), "int16", offset=0),
+            kit.point(1, kit.gateway(port), "float64", stat="rxnb"),
+        ]
+        async with kit.open(points[0].endpoint) as session, contextlib.AsyncExitStack() as stack:
+            async with contextlib.aclosing(session.subscribe(points)) as first:
+                waiting = asyncio.ensure_future(anext(first))
+                await kit.until(lambda: session.network.by_eui)
+                radio = await stack.enter_async_context(kit.forwarder(port))
+                radio.uplink(kit.frame(1, b"\0\1"))
+                assert list((await waiting).value) == [1] and session.lost() == {}
+            radio.uplink(kit.frame(2, b"\0\2"))
+            await kit.until(lambda: session.network.by_eui[kit.eui].uplinks == 2)
+            async with contextlib.aclosing(session.subscribe(points)) as second:
+                waiting = asyncio.ensure_future(anext(second))
+                await asyncio.sleep(0)
+                radio.uplink(kit.frame(3, b"\0\3"))
+                assert list((await waiting).value) == [3]
+            assert session.lost() == {"redeclared": 1}
 
     run(work())

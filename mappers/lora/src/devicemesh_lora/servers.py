@@ -121,7 +121,7 @@ class ServerSession(
         self._loop = asyncio.get_running_loop()
 
     def lost(self) -> Mapping[str, int]:
-        return {"server_queue": self.out.dropped} if self.out.dropped else {}
+        return self.out.lost()
 
     # What is declared
 

@@ -71,8 +71,8 @@ class LoraSession(
         self.tasks: list[asyncio.Task[None]] = []
 
     def lost(self) -> Mapping[str, int]:
-        counts = {"server_queue": self.out.dropped, "codec_queue": self.decoding.codecs.dropped}
-        return {reason: count for reason, count in counts.items() if count}
+        codecs = self.decoding.codecs.dropped
+        return self.out.lost() | ({"codec_queue": codecs} if codecs else {})
 
     # What is declared
 
