@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -357,6 +358,30 @@ def test_a_port_that_is_taken_is_a_link_error(kit: Any, run: Run) -> None:
             with pytest.raises(LinkError, match="Address already in use"):
                 async with kit.session(points):
                     pytest.fail("two listeners")
+
+    run(work())
+
+
+def test_a_disk_that_is_full_is_a_link_error(kit: Any, run: Run, home: Path) -> None:
+    full = "create trigger full before insert on sessions begin select raise(fail, 'disk is full'); end"
+
+    async def work() -> None:
+        port = kit.free_port()
+        points = [
+            kit.point(0, kit.node(port), "int16", offset=0),
+            kit.point(1, kit.gateway(port), "float64", stat="rxnb"),
+        ]
+        async with kit.open(points[0].endpoint) as session, contextlib.AsyncExitStack() as stack:
+            pushes = await stack.enter_async_context(contextlib.aclosing(session.subscribe(points)))
+            waiting = asyncio.ensure_future(anext(pushes))
+            await kit.until(lambda: session.network.by_eui)
+            session._store._database.execute(full)
+            radio = await stack.enter_async_context(kit.forwarder(port))
+            radio.uplink(kit.frame(1, b"\0\1"))
+            assert list((await waiting).value) == [1]
+            with pytest.raises(LinkError, match=f"can't be kept in {home}.* disk is full") as caught:
+                await anext(pushes)
+            assert caught.value.reason == "NoStore"
 
     run(work())
 
