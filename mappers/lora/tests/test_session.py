@@ -14,7 +14,7 @@ import pytest
 from devicemesh_lora import mac
 from devicemesh_lora.mac import MType
 
-from devicemesh.mapper import AuthError, Invocation, LinkError, Quality, Write
+from devicemesh.mapper import AuthError, Invocation, LinkError, PointError, Quality, Write
 from devicemesh.spec.values import ValueType
 
 Run = Callable[[Any], None]
@@ -267,6 +267,51 @@ def test_a_confirmed_write_waits_for_the_device(kit: Any, run: Run) -> None:
             queued = session.network.by_eui[kit.eui].queue[0].done
             radio.uplink(kit.frame(3, control=0x20))
             assert await queued == kit.gateway_eui
+
+    run(work())
+
+
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_what_does_not_fit_a_slow_data_rate_holds_up_nobody(kit: Any, run: Run, confirmed: bool) -> None:
+    async def work() -> None:
+        port = kit.free_port()
+        node = kit.node(port, confirmed=confirmed, writeTimeout="10ms")
+        points = [
+            kit.point(0, node, "bytes", port=9, offset=0, length=60),
+            kit.point(1, node, "uint8", port=9, offset=0),
+            kit.point(2, kit.gateway(port), "float64", stat="lastSeen"),
+        ]
+        async with kit.session(points) as (session, _), kit.forwarder(port) as radio:
+            await session.write([Write(points[0], b"x" * 60), Write(points[1], 5)])
+            large, small = (one.done for one in session.network.by_eui[kit.eui].queue)
+            radio.uplink(kit.frame(1), datr="SF12BW125")
+            await kit.until(lambda: len(radio.sent) == 1)
+            assert down(radio.sent[0], kit.keys)[1] == b"\5"
+            radio.uplink(kit.frame(2, control=0x20 if confirmed else 0))
+            await kit.until(lambda: len(radio.sent) == 2)
+            assert down(radio.sent[1], kit.keys)[1] == b"x" * 60
+            assert await small == kit.gateway_eui
+            radio.uplink(kit.frame(3, control=0x20 if confirmed else 0))
+            assert await large == kit.gateway_eui
+
+    run(work())
+
+
+def test_commands_that_were_given_up_take_no_place(kit: Any, run: Run) -> None:
+    from devicemesh_lora.model import LoraCommand
+
+    async def work() -> None:
+        port = kit.free_port()
+        node = kit.node(port, writeTimeout="1ms")
+        points = [
+            kit.point(0, node, "uint8", offset=0),
+            kit.point(1, kit.gateway(port), "float64", stat="rxnb"),
+        ]
+        async with kit.session(points) as (session, _):
+            for _ in range(20):
+                with pytest.raises(PointError, match="was not heard within 1ms"):
+                    call = Invocation("default/n", "reset", node, LoraCommand(port=7, payload="aa"), {}, {})
+                    await session.invoke(call)
 
     run(work())
 
