@@ -199,6 +199,12 @@ def test_a_time_that_can_not_be_told_is_that_of_arrival(ticks: int, count: int) 
     assert [(row.time_ns, row.value) for batch in batches for row in rows_of(batch)] == [(77, 0.5)] * count
 
 
+def test_a_name_that_is_no_utf_8_goes_back_as_it_came() -> None:
+    raw = bytes((3,)) + struct.pack("<Hi", 2, 4) + b"f\xfcr\xff"  # as of a server that writes Latin-1
+    foreign = from_binary(ua.NodeId, Buffer(raw))
+    assert binary.encode_node(foreign.NamespaceIndex, foreign.Identifier) == raw
+
+
 def test_strangers_are_dropped_and_counted() -> None:
     decoder = rows.Decoder("plc", rows.Expected([(1, ValueType.FLOAT64, False)]))
     data = notification([(slot, sent(1.0, "Double")) for slot in (1, 9, 1, 9, 9, 9, 9, 1)])

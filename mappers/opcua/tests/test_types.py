@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import Any
 
@@ -86,6 +87,29 @@ def test_what_a_server_did_not_tell_of_types_is_asked_again(
                 expected = {slot: value for slot, (_, _, value) in enumerate(wanted)}
                 while {slot: row.value for slot, row in (await once(reader, points)).items()} != expected:
                     pass
+
+    run(work())
+
+
+def test_structures_are_learnt_by_two_at_once(
+    serve_plant: Any, point: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each holds the other's inner type, or a type that is half learnt."""
+
+    async def work() -> None:
+        async with serve_plant() as plant:
+            await plant.add_types()
+            endpoint = plant.endpoint()
+            names = ["recipe", "parts", "recipe"]
+            points = [point(i, endpoint, "json", name) for i, name in enumerate(names)]
+            async with open_session(endpoint) as session:
+                readers = [(session.reader([one]), [one]) for one in points]
+                found = await asyncio.gather(*(once(reader, some) for reader, some in readers))
+                again = [await once(reader, some) for reader, some in readers]
+                parts = RECIPE["Parts"]
+                for told in (found, again):
+                    values = [row.value for one in told for row in one.values()]
+                    assert values == [RECIPE, parts, RECIPE]
 
     run(work())
 

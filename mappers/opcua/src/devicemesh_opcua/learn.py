@@ -45,21 +45,27 @@ class Learner:
         self._words: dict[Node, Words | None] = {}  # by data type
         self._definitions: dict[Node, Definition | None] = {}
         self._fields = 0
+        self._learning = asyncio.Lock()  # what is half learnt looks as if the server did not say it
         self._dictionaries = Dictionaries(server)
 
     async def structures(self) -> None:
         """Look up what decoding has missed. Raises LinkError."""
-        types = self._server.types
-        for text in sorted(types.missing):
-            try:
-                name = parse_node(text)
-                node = await inverse(self._server, self._server.said(name), HAS_ENCODING)
-                types.known[text] = await self._definition(node, 0)
-            except (PointError, ServiceFaultError, DecodeError, ValueError) as error:
-                types.known[text] = None
-                if is_silence(error):
-                    asyncio.get_running_loop().call_later(RETRY_S, types.known.pop, text, None)
-        types.missing.clear()
+        missing = self._server.types.missing
+        async with self._learning:
+            while missing:  # others may miss more meanwhile
+                await self._structure(text := min(missing))
+                missing.discard(text)
+
+    async def _structure(self, text: str) -> None:
+        known = self._server.types.known
+        try:
+            name = parse_node(text)
+            node = await inverse(self._server, self._server.said(name), HAS_ENCODING)
+            known[text] = await self._definition(node, 0)
+        except (PointError, ServiceFaultError, DecodeError, ValueError) as error:
+            known[text] = None
+            if is_silence(error):
+                asyncio.get_running_loop().call_later(RETRY_S, known.pop, text, None)
 
     async def _definition(self, node: Node, depth: int) -> Definition | None:
         """The fields of a DataType, those of its structures too. Raises as what it asks."""
@@ -115,7 +121,8 @@ class Learner:
         """How a structure of this data type is sent. Raises PointError, ServiceFaultError."""
         node = self._server.said(data_type)
         try:
-            found = await self._definition(node, 0)
+            async with self._learning:
+                found = await self._definition(node, 0)
         except DecodeError as error:
             raise self._server.senseless(error) from error
         if found is None:
