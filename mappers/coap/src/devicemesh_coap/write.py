@@ -15,6 +15,7 @@ from devicemesh_coap.message import (
     METHODS,
     NOT_FOUND,
     PRECONDITION_FAILED,
+    TOO_MANY_REQUESTS,
     Message,
     Option,
     ordered,
@@ -139,25 +140,29 @@ class Writer:
         if address.format is not None:
             return payload.FORMATS[address.format]
         key = uri_options(point.endpoint, address)
-        if key not in self._formats:
-            self._formats[key] = await self._asked(point)
-        return self._formats[key]
+        if key in self._formats:
+            return self._formats[key]
+        form, is_told = await self._asked(point)
+        if is_told:
+            self._formats[key] = form
+        return form
 
-    async def _asked(self, point: CoapPoint) -> int:
+    async def _asked(self, point: CoapPoint) -> tuple[int, bool]:
+        """The format, and whether it will be the same another time. Raises PointError without an answer."""
         usual = OCTETS if point.type == ValueType.BYTES else JSON if point.type == ValueType.JSON else TEXT
         usual = JSON if point.address.pointer is not None else usual
         if point.address.write == "POST" and point.address.pointer is None and point.address.record is None:
-            return usual  # what is posted need not look like what is read
+            return usual, True  # what is posted need not look like what is read
         try:
             response = await Source(self._channel, resources([point])[0]).ask()
-        except PointError:
-            return usual
+        except PointError as error:
+            if error.reason == "NoAnswer":
+                raise
+            return usual, True
         told = response.integer(Option.CONTENT_FORMAT)
-        return (
-            told
-            if succeeded(response.code) and told in (TEXT, JSON, CBOR, OCTETS, SENML_JSON, SENML_CBOR)
-            else usual
-        )
+        if succeeded(response.code) and told in (TEXT, JSON, CBOR, OCTETS, SENML_JSON, SENML_CBOR):
+            return told, True
+        return usual, response.code >> 5 != 5 and response.code != TOO_MANY_REQUESTS
 
 
 def _scalar(value: Any, type_: ValueType) -> Scalar:
