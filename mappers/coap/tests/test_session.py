@@ -191,6 +191,31 @@ def test_a_format_that_was_not_told_is_asked_for_again(
     run(work())
 
 
+@pytest.mark.parametrize("done", [False, True])
+def test_of_a_write_without_an_answer_the_read_back_tells(
+    raw_peer: Any, point: Any, run: Callable[[Any], None], done: bool
+) -> None:
+    async def work() -> None:
+        held = b"5"
+
+        def answer(data: bytes) -> list[bytes]:
+            nonlocal held
+            request = decode(data)
+            if request.code == PUT:
+                held = request.payload if done else held
+                return [encode(Message(0, mid=request.mid, type=2))]  # heard, and never answered
+            return [encode(Message(CONTENT, (), held, request.token, request.mid, 2))]
+
+        async with raw_peer(answer) as peer:
+            endpoint = CoapEndpoint(uri=f"coap://127.0.0.1:{peer.port}", timeout="100ms")
+            async with open_session(endpoint) as session:
+                (outcome,) = await session.write([Write(point(0, endpoint, "float64", "/a"), 7.0)])
+            assert outcome.value == (7 if done else 5)
+            assert (outcome.error and outcome.error.reason) == (None if done else "NoAnswer")
+
+    run(work())
+
+
 def test_a_part_that_others_changed_meanwhile_is_changed_anew(
     serve_plant: Any, point: Any, run: Callable[[Any], None]
 ) -> None:

@@ -55,9 +55,10 @@ class Writer:
             lost = error  # it may have been done all the same: what reads back decides
         finally:
             self._channel.writes += 1
-        return await self._read_back(point, lost)
+        return await self._read_back(write, lost)
 
-    async def _read_back(self, point: CoapPoint, lost: PointError | None) -> Outcome:
+    async def _read_back(self, write: CoapWrite, lost: PointError | None) -> Outcome:
+        point = write.point
         (resource,) = resources([point])
         source = Source(self._channel, resource)
         try:
@@ -69,7 +70,9 @@ class Writer:
         batch = source.taken(response)[0]
         if batch.error is not None:
             return Outcome(error=lost or PointError(str(batch.error), reason=batch.error.reason))
-        return Outcome(_scalar(batch.value[0], point.type))
+        value = _scalar(batch.value[0], point.type)
+        written = lost is None or value == point.address.nearest(point.type, write.value)
+        return Outcome(value, None if written else lost)
 
     def _where(self, point: CoapPoint) -> str:
         return resources([point])[0].where
