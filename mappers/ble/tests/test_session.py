@@ -366,5 +366,9 @@ def test_models_say_what_is_wrong() -> None:
             BleMapper().parse_endpoint(uri)
     address = BleMapper().parse_address
     assert address("manufacturer:0x0499@3").text == "manufacturer:0x0499@3"
+    for type_, offset in (("uint16", 2), ("uint24", 2), ("medfloat", 1)):
+        part = BleAddress.model_validate({"characteristic": "fff1", "type": type_, "offset": offset})
+        assert part.refusal(ValueType.FLOAT64, "ReadOnly") is None
+        assert "only be read" in str(part.refusal(ValueType.FLOAT64, "ReadWrite")), "the rest would be lost"
     assert address("signal:rssi").refusal(ValueType.STRING, "ReadOnly") == "rssi is not a string"
     assert "only be read" in str(address("bthome/temperature").refusal(ValueType.FLOAT64, "ReadWrite"))
