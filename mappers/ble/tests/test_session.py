@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from array import array
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from devicemesh_ble import adapter as adapters
 from devicemesh_ble import peripheral as peripherals
+from devicemesh_ble import subscribe
 from devicemesh_ble.mapper import BleMapper
 from devicemesh_ble.model import BleAddress, BleEndpoint
 
@@ -318,6 +321,19 @@ def test_pairing_encrypts_the_link_and_again_after_a_drop(air: Air) -> None:
     run(work())
 
 
+def test_rows_that_nobody_takes_in_time_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscribe, "MAX_WAITING", 2)
+    session = SimpleNamespace(overrun=0)
+
+    async def work() -> None:
+        subscriber = subscribe.Subscriber(session, [])  # type: ignore[arg-type]
+        for count in (3, 2, 1, 1):
+            subscriber._put(Batch(array("I", range(count)), 0, array("d", [0.0] * count)))
+
+    run(work())
+    assert session.overrun == 3 + 2
+
+
 def test_who_speaks_no_hci_is_a_link_error() -> None:
     async def work() -> None:
         async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -350,5 +366,9 @@ def test_models_say_what_is_wrong() -> None:
             BleMapper().parse_endpoint(uri)
     address = BleMapper().parse_address
     assert address("manufacturer:0x0499@3").text == "manufacturer:0x0499@3"
+    for type_, offset in (("uint16", 2), ("uint24", 2), ("medfloat", 1)):
+        part = BleAddress.model_validate({"characteristic": "fff1", "type": type_, "offset": offset})
+        assert part.refusal(ValueType.FLOAT64, "ReadOnly") is None
+        assert "only be read" in str(part.refusal(ValueType.FLOAT64, "ReadWrite")), "the rest would be lost"
     assert address("signal:rssi").refusal(ValueType.STRING, "ReadOnly") == "rssi is not a string"
     assert "only be read" in str(address("bthome/temperature").refusal(ValueType.FLOAT64, "ReadWrite"))

@@ -169,6 +169,7 @@ def test_a_registration_lives_is_renewed_and_ends(
             for uri, code in [
                 ("/rd", aiocoap.BAD_REQUEST), ("/rd?ep=node1&lt=0", aiocoap.BAD_REQUEST),
                 ("/rd?ep=node1&lt=99999999999", aiocoap.BAD_REQUEST), ("/rd/node1/x", aiocoap.NOT_FOUND),
+                ("/rd?ep=node1&lt=" + "1".zfill(11) + "0" * 400, aiocoap.BAD_REQUEST),
                 ("/", aiocoap.NOT_FOUND), ("/push", aiocoap.NOT_FOUND),
             ]:  # fmt: skip
                 assert (await say(aiocoap.POST, base + uri)).code == code, uri
@@ -233,6 +234,33 @@ def test_blocks_repetitions_and_garbage(point: Any, run: Callable[[Any], None], 
                 ).code == coap.CHANGED
             await wait_until(lambda: (0, "last") in heard.values)
             assert [v for _, v in heard.values] == ["x" * 3000, "once", "last"]
+
+    run(work())
+
+
+def test_what_comes_while_devices_are_declared_anew_is_counted(
+    point: Any, run: Callable[[Any], None]
+) -> None:
+    """The runtime has left one subscription and not yet begun the next one."""
+
+    async def work() -> None:
+        port = free_port()
+        points = [point(0, declared(port), "float64", "/a")]
+        async with open_gateway(points[0].endpoint) as session, device() as say:
+            push = f"coap://127.0.0.1:{port}/push/node1/a"
+            async with contextlib.aclosing(session.subscribe(points)) as first:
+                waiting = asyncio.ensure_future(anext(first))
+                await asyncio.sleep(0)
+                await say(aiocoap.POST, push, b"1")
+                assert list((await waiting).value) == [1] and session.lost() == {}
+            await say(aiocoap.POST, push, b"2")
+            await say(aiocoap.POST, push, b"hot")  # no value: nothing is lost
+            async with contextlib.aclosing(session.subscribe(points)) as second:
+                waiting = asyncio.ensure_future(anext(second))
+                await asyncio.sleep(0)
+                await say(aiocoap.POST, push, b"3")
+                assert list((await waiting).value) == [3]
+            assert session.lost() == {"redeclared": 1}
 
     run(work())
 

@@ -148,5 +148,7 @@ def test_nearest_is_what_reads_back() -> None:
     assert nearest("float64", 2.54, scale=0.1, type="int32") == 2.5
     assert nearest("float64", 2.6, offset=0, type="uint16", scale=0.5) == 2.5
     assert nearest("string", "x") == "x"
+    with pytest.raises(ValueError, match="inf is not an integer"):
+        CoapAddress(path="/a", type=ValueType.INT32, scale=0.1).nearest(ValueType.FLOAT64, 1e308)
     with pytest.raises(ValueError, match="does not fit"):
         nearest("float64", 1e9, type="uint16", scale=0.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+import tracemalloc
 from array import array
 from collections.abc import Callable
 from typing import Any
@@ -193,6 +194,28 @@ def test_one_request_serves_all_points_of_a_resource(point: Callable[..., Any]) 
               {"path": "/a", "pointer": "/t", "format": "cbor"}, {"path": "/a?x=1", "pointer": "/t"}]  # fmt: skip
     found = resources([point(i, ENDPOINT, "float64", place) for i, place in enumerate(places)])
     assert [r.slots for r in found] == [[0, 1], [2], [3], [4]]
+
+
+SHARED, REFERENCE = b"\xd8\x1c", b"\xd8\x1d\x00"
+
+
+@pytest.mark.parametrize("part", [[1] * 20_000, "x" * 20_000, b"x" * 20_000, 1 << 160_000], ids=type)
+def test_a_document_that_refers_to_its_parts_again_and_again_is_refused(part: Any) -> None:
+    """A body of 50 kB that would be 200 million values, or characters."""
+    body = b"\x82" + SHARED + cbor2.dumps(part) + b"\x99\x27\x10" + REFERENCE * 10_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(PayloadError, match="too large"):
+            payload.from_cbor(body)
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_references_that_save_some_bytes_are_followed() -> None:
+    document = [{"name": "a", "value": 1.5}] * 3
+    assert payload.from_cbor(cbor2.dumps(document, value_sharing=True)) == document
+    assert payload.from_cbor(cbor2.dumps(document, string_referencing=True)) == document
 
 
 documents = st.recursive(

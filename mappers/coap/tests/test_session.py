@@ -8,7 +8,25 @@ from typing import Any
 
 import cbor2
 import pytest
-from devicemesh_coap.message import FETCH, GET, IPATCH, POST, PUT
+from devicemesh_coap.message import (
+    CHANGED,
+    CONTENT,
+    FETCH,
+    GET,
+    IPATCH,
+    POST,
+    PUT,
+    UNAVAILABLE,
+    UNSUPPORTED_FORMAT,
+    Message,
+    Option,
+    decode,
+    encode,
+    ordered,
+    uint,
+)
+from devicemesh_coap.model import CoapEndpoint
+from devicemesh_coap.payload import JSON
 from devicemesh_coap.session import open_session
 
 from devicemesh.mapper import ConfigError, LinkError, Quality, Write
@@ -131,6 +149,69 @@ def test_writes_by_format(
             assert outcome.error is None or part, outcome.error
             if not part:
                 assert outcome.value == one.address.nearest(one.type, value)
+
+    run(work())
+
+
+@pytest.mark.parametrize("excuse", [UNAVAILABLE, None])
+def test_a_format_that_was_not_told_is_asked_for_again(
+    raw_peer: Any, point: Any, run: Callable[[Any], None], excuse: int | None
+) -> None:
+    """The resource holds JSON, which the device did not tell when it was asked first."""
+
+    async def work() -> None:
+        asked, written = 0, list[int | None]()
+
+        def answer(data: bytes) -> list[bytes]:
+            nonlocal asked
+            request = decode(data)
+            ours = request.texts(Option.URI_PATH) == ["a"]
+            if request.code not in (GET, PUT) or not ours:
+                return []
+            asked += request.code == GET
+            options, code = [(int(Option.CONTENT_FORMAT), uint(JSON))], CONTENT
+            if request.code == PUT:
+                written.append(request.integer(Option.CONTENT_FORMAT))
+                options, code = [], CHANGED if written[-1] == JSON else UNSUPPORTED_FORMAT
+            elif asked == 1:
+                if excuse is None:
+                    return [encode(Message(0, mid=request.mid, type=2))]  # heard, and never answered
+                options, code = [], excuse
+            body = b"7" if code == CONTENT else b""
+            return [encode(Message(code, ordered(options), body, request.token, request.mid, 2))]
+
+        async with raw_peer(answer) as peer:
+            endpoint = CoapEndpoint(uri=f"coap://127.0.0.1:{peer.port}", timeout="100ms")
+            one = Write(point(0, endpoint, "float64", "/a"), 7.0)
+            async with open_session(endpoint) as session:
+                await session.write([one])
+                (outcome,) = await session.write([one])
+            assert (outcome.error, outcome.value, written[-1]) == (None, 7, JSON)
+
+    run(work())
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_of_a_write_without_an_answer_the_read_back_tells(
+    raw_peer: Any, point: Any, run: Callable[[Any], None], done: bool
+) -> None:
+    async def work() -> None:
+        held = b"5"
+
+        def answer(data: bytes) -> list[bytes]:
+            nonlocal held
+            request = decode(data)
+            if request.code == PUT:
+                held = request.payload if done else held
+                return [encode(Message(0, mid=request.mid, type=2))]  # heard, and never answered
+            return [encode(Message(CONTENT, (), held, request.token, request.mid, 2))]
+
+        async with raw_peer(answer) as peer:
+            endpoint = CoapEndpoint(uri=f"coap://127.0.0.1:{peer.port}", timeout="100ms")
+            async with open_session(endpoint) as session:
+                (outcome,) = await session.write([Write(point(0, endpoint, "float64", "/a"), 7.0)])
+            assert outcome.value == (7 if done else 5)
+            assert (outcome.error and outcome.error.reason) == (None if done else "NoAnswer")
 
     run(work())
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from devicemesh_coap.message import Message, Option, decode, encode, ordered, uint
+from devicemesh_coap.message import Block, Message, Option, decode, encode, ordered, uint
 from devicemesh_coap.session import open_session
 from devicemesh_coap.subscribe import is_newer
 from hypothesis import given, settings
@@ -234,5 +234,56 @@ def test_quality_of_a_dead_observation(serve_plant: Any, point: Any, run: Callab
                     await plant.set("/a", b"2")
                     batch = await anext(batches)
                     assert batch.quality == Quality.REFUSED and "5.00" in str(batch.error)
+
+    run(work())
+
+
+@pytest.mark.parametrize("in_blocks", [False, True])
+def test_a_body_in_blocks_does_not_come_after_a_newer_one(
+    raw_peer: Any, point: Any, run: Callable[[Any], None], in_blocks: bool
+) -> None:
+    """While the rest of a notification is fetched the next one comes, and of it is what is fetched then."""
+    newest = "c" * 20 if in_blocks else "c"
+
+    def notification(number: int, body: str, token: bytes) -> bytes:
+        options = [(Option.OBSERVE, uint(number))]
+        if len(body) > 16:
+            options.append((Option.BLOCK2, Block(0, True, 0).encoded()))
+        return encode(Message(0x45, ordered(options), body[:16].encode(), token, number, 1))
+
+    async def work() -> None:
+        observing, held = b"", "a"
+
+        def answer(data: bytes) -> list[bytes]:
+            nonlocal observing, held
+            request = decode(data)
+            if request.code != 1:
+                return []
+            if request.integer(Option.OBSERVE) == 0:
+                observing = request.token
+                first = [(Option.OBSERVE, b"\x01")]
+                return [encode(Message(0x45, ordered(first), b"a", request.token, request.mid, 2))]
+            told = []
+            if held == "b" * 20:
+                held = newest
+                told = [notification(3, newest, observing)]
+            rest = [(Option.BLOCK2, Block(1, False, 0).encoded())]
+            body = ("b" * 20 if told else newest)[16:].encode()
+            return [*told, encode(Message(0x45, ordered(rest), body, request.token, request.mid, 2))]
+
+        async with raw_peer(answer) as peer:
+            from devicemesh_coap.model import CoapEndpoint
+
+            endpoint = CoapEndpoint(uri=f"coap://127.0.0.1:{peer.port}")
+            a = point(0, endpoint, "string", "/a")
+            async with open_session(endpoint) as session:
+                async with contextlib.aclosing(session.subscribe([a])) as batches:
+                    assert await values_of(batches, 1) == ["a"]
+                    held = "b" * 20
+                    peer.send(notification(2, held, observing))
+                    assert await values_of(batches, 1) == [newest]
+                    peer.send(notification(4, "d", observing))
+                    assert await values_of(batches, 1) == ["d"], "nothing else has come between"
+                assert session.lost() == {"superseded": 1}
 
     run(work())

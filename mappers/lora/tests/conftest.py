@@ -297,6 +297,7 @@ class Kit:
     """What tests are made of."""
 
     session = staticmethod(running_session)
+    open = staticmethod(lambda endpoint: LoraMapper().open(endpoint, read_secret))
     forwarder = staticmethod(running_forwarder)
     box = staticmethod(running_box)
     taken_apart = staticmethod(taken_apart)

@@ -376,6 +376,9 @@ def test_writes_and_commands_go_through_the_codec(kit: Any, run: Run) -> None:
         ("{ bytes: [1], fPort: 0 }", "an fPort of 0"), ("{ bytes: [1], fPort: 'x' }", "an fPort of 'x'"),
         ("{ bytes: new Array(300).fill(0) }", "300 bytes"), ("{ errors: ['no', 'never'] }", "no; never"),
         ("{ bytes: { length: 4e9 } }", "4000000000 bytes"),
+        ("(Array.prototype.toJSON = function () { return this.length ? 4e9 : [] }, { bytes: [1] })", "are no bytes"),
+        ("(Object.prototype.toJSON = () => ({}), { bytes: [1] })", "are no bytes"),
+        ("(Object.prototype.toJSON = () => ({ errors: 1 }), { bytes: [1] })", "its toJSON"),
     ],
 )  # fmt: skip
 def test_downlinks_that_a_codec_can_not_make(kit: Any, run: Run, returns: str, said: str) -> None:

@@ -19,7 +19,7 @@ from devicemesh_lora.mapper import LoraMapper
 from devicemesh_lora.model import LoraAddress, LoraCommand, LoraEndpoint
 from devicemesh_lora.servers import open_session
 
-from devicemesh.mapper import AuthError, ConfigError, Invocation, LinkError, SecretRef, Write
+from devicemesh.mapper import AuthError, ConfigError, Invocation, LinkError, PointError, SecretRef, Write
 from devicemesh.spec.base import Protocol
 from devicemesh.spec.manifest import load
 from devicemesh.spec.values import ValueType
@@ -245,6 +245,30 @@ def test_a_write_that_waits_is_given_to_the_server_once(kit: Any, run: Run, brok
             server.say(f"application/{APP}/device/{EUI}/event/txack", {"queueItemId": server.queued[1]["id"]})
             await kit.until(session.remotes[EUI].queue[0].done.done)
             assert [base64.b64decode(one["data"]) for one in server.queued] == [b"\x01", b"\x02"]
+
+    run(work())
+
+
+def test_a_join_makes_room_for_downlinks(kit: Any, run: Run, broker: RealBroker) -> None:
+    """ChirpStack drops what waits for a device that joins, if its profile says so, and tells nobody."""
+
+    async def work() -> None:
+        node = endpoint(broker, writeTimeout="1ms")
+        points = [kit.point(0, node, "uint8", port=9, offset=0)]
+        call = Invocation("default/n", "reset", node, LoraCommand(port=7, payload="aa"), {}, {})
+        async with running(kit, points, broker) as (session, _, server):
+
+            async def asked(reason: str) -> None:
+                with pytest.raises(PointError) as caught:
+                    await session.invoke(call)
+                assert caught.value.reason == reason
+
+            for _ in range(16):
+                await asked("NoAnswer")
+            await asked("QueueFull")
+            server.say(f"application/{APP}/device/{EUI}/event/join", {"devAddr": "01abcdef"})
+            await kit.until(session.remotes[EUI].queue[0].done.done)
+            await asked("NoAnswer")
 
     run(work())
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from devicemesh_lora import mac
 from devicemesh_lora.mac import MType
 
-from devicemesh.mapper import AuthError, Invocation, LinkError, Quality, Write
+from devicemesh.mapper import AuthError, Invocation, LinkError, PointError, Quality, Write
 from devicemesh.spec.values import ValueType
 
 Run = Callable[[Any], None]
@@ -269,6 +271,51 @@ def test_a_confirmed_write_waits_for_the_device(kit: Any, run: Run) -> None:
     run(work())
 
 
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_what_does_not_fit_a_slow_data_rate_holds_up_nobody(kit: Any, run: Run, confirmed: bool) -> None:
+    async def work() -> None:
+        port = kit.free_port()
+        node = kit.node(port, confirmed=confirmed, writeTimeout="10ms")
+        points = [
+            kit.point(0, node, "bytes", port=9, offset=0, length=60),
+            kit.point(1, node, "uint8", port=9, offset=0),
+            kit.point(2, kit.gateway(port), "float64", stat="lastSeen"),
+        ]
+        async with kit.session(points) as (session, _), kit.forwarder(port) as radio:
+            await session.write([Write(points[0], b"x" * 60), Write(points[1], 5)])
+            large, small = (one.done for one in session.network.by_eui[kit.eui].queue)
+            radio.uplink(kit.frame(1), datr="SF12BW125")
+            await kit.until(lambda: len(radio.sent) == 1)
+            assert down(radio.sent[0], kit.keys)[1] == b"\5"
+            radio.uplink(kit.frame(2, control=0x20 if confirmed else 0))
+            await kit.until(lambda: len(radio.sent) == 2)
+            assert down(radio.sent[1], kit.keys)[1] == b"x" * 60
+            assert await small == kit.gateway_eui
+            radio.uplink(kit.frame(3, control=0x20 if confirmed else 0))
+            assert await large == kit.gateway_eui
+
+    run(work())
+
+
+def test_commands_that_were_given_up_take_no_place(kit: Any, run: Run) -> None:
+    from devicemesh_lora.model import LoraCommand
+
+    async def work() -> None:
+        port = kit.free_port()
+        node = kit.node(port, writeTimeout="1ms")
+        points = [
+            kit.point(0, node, "uint8", offset=0),
+            kit.point(1, kit.gateway(port), "float64", stat="rxnb"),
+        ]
+        async with kit.session(points) as (session, _):
+            for _ in range(20):
+                with pytest.raises(PointError, match="was not heard within 1ms"):
+                    call = Invocation("default/n", "reset", node, LoraCommand(port=7, payload="aa"), {}, {})
+                    await session.invoke(call)
+
+    run(work())
+
+
 def test_link_check_and_device_status(kit: Any, run: Run) -> None:
     async def work() -> None:
         port = kit.free_port()
@@ -360,6 +407,30 @@ def test_a_port_that_is_taken_is_a_link_error(kit: Any, run: Run) -> None:
     run(work())
 
 
+def test_a_disk_that_is_full_is_a_link_error(kit: Any, run: Run, home: Path) -> None:
+    full = "create trigger full before insert on sessions begin select raise(fail, 'disk is full'); end"
+
+    async def work() -> None:
+        port = kit.free_port()
+        points = [
+            kit.point(0, kit.node(port), "int16", offset=0),
+            kit.point(1, kit.gateway(port), "float64", stat="rxnb"),
+        ]
+        async with kit.open(points[0].endpoint) as session, contextlib.AsyncExitStack() as stack:
+            pushes = await stack.enter_async_context(contextlib.aclosing(session.subscribe(points)))
+            waiting = asyncio.ensure_future(anext(pushes))
+            await kit.until(lambda: session.network.by_eui)
+            session._store._database.execute(full)
+            radio = await stack.enter_async_context(kit.forwarder(port))
+            radio.uplink(kit.frame(1, b"\0\1"))
+            assert list((await waiting).value) == [1]
+            with pytest.raises(LinkError, match=f"can't be kept in {home}.* disk is full") as caught:
+                await anext(pushes)
+            assert caught.value.reason == "NoStore"
+
+    run(work())
+
+
 def test_a_burst_is_not_lost(kit: Any, run: Run) -> None:
     async def work() -> None:
         port = kit.free_port()
@@ -374,5 +445,33 @@ def test_a_burst_is_not_lost(kit: Any, run: Run) -> None:
             await kit.until(lambda: len(heard.of(0)) == 500)
             assert heard.of(0) == list(range(1, 501))
             assert Quality.GOOD == 0 and json.dumps(heard.errors) == "[]"
+
+    run(work())
+
+
+def test_what_comes_while_devices_are_declared_anew_is_counted(kit: Any, run: Run) -> None:
+    """The runtime has left one subscription and not yet begun the next one."""
+
+    async def work() -> None:
+        port = kit.free_port()
+        points = [
+            kit.point(0, kit.node(port), "int16", offset=0),
+            kit.point(1, kit.gateway(port), "float64", stat="rxnb"),
+        ]
+        async with kit.open(points[0].endpoint) as session, contextlib.AsyncExitStack() as stack:
+            async with contextlib.aclosing(session.subscribe(points)) as first:
+                waiting = asyncio.ensure_future(anext(first))
+                await kit.until(lambda: session.network.by_eui)
+                radio = await stack.enter_async_context(kit.forwarder(port))
+                radio.uplink(kit.frame(1, b"\0\1"))
+                assert list((await waiting).value) == [1] and session.lost() == {}
+            radio.uplink(kit.frame(2, b"\0\2"))
+            await kit.until(lambda: session.network.by_eui[kit.eui].uplinks == 2)
+            async with contextlib.aclosing(session.subscribe(points)) as second:
+                waiting = asyncio.ensure_future(anext(second))
+                await asyncio.sleep(0)
+                radio.uplink(kit.frame(3, b"\0\3"))
+                assert list((await waiting).value) == [3]
+            assert session.lost() == {"redeclared": 1}
 
     run(work())

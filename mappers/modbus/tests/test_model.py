@@ -98,6 +98,13 @@ def test_an_address_that_makes_no_sense(fields: dict[str, Any], message: str) ->
         ({"enum": {0: "off"}}, V.UINT16, "ReadOnly", "the property must be a string"),
         ({"enum": {0: "off"}, "type": "float32"}, V.STRING, "ReadOnly", "not of a float32"),
         ({"type": "float32"}, V.BOOL, "ReadOnly", "a bool can't be made from a float32"),
+        ({"add": 5}, V.BOOL, "ReadOnly", "a bool can't be made from a bool with `scale` or `add`"),
+        (
+            {"type": "uint16", "bit": 3, "scale": 10},
+            V.BOOL,
+            "ReadWrite",
+            "from a uint16 with `scale` or `add`",
+        ),
         ({"offset": 65535}, V.FLOAT32, "ReadOnly", "holding 65535..65536 reaches past the last register"),
         ({"bit": 16}, V.BOOL, "ReadOnly", "bit 16 and 1 bits reach out of 16 bits"),
         ({"bit": 12, "bits": 5}, V.UINT8, "ReadOnly", "reach out of 16 bits"),

@@ -433,6 +433,46 @@ def test_what_can_not_be_written_never_leaves(
     asyncio.run(work())
 
 
+def test_many_writes_of_a_dead_unit_cost_few_timeouts(hostile: Any, fault: Any, serving: Any) -> None:
+    async def work() -> None:
+        device = hostile(faults=[fault(unit=1, silent=True)])
+        async with serving(device):
+            endpoint, clock = endpoint_of(device, timeout="20ms"), Clock()
+            neighbour = endpoint.model_copy(update={"unit": 2})
+
+            def writes(count: int, *others: Any) -> list[Any]:
+                many = [point(endpoint, V.UINT16, n, table="holding", offset=n) for n in range(count)]
+                return [Write(one, 5) for one in (*many, *others)]
+
+            async with open_session(endpoint, clock=clock) as session:
+                other = point(neighbour, V.UINT16, 20, table="holding", offset=0)
+                *dead, living = await session.write(writes(20, other))
+                assert {one.error and one.error.reason for one in dead} == {"NoAnswer"}
+                assert living.error is None, "each unit has its own silence"
+                assert [r[1:3] for r in device.requests if r[0] == 1] == [(6, 0), (3, 0), (6, 1), (3, 1)]
+                device.requests.clear()
+                clock.ahead_s += 1.1
+                await session.write(writes(20))
+                assert [r[1:3] for r in device.requests] == [(6, 0), (3, 0)], "then one try"
+                device.faults.clear()
+                clock.ahead_s += 1.1
+                assert all(one.error is None for one in await session.write(writes(20)))
+
+    asyncio.run(work())
+
+
+def test_a_register_that_is_silent_is_no_silent_unit(hostile: Any, fault: Any, serving: Any) -> None:
+    async def work() -> None:
+        async with serving(hostile(faults=[fault(start=0, silent=True)])) as device:
+            endpoint = endpoint_of(device, timeout="20ms")
+            many = [point(endpoint, V.UINT16, n, table="holding", offset=n % 2) for n in range(6)]
+            async with open_session(endpoint) as session:
+                outcomes = await session.write([Write(one, 5) for one in many])
+            assert [one.error is None for one in outcomes] == [False, True] * 3
+
+    asyncio.run(work())
+
+
 def test_a_register_that_can_not_be_read_is_written_all_the_same(
     hostile: Any, fault: Any, serving: Any
 ) -> None:

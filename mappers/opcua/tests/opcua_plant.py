@@ -11,6 +11,7 @@ import contextlib
 import gc
 import logging
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from asyncua import Server, ua
 from asyncua.crypto.permission_rules import User, UserRole
 from asyncua.server.address_space import AddressSpace, NodeManagementService
 from asyncua.server.internal_server import InternalServer
+from asyncua.server.internal_session import InternalSession
 from asyncua.server.standard_address_space import standard_address_space
 from opcua_plant_types import PLANT, Types
 
@@ -39,6 +41,25 @@ class _Users:
         if certificate is not None and username is None and password is None:
             return User(role=UserRole.User)
         return User(role=UserRole.User) if (username, password) == ("anna", "s3cret") else None
+
+
+def keep_to(most: int) -> None:
+    """Refuse more operations in one request, and do not tell so before."""
+
+    def kept(plain: Any, listed: Callable[[Any], Any]) -> Any:
+        async def work(session: Any, asked: Any, *more: Any) -> Any:
+            if len(listed(asked)) > most:
+                raise ua.UaStatusCodeError(ua.StatusCodes.BadTooManyOperations)
+            return await plain(session, asked, *more)
+
+        return work
+
+    for name, listed in {
+        "read": lambda asked: asked.NodesToRead,
+        "create_monitored_items": lambda asked: asked.ItemsToCreate,
+        "translate_browsepaths_to_nodeids": lambda asked: asked,
+    }.items():
+        setattr(InternalSession, name, kept(getattr(InternalSession, name), listed))
 
 
 class PlantServer(Types):
@@ -73,6 +94,8 @@ class PlantServer(Types):
         for number, value in options.get("limits", {}).items():
             node = server.get_node(ua.NodeId(number))
             await node.write_value(ua.DataValue(ua.Variant(value, ua.VariantType.UInt32)))
+        if most := options.get("most"):
+            keep_to(most)
         server.iserver.history_manager.storage.max_history_data_response_size = options.get(
             "history_page", 1000
         )  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import time
 import tracemalloc
 import uuid
@@ -186,7 +187,22 @@ def test_runs_give_what_single_values_give(
             assert row.quality >= Quality.BAD and math.isnan(row.value) and row.error is not None
         else:
             assert (row.value, row.quality) == (value, Quality.UNCERTAIN if status else Quality.GOOD)
-            assert row.time_ns == (convert.unix_ns(TICKS) if stamped else 77)
+            assert row.time_ns == (convert.unix_ns(TICKS, 77) if stamped else 77)
+
+
+@pytest.mark.parametrize("ticks", [0, -1, 2_650_467_743_990_000_000, 1 << 61, (1 << 63) - 1])
+@pytest.mark.parametrize("count", [1, 8])  # by itself, and as a run
+def test_a_time_that_can_not_be_told_is_that_of_arrival(ticks: int, count: int) -> None:
+    expected = rows.Expected((slot, ValueType.FLOAT64, False) for slot in range(count))
+    items = b"".join(struct.pack("<IBBdq", slot, 5, binary.DOUBLE, 0.5, ticks) for slot in range(count))
+    batches = rows.Decoder("plc", expected).changes(struct.pack("<i", count) + items, 77)
+    assert [(row.time_ns, row.value) for batch in batches for row in rows_of(batch)] == [(77, 0.5)] * count
+
+
+def test_a_name_that_is_no_utf_8_goes_back_as_it_came() -> None:
+    raw = bytes((3,)) + struct.pack("<Hi", 2, 4) + b"f\xfcr\xff"  # as of a server that writes Latin-1
+    foreign = from_binary(ua.NodeId, Buffer(raw))
+    assert binary.encode_node(foreign.NamespaceIndex, foreign.Identifier) == raw
 
 
 def test_strangers_are_dropped_and_counted() -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+import struct
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
+from asyncua import ua
+from devicemesh_opcua.binary import Typed
 from devicemesh_opcua.describe import Variable, model_yaml, names, range_of, unit_of
 from devicemesh_opcua.discover import browse, discover
 from devicemesh_opcua.mapper import OpcUaMapper
 from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint
 from devicemesh_opcua.nodeid import NodeName
+from devicemesh_opcua.server import Limits, Node
 from devicemesh_opcua.session import open_session
 
 from devicemesh.mapper import ConfigError, Point
@@ -100,7 +106,7 @@ def test_names_are_short_apart_and_allowed() -> None:
 
 def test_odd_units_and_ranges_are_left_out() -> None:
     assert unit_of(b"") is None and unit_of(b"\xff\xff\xff\x7f") is None
-    assert range_of(b"123") is None
+    assert range_of(b"123") is None and range_of(struct.pack("<dd", 0.0, math.inf)) is None
 
 
 def test_only_what_lies_below_a_path(serve_plant: Any, run: Any) -> None:
@@ -122,5 +128,47 @@ def test_only_what_lies_below_a_path(serve_plant: Any, run: Any) -> None:
                 await below("Gone")
             with pytest.raises(ConfigError, match="has no `Pump/Gone`; below `Pump` is Motor, Speed"):
                 await below("Pump/Gone")
+
+    run(work())
+
+
+class Odd:
+    """A server whose answers make no sense; each browsing promises more without end."""
+
+    link = "plc:4840"
+    namespaces: ClassVar = ["http://opcfoundation.org/UA/", "urn:plant"]
+    limits = Limits()
+
+    def __init__(self, rest: list[Any]) -> None:
+        self.rest = rest
+
+    def node(self, name: NodeName, meaning: Any) -> Node:
+        return Node(0, 85)
+
+    def reference(self, place: int) -> Any:
+        return ua.ReferenceDescription(
+            NodeId=ua.ExpandedNodeId("x", place), BrowseName=ua.QualifiedName("x", place),
+            NodeClass=ua.NodeClass.Variable,
+        )  # fmt: skip
+
+    async def call(self, request: Any) -> Any:
+        if isinstance(request, ua.BrowseNextRequest):
+            return SimpleNamespace(Parameters=SimpleNamespace(Results=self.rest))
+        found = [self.reference(1), self.reference(7)]
+        more = ua.BrowseResult(ContinuationPoint=b"more", References=found)
+        return SimpleNamespace(Results=[more for _ in request.Parameters.NodesToBrowse])
+
+    async def read(self, items: Any) -> Any:
+        return [(Typed(17, NodeName(1, "odd")), 0, 0) for _ in items]
+
+
+@pytest.mark.parametrize("rest", [[], [ua.BrowseResult(ContinuationPoint=b"more")]])
+def test_a_server_that_makes_no_sense_is_looked_into_all_the_same(run: Any, rest: list[Any]) -> None:
+    async def work() -> None:
+        server: Any = Odd(rest)
+        endpoint = OpcUaEndpoint(url="opc.tcp://plc")
+        (one,) = await browse(server, endpoint)
+        assert (one.node, one.description) == (NodeName("urn:plant", "x"), None)
+        assert "ns=1;s=odd" in one.sample and "description" not in model_yaml(endpoint, [one], "plant")
 
     run(work())

@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from devicemesh_opcua import subscribe
+from devicemesh_opcua import resume
 from devicemesh_opcua.left import Leavings
 from devicemesh_opcua.model import OpcUaEvents
 from devicemesh_opcua.server import Server
@@ -136,7 +136,7 @@ def test_what_does_not_fit_is_begun_anew(
 
 
 def test_which_messages_are_asked_for_again() -> None:
-    last = subscribe._LAST_SEQUENCE
-    assert subscribe._after(5, [3, 4, 5, 7, 6]) == [6, 7]
-    assert subscribe._after(last - 1, [last - 1, 1, last, 2]) == [last, 1, 2]
-    assert subscribe._after(5, [5000]) == [], "of no use: all is told anew"
+    last = resume.LAST_SEQUENCE
+    assert resume.following(5, [3, 4, 5, 7, 6]) == [6, 7]
+    assert resume.following(last - 1, [last - 1, 1, last, 2]) == [last, 1, 2]
+    assert resume.following(5, [5000]) == [], "of no use: all is told anew"

@@ -65,21 +65,27 @@ class Peer:
     def fill(self) -> None: ...
 
 
-def received(peer: Peer, point: Any, last: int = 0) -> list[float]:
-    """The values that come out, in order."""
+def received(
+    peer: Peer, point: Any, last: int = 0, seen: list[float] | None = None, number: list[int] | None = None
+) -> list[float]:
+    """The values that come out, in order; in `seen`, and in `number` what was told last, where it ends early."""
     from devicemesh_opcua.model import OpcUaEndpoint
 
     one = point(0, OpcUaEndpoint(url="opc.tcp://plc"), "float64", "x")
+    values: list[float] = [] if seen is None else seen
+    told: list[int] = [] if number is None else number
 
     async def work() -> list[float]:
         subscriber = subscribe.Subscriber(peer, peer, Learner(peer), [one])  # type: ignore[arg-type]
         subscriber._live[7] = subscribe.Subscription(7, 100.0, "source", 5.0, due=1e12, sequence=last)
-        seen = []
-        while peer.messages:
-            async for batch in subscriber._received():
-                assert isinstance(batch, Batch)
-                seen += [row.value for row in rows(batch)]
-        return seen
+        try:
+            while peer.messages:
+                async for batch in subscriber._received():
+                    assert isinstance(batch, Batch)
+                    values.extend(row.value for row in rows(batch))
+        finally:
+            told.append(subscriber._live[7].sequence)
+        return values
 
     return asyncio.run(work())
 
@@ -101,6 +107,26 @@ def test_a_message_that_is_gone_ends_the_session(point: Any) -> None:
         received(Peer([message(1, 1.0), message(3, 3.0)], {}), point)
     with pytest.raises(LinkError, match="has lost 498 messages"):
         received(Peer([message(1, 1.0), message(500, 3.0)], {}), point)
+
+
+@pytest.mark.parametrize("kept, told", [({}, [1.0]), ({2: 2.0}, [1.0, 2.0])])
+def test_what_was_not_told_is_left_for_the_next_session(
+    point: Any, kept: dict[int, float], told: list[float]
+) -> None:
+    """The connection breaks while lost messages are asked for: only what was told counts as taken."""
+
+    class Broken(Peer):
+        async def ask(self, type_id: int, parameters: bytes) -> bytes:
+            if struct.unpack("<II", parameters)[1] not in self.kept:
+                raise LinkError("the connection broke")
+            return await super().ask(type_id, parameters)
+
+    seen: list[float] = []
+    number: list[int] = []
+    peer = Broken([message(1, 1.0), message(4, 4.0)], kept)
+    with pytest.raises(LinkError, match="broke"):
+        received(peer, point, seen=seen, number=number)
+    assert (seen, number, peer.acknowledged) == (told, [len(told)], [1])
 
 
 def test_a_repeated_message_is_not_delivered_twice(point: Any) -> None:

@@ -264,6 +264,26 @@ def test_a_server_with_small_limits_is_respected(serve_plant: Any, point: Any, r
     run(work())
 
 
+def test_limits_that_a_server_does_not_tell_are_found(serve_plant: Any, point: Any, run: Any) -> None:
+    async def work() -> None:
+        names = [f"v{i}" for i in range(50)]
+        async with serve_plant(most=4) as plant:
+            await plant.add_many(names, 1.5, "Double")
+            endpoint = plant.endpoint()
+            points = [
+                point(i, endpoint, "float64", {"browse_path": n, "namespace": "urn:plant"})
+                for i, n in enumerate(names)
+            ]
+            async with open_session(endpoint) as session:
+                async with Follower(session, points) as follower:
+                    await follower.until(lambda: len(follower.rows) == 50)
+                polled = [row async for batch in session.reader(points)() for row in rows(batch)]
+                assert sorted(row.slot for row in polled) == list(range(50))
+                assert {row.value for row in [*follower.rows, *polled]} == {1.5}
+
+    run(work())
+
+
 def test_a_loaded_session_is_resumed_after_each_kill(serve_plant: Any, point: Any, run: Any) -> None:
     async def work() -> None:
         port, names = 0, [f"v{i}" for i in range(200)]

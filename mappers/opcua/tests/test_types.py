@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import Any
 
 import pytest
 from asyncua import ua
 from asyncua.ua.ua_binary import struct_to_binary
-from devicemesh_opcua import binary, convert, datatypes
+from devicemesh_opcua import binary, convert, datatypes, learn, poll, subscribe
 from devicemesh_opcua.binary import DecodeError, Structure, Typed
 from devicemesh_opcua.nodeid import NodeName
 from devicemesh_opcua.session import open_session
 
-from devicemesh.mapper import Batch, Quality, Write
-from devicemesh.testing.contract import poll, rows
+from devicemesh.mapper import Batch, PointError, Quality, Write
+from devicemesh.testing import contract
+from devicemesh.testing.contract import once, rows
 
 PART = {"Amount": 1.5, "Kind": 2, "Note": "x"}
 RECIPE = {
@@ -34,7 +36,7 @@ def test_structures_and_enumerations_of_a_server(serve_plant: Any, point: Any, r
             points = [point(i, endpoint, type_, name) for i, (type_, name, _) in enumerate(wanted)]
             expected = {i: value for i, (_, _, value) in enumerate(wanted)}
             async with open_session(endpoint) as session:
-                polled = await poll(session, points)
+                polled = await contract.poll(session, points)
                 assert {slot: row.value for slot, row in polled.items()} == expected
                 seen: dict[int, Any] = {}
                 async with contextlib.aclosing(session.subscribe(points)) as batches:
@@ -48,10 +50,76 @@ def test_structures_and_enumerations_of_a_server(serve_plant: Any, point: Any, r
                 assert (told[0].value, told[0].error) == ("Manual", None)
                 assert str(told[1].error) == "'Fast' is none of its words: Off, Manual, Auto"
                 await plant.set("mode", 7, "Int32")
-                row = (await poll(session, [points[2]]))[2]
+                row = (await contract.poll(session, [points[2]]))[2]
                 assert (row.value, row.quality) == ("7", Quality.UNKNOWN_CODE)
 
     run(work())
+
+
+def test_what_a_server_did_not_tell_of_types_is_asked_again(
+    serve_plant: Any, point: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (subscribe, poll, learn):
+        monkeypatch.setattr(module, "RETRY_S", 0.2)
+
+    async def silence(items: Any) -> Any:
+        raise PointError("no answer within 5 s", reason="NoAnswer")
+
+    async def work() -> None:
+        async with serve_plant() as plant:
+            await plant.add_types()
+            endpoint = plant.endpoint()
+            wanted = [("string", "mode", "Auto"), ("string", "valve", "open"), ("json", "recipe", RECIPE)]
+            points = [point(i, endpoint, type_, name) for i, (type_, name, _) in enumerate(wanted)]
+            async with open_session(endpoint) as session:
+                reader, tell = session.reader(points), session.server.read
+                pushes = session.subscribe(points[:2])
+                monkeypatch.setattr(session.server, "read", silence)
+                polled = await once(reader, points)
+                assert [polled[slot].quality for slot in (0, 1)] == [Quality.NO_ANSWER] * 2
+                assert list(polled[2].value) == ["typeId", "body"]
+                async with contextlib.aclosing(pushes):
+                    for _ in range(2):
+                        assert [row.quality for row in rows(await anext(pushes))] == [Quality.NO_ANSWER]
+                    monkeypatch.setattr(session.server, "read", tell)
+                    seen = [row.value async for row in flat(pushes, 2)]
+                    assert sorted(seen) == ["Auto", "open"]
+                expected = {slot: value for slot, (_, _, value) in enumerate(wanted)}
+                while {slot: row.value for slot, row in (await once(reader, points)).items()} != expected:
+                    pass
+
+    run(work())
+
+
+def test_structures_are_learnt_by_two_at_once(
+    serve_plant: Any, point: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each holds the other's inner type, or a type that is half learnt."""
+
+    async def work() -> None:
+        async with serve_plant() as plant:
+            await plant.add_types()
+            endpoint = plant.endpoint()
+            names = ["recipe", "parts", "recipe"]
+            points = [point(i, endpoint, "json", name) for i, name in enumerate(names)]
+            async with open_session(endpoint) as session:
+                readers = [(session.reader([one]), [one]) for one in points]
+                found = await asyncio.gather(*(once(reader, some) for reader, some in readers))
+                again = [await once(reader, some) for reader, some in readers]
+                parts = RECIPE["Parts"]
+                for told in (found, again):
+                    values = [row.value for one in told for row in one.values()]
+                    assert values == [RECIPE, parts, RECIPE]
+
+    run(work())
+
+
+async def flat(batches: Any, count: int) -> Any:
+    """So many rows."""
+    while count > 0:
+        for row in rows(await anext(batches)):
+            count -= 1
+            yield row
 
 
 def field(name: str, kind: int, rank: int = -1, inner: Any = None, optional: bool = False) -> datatypes.Field:

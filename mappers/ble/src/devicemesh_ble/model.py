@@ -260,6 +260,8 @@ class BleAddress(Address):
     def _layout_refusal(self, type_: ValueType, access: str) -> str | None:
         field = self.field(type_)
         if self.special is not None:
+            if access != "ReadOnly" and self.where[0]:
+                return "a part of a characteristic can only be read"
             whole = "int" in self.special and self.where[1] == 1.0 and not self.add
             fits = type_.is_float or (whole and type_.is_integer)
             return None if fits else f"a {self.special} does not fit {_an(type_)}"

@@ -66,7 +66,7 @@ class BleSession(
     def __init__(self, adapter: Adapter, secrets: Secrets, counters: Counters) -> None:
         self.adapter = adapter
         self.peripherals: dict[str, Peripheral] = {}
-        self.overrun = 0  # batches that the runtime did not take in time
+        self.overrun = 0  # rows that the runtime did not take in time
         self._secrets = secrets
         self._counters = counters
         self._guards: dict[BleEndpoint, Guard] = {}

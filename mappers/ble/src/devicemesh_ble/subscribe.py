@@ -37,8 +37,8 @@ class Subscriber:
 
     def _put(self, batch: Batch) -> None:
         if self._out.qsize() >= MAX_WAITING:
-            self._out.get_nowait()
-            self._session.overrun += 1
+            oldest = self._out.get_nowait()
+            self._session.overrun += len(oldest.slot) if oldest is not None else 0
         self._out.put_nowait(batch)
 
     async def batches(self) -> AsyncGenerator[Batch]:

@@ -14,7 +14,7 @@ import ipaddress
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -106,6 +106,11 @@ class GatewaySession(Subscribable[CoapEndpoint, CoapAddress]):
         self._out: deque[Batch] = deque()
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._redeclared = 0
+
+    def lost(self) -> Mapping[str, int]:
+        """See `Session`: redeclared (came while the declared points changed)."""
+        return {"redeclared": self._redeclared} if self._redeclared else {}
 
     async def subscribe(self, points: Sequence[CoapPoint]) -> AsyncGenerator[Batch]:
         """See `Subscribable`. Only the devices of these points are accepted from now on."""
@@ -119,7 +124,8 @@ class GatewaySession(Subscribable[CoapEndpoint, CoapAddress]):
             device.plan(now)
             if (known := before.get(device.name)) is not None:
                 device.lifetime_s, device.until = known.lifetime_s, known.until
-        self._out.clear()
+        self._redeclared += sum(len(batch.slot) for batch in self._out if batch.error is None)
+        self._out.clear()  # its slots may be those of others now
         while True:
             while self._out:
                 yield self._out.popleft()
@@ -202,7 +208,8 @@ class GatewaySession(Subscribable[CoapEndpoint, CoapAddress]):
             return Message(METHOD_NOT_ALLOWED)
         stated = _query(request).get("lt")
         if stated is not None:
-            if not stated.isascii() or not stated.isdigit() or not 1 <= int(stated[:11]) <= 4294967295:
+            plain = stated.isascii() and stated.isdigit() and len(stated) < 20
+            if not plain or not 1 <= int(stated) <= 4294967295:
                 return Message(BAD_REQUEST, (), b"lt is 1 to 4294967295 seconds")
             if device.endpoint.lifetime is None:
                 device.lifetime_s = float(int(stated))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from typing import Any, Literal, Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -389,7 +390,7 @@ class CoapAddress(Address):
 
 def raw_number(raw: float, wire: ValueType) -> int | float:
     """What is sent for a scaled value. Raises ValueError where the type on the wire can't hold it."""
-    if wire.is_integer:
+    if wire.is_integer and math.isfinite(raw):
         return int(layout.nearest(layout.Field(0, wire), round(raw)))
     return float(layout.nearest(layout.Field(0, wire), raw))
 

@@ -1,7 +1,7 @@
 """Bodies by content format: text, JSON, CBOR and SenML, to plain values and back. Pure.
 
 Whatever is wrong with a body raises `PayloadError`, in words. Depth and size of what is built are bounded by
-the size of the body (`max_payload`) and by MAX_DEPTH.
+the size of the body (`max_payload`), MOST_TIMES and MAX_DEPTH.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ NAMES = {
 """Content formats (IANA, CoAP Content-Formats)."""
 SENML = frozenset({SENML_JSON, SENSML_JSON, SENML_CBOR, SENSML_CBOR})
 MAX_DEPTH = 64
+MOST_TIMES = 16
+"""How much larger than its body a document may be."""
 MAX_NUMBER = 400
 """Characters of a number in text."""
 
@@ -67,7 +69,7 @@ def from_json(body: bytes) -> Any:
     except (ValueError, RecursionError) as error:
         why = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
         raise PayloadError(f"malformed JSON: {why}") from error
-    return _bounded(document)
+    return _bounded(document, len(body))
 
 
 def from_cbor(body: bytes) -> Any:
@@ -86,25 +88,38 @@ def from_cbor(body: bytes) -> Any:
         raise PayloadError(f"malformed CBOR: {why}") from error
     if stream.tell() < len(body):
         raise PayloadError(f"malformed CBOR: {len(body) - stream.tell()} bytes behind its end")
-    return _bounded(document)
+    return _bounded(document, len(body))
 
 
-def _bounded(document: Any) -> Any:
-    """The document, if it is not too deep; shared references of CBOR could make a circle."""
-    level = [document]
+def _bounded(document: Any, size: int) -> Any:
+    """The document of a body of `size` bytes, if it is not too deep, and not too large.
+
+    References of CBOR can make a circle, and of one list thousands in thousands: each counts as if it held
+    what it refers to.
+    """
+    level, left = [document], MOST_TIMES * size
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
         for one in level:
+            left -= _weight(one)
             if isinstance(one, Mapping):
+                left -= sum(map(_weight, one))
                 below += one.values()
             elif isinstance(one, list | tuple):
                 below += one
+            if left < len(below):
+                raise PayloadError("the document refers to its parts again and again: it is too large")
         if not below:
             return document
-        if len(below) > 1_000_000:
-            break
         level = below
     raise PayloadError(f"the document is nested deeper than {MAX_DEPTH}")
+
+
+def _weight(value: Any) -> int:
+    """The bytes that a value takes, about, without those in it."""
+    if isinstance(value, str | bytes):
+        return len(value) + 1
+    return value.bit_length() // 8 + 1 if isinstance(value, int) else 1
 
 
 def plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -46,6 +47,11 @@ class CoapSession(
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self._writer = Writer(channel)
+        self._lost: Counter[str] = Counter()
+
+    def lost(self) -> Mapping[str, int]:
+        """See `Session`: superseded (notifications that came, or were whole, after a newer one)."""
+        return self._lost
 
     def reader(self, points: Sequence[CoapPoint]) -> Reader:
         """See `Readable`. Points of one resource share a request."""
@@ -56,7 +62,7 @@ class CoapSession(
 
     def subscribe(self, points: Sequence[CoapPoint]) -> AsyncGenerator[Batch]:
         """See `Subscribable`. What the device does not let us observe is polled here."""
-        return Subscriber(self.channel, points).batches()
+        return Subscriber(self.channel, points, self._lost).batches()
 
     async def write(self, writes: Sequence[CoapWrite]) -> Sequence[Outcome]:
         return [await self._writer.write(write) for write in writes]

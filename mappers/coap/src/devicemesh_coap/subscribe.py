@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, Sequence
 
 from devicemesh.mapper import Batch, PointError
@@ -40,9 +40,16 @@ def is_newer(last: int, number: int, seconds: float) -> bool:
 class Watch:
     """One resource, observed or polled."""
 
-    def __init__(self, channel: Channel, resource: Resource, out: deque[Batch], wake: asyncio.Event) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        resource: Resource,
+        out: deque[Batch],
+        wake: asyncio.Event,
+        lost: Counter[str],
+    ) -> None:
+        """`lost` counts, by reason, the rows of notifications that were left out."""
         self.due = 0.0  # loop time of the next registration
-        self.late = 0  # notifications that came after newer ones, and were left out
         self._channel = channel
         self._resource = resource
         self._source = Source(channel, resource)
@@ -50,6 +57,7 @@ class Watch:
         self._longest_s = duration_ns(resource.endpoint.reregister) / 1e9
         self._out = out
         self._wake = wake
+        self._lost = lost
         self._loop = asyncio.get_running_loop()
         self._token = b""
         self._request = Message(0)
@@ -57,13 +65,14 @@ class Watch:
         self._heard = -REORDER_S * 2
         self._registering = False  # the next answer is the newest, whatever its number
         self._part: Message | None = None  # the first block of a notification
+        self._taken_in = 0  # notifications
 
     async def refresh(self) -> None:
         """Register, or register anew; or fetch what a notification has begun. Raises LinkError."""
         part, self._part = self._part, None
         try:
             if part is not None:
-                self._take(await transfer.completed(self._channel, self._request, part, self._limits))
+                await self._fetch(part)
             else:
                 await self._register()
         except PointError as error:
@@ -75,6 +84,30 @@ class Watch:
             self._out.append(self._resource.bad(time.time_ns(), quality_of(error), error))
             self.due = now + max(RETRY_S if error.reason == "Refused" else 0.0, self._resource.interval_s)
         self._wake.set()
+
+    async def _fetch(self, part: Message) -> None:
+        """The rest of a notification. Raises PointError, LinkError.
+
+        Where the next one has come meanwhile it is left out: it would come after a newer one, or what was
+        fetched may be of the newer one, as only an ETag tells.
+        """
+        turn = self._taken_in
+        try:
+            whole = await transfer.completed(self._channel, self._request, part, self._limits)
+        except PointError:
+            if turn == self._taken_in:
+                raise
+            self._superseded()
+            return
+        if turn != self._taken_in and (self._part is None or whole.option(Option.ETAG) is None):
+            self._superseded()
+            return
+        self._take(whole)
+        if self._part is not None:
+            self.due = 0.0
+
+    def _superseded(self) -> None:
+        self._lost["superseded"] += len(self._resource.points)
 
     async def _register(self) -> None:
         while True:
@@ -101,9 +134,11 @@ class Watch:
         if self._registering:
             self._registering = False
         elif number is not None and not is_newer(self._number, number, now - self._heard):
-            self.late += 1
+            if number != self._number:  # else it is a copy
+                self._superseded()
             return
         self._heard = now
+        self._taken_in += 1
         if number is not None:
             self._number = number
         if message.flaw:
@@ -141,13 +176,13 @@ class Watch:
 class Subscriber:
     """All that one set of points observes."""
 
-    def __init__(self, channel: Channel, points: Sequence[CoapPoint]) -> None:
+    def __init__(self, channel: Channel, points: Sequence[CoapPoint], lost: Counter[str]) -> None:
         self._channel = channel
         self._keep_alive_s = duration_ns(points[0].endpoint.keep_alive) / 1e9 if points else 60.0
         self._out: deque[Batch] = deque()
         self._wake = asyncio.Event()
         self._again = asyncio.Event()
-        self.watches = [Watch(channel, one, self._out, self._wake) for one in resources(points)]
+        self.watches = [Watch(channel, one, self._out, self._wake, lost) for one in resources(points)]
 
     async def batches(self) -> AsyncGenerator[Batch]:
         """Register, then yield what comes. Raises LinkError."""

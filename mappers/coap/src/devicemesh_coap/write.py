@@ -15,6 +15,7 @@ from devicemesh_coap.message import (
     METHODS,
     NOT_FOUND,
     PRECONDITION_FAILED,
+    TOO_MANY_REQUESTS,
     Message,
     Option,
     ordered,
@@ -54,9 +55,10 @@ class Writer:
             lost = error  # it may have been done all the same: what reads back decides
         finally:
             self._channel.writes += 1
-        return await self._read_back(point, lost)
+        return await self._read_back(write, lost)
 
-    async def _read_back(self, point: CoapPoint, lost: PointError | None) -> Outcome:
+    async def _read_back(self, write: CoapWrite, lost: PointError | None) -> Outcome:
+        point = write.point
         (resource,) = resources([point])
         source = Source(self._channel, resource)
         try:
@@ -68,7 +70,9 @@ class Writer:
         batch = source.taken(response)[0]
         if batch.error is not None:
             return Outcome(error=lost or PointError(str(batch.error), reason=batch.error.reason))
-        return Outcome(_scalar(batch.value[0], point.type))
+        value = _scalar(batch.value[0], point.type)
+        written = lost is None or value == point.address.nearest(point.type, write.value)
+        return Outcome(value, None if written else lost)
 
     def _where(self, point: CoapPoint) -> str:
         return resources([point])[0].where
@@ -139,25 +143,29 @@ class Writer:
         if address.format is not None:
             return payload.FORMATS[address.format]
         key = uri_options(point.endpoint, address)
-        if key not in self._formats:
-            self._formats[key] = await self._asked(point)
-        return self._formats[key]
+        if key in self._formats:
+            return self._formats[key]
+        form, is_told = await self._asked(point)
+        if is_told:
+            self._formats[key] = form
+        return form
 
-    async def _asked(self, point: CoapPoint) -> int:
+    async def _asked(self, point: CoapPoint) -> tuple[int, bool]:
+        """The format, and whether it will be the same another time. Raises PointError without an answer."""
         usual = OCTETS if point.type == ValueType.BYTES else JSON if point.type == ValueType.JSON else TEXT
         usual = JSON if point.address.pointer is not None else usual
         if point.address.write == "POST" and point.address.pointer is None and point.address.record is None:
-            return usual  # what is posted need not look like what is read
+            return usual, True  # what is posted need not look like what is read
         try:
             response = await Source(self._channel, resources([point])[0]).ask()
-        except PointError:
-            return usual
+        except PointError as error:
+            if error.reason == "NoAnswer":
+                raise
+            return usual, True
         told = response.integer(Option.CONTENT_FORMAT)
-        return (
-            told
-            if succeeded(response.code) and told in (TEXT, JSON, CBOR, OCTETS, SENML_JSON, SENML_CBOR)
-            else usual
-        )
+        if succeeded(response.code) and told in (TEXT, JSON, CBOR, OCTETS, SENML_JSON, SENML_CBOR):
+            return told, True
+        return usual, response.code >> 5 != 5 and response.code != TOO_MANY_REQUESTS
 
 
 def _scalar(value: Any, type_: ValueType) -> Scalar:

@@ -25,6 +25,7 @@ MOST_WAITING = 256
 MOST_CALLS = 1000
 TRIP_US = 20_000
 """Of one trip to the helper: so many calls, and by what they took before, so much time."""
+_MADE_OVER = "its toJSON makes something else of what it gives back"
 MOST_AGAIN = 8
 """Trips that may fail around a call that is not to blame."""
 Done: TypeAlias = Callable[[Mapping[str, Any] | CodecError], None]
@@ -167,8 +168,11 @@ class Codecs:
     ) -> tuple[bytes, int | None]:
         """Payload and FPort (None: it names none) that the codec makes of `data`. Raises CodecError."""
         found = await self.asked(key, way, {"data": data})
+        listed = found.get("bytes")
         try:
-            payload = bytes(found["bytes"])
+            if not isinstance(listed, list):
+                raise TypeError  # of a number, bytes() makes so many zeros
+            payload = bytes(listed)
         except (TypeError, ValueError):
             raise CodecError(f"{way} gives back what are no bytes", reason="CodecError") from None
         port = found.get("fPort")
@@ -276,7 +280,7 @@ class Codecs:
                     CodecError("it gives back an object that is nested too deeply", reason="CodecError")
                 )
                 return
-            call.done(result)
+            call.done(result if _is_meant(result) else CodecError(_MADE_OVER, reason="CodecError"))
             return
         reason, _, said = rest[1:].decode().partition(" ")
         why = json.loads(said)
@@ -310,6 +314,14 @@ class Codecs:
                     device.key, error)  # fmt: skip
         device.source.judge("CodecDied", str(error), now)
         call.done(CodecError(str(error), reason="CodecDied"))
+
+
+def _is_meant(result: Any) -> bool:
+    """Whether it is what our script around the codec has made: a `toJSON` of the codec can change that."""
+    return isinstance(result, dict) and all(
+        isinstance(listed, list) and all(isinstance(one, str) for one in listed)
+        for listed in (result.get(name, []) for name in ("warnings", "errors", "normalizeErrors"))
+    )
 
 
 def _abandon(calls: deque[Call], why: str) -> None:

@@ -32,6 +32,7 @@ class Delivery:
     def __init__(self, link: str) -> None:
         self.link = link
         self.dropped = 0
+        self.redeclared = 0
         self.plans: dict[str, Plan] = {}
         self.endpoints: dict[str, LoraEndpoint] = {}
         self._silent: dict[str, bool] = {}
@@ -53,8 +54,14 @@ class Delivery:
         self._silent = {eui: self._silent.get(eui, False) for eui in by_eui}
 
     def forget(self) -> None:
-        """Drop what nobody has fetched: its slots may be those of others now."""
+        """Drop, and count, what nobody has fetched: its slots may be those of others now."""
+        self.redeclared += sum(len(batch.slot) for batch in self._out if batch.error is None)
         self._out.clear()
+
+    def lost(self) -> dict[str, int]:
+        """Samples that did not get to the runtime, by reason."""
+        counts = {"server_queue": self.dropped, "redeclared": self.redeclared}
+        return {reason: count for reason, count in counts.items() if count}
 
     async def batches(self, tasks: Sequence[asyncio.Task[None]]) -> AsyncGenerator[Batch]:
         """What is put, until one of the tasks ends: then its error."""

@@ -216,8 +216,9 @@ class Network:
 
     @staticmethod
     def _acknowledged(node: Node, gateway: str) -> None:
-        if node.queue and node.queue[0].counter is not None:
-            done = node.queue.popleft().done
+        sent = [(one.counter, at) for at, one in enumerate(node.queue) if one.counter is not None]
+        if sent:
+            done = node.queue[max(sent)[1]].done  # of several, the one that was sent last
             if not done.done():
                 done.set_result(gateway)
 
@@ -237,17 +238,15 @@ class Network:
         """The frame to send back, and the queued payload in it, or None: there is nothing to say."""
         if node.uplinks % STATUS_EVERY == 1:
             node.answers += bytes((mac.DEV_STATUS,))
-        while node.queue and node.queue[0].done.done():
-            node.queue.popleft()
-        queued = node.queue[0] if node.queue else None
-        if queued is not None and len(queued.payload) > most_bytes(data_rate) - len(node.answers):
-            queued = None  # waits for a faster data rate
+        room = most_bytes(data_rate) - len(node.answers)
+        fitting = [one for one in node.waiting() if len(one.payload) <= room]
+        queued = fitting[0] if fitting else None  # others wait for a faster data rate, and hold up nobody
         if queued is None and not node.acknowledge and not node.answers:
             return None
         assert node.keys.session is not None and node.keys.dev_addr is not None
         counter = self._next_down(node)
         asks = queued is not None and node.endpoint.confirmed
-        more = 0x10 if len(node.queue) > 1 else 0
+        more = 0x10 if len(fitting) > 1 else 0
         control = (0x20 if node.acknowledge else 0) | more
         kind = MType.CONFIRMED_DOWN if asks else MType.UNCONFIRMED_DOWN
         phy = mac.data_frame(

@@ -66,6 +66,11 @@ class Node:
         if self.keys.app_key is not None and self.kept.dev_nonce is not None:
             self.activate()
 
+    def waiting(self) -> deque[Downlink]:
+        """The queue, without those that are done, or given up."""
+        self.queue = deque(one for one in self.queue if not one.done.done())
+        return self.queue
+
     def activate(self) -> None:
         """Work out the session keys of the last join."""
         assert self.keys.app_key is not None and self.kept.dev_nonce is not None

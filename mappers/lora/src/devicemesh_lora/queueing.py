@@ -22,8 +22,8 @@ def enqueue(node: Node, made: Downlink) -> Downlink:
     if len(made.payload) > MOST_BYTES:
         why = f"{len(made.payload)} bytes do not fit a downlink: {MOST_BYTES} at most"
         raise PointError(why, reason="TooLarge")
-    for at, waiting in enumerate(node.queue):
-        if made.key is None or waiting.key != made.key or waiting.done.done():
+    for at, waiting in enumerate(node.waiting()):
+        if made.key is None or waiting.key != made.key:
             continue
         if (waiting.payload, waiting.port) == (made.payload, made.port):
             return waiting

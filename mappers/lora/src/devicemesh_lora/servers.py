@@ -121,7 +121,7 @@ class ServerSession(
         self._loop = asyncio.get_running_loop()
 
     def lost(self) -> Mapping[str, int]:
-        return {"server_queue": self.out.dropped} if self.out.dropped else {}
+        return self.out.lost()
 
     # What is declared
 
@@ -198,7 +198,7 @@ class ServerSession(
             elif isinstance(event, Reported):
                 self._reported(remote, event)
             elif isinstance(event, Activated):
-                remote.counter, remote.mark = -1, ""
+                self._activated(remote)
             else:
                 self._complained(remote, event)
 
@@ -234,6 +234,14 @@ class ServerSession(
             else:
                 self.out.put(plan.decoded(event.port, event.decoded, event.normalized, event.time_ns))
         self.out.put(plan.stats({**event.known, **remote.counts()}, event.time_ns))
+
+    def _activated(self, remote: Remote) -> None:
+        """It has joined. The server may have dropped what waited, and says nothing of it then."""
+        remote.counter, remote.mark = -1, ""
+        for one in remote.queue:
+            self._fail(
+                one, f"{remote.endpoint.eui} has joined anew: what waited for it may be lost", "NoAnswer"
+            )
 
     def _learned(self, event: Learned) -> None:
         if event.alive:

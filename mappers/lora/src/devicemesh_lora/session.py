@@ -71,8 +71,8 @@ class LoraSession(
         self.tasks: list[asyncio.Task[None]] = []
 
     def lost(self) -> Mapping[str, int]:
-        counts = {"server_queue": self.out.dropped, "codec_queue": self.decoding.codecs.dropped}
-        return {reason: count for reason, count in counts.items() if count}
+        codecs = self.decoding.codecs.dropped
+        return self.out.lost() | ({"codec_queue": codecs} if codecs else {})
 
     # What is declared
 
@@ -184,11 +184,11 @@ class LoraSession(
         node, copies = uplink.node, uplink.copies
         eui, now_ns = node.endpoint.eui, copies[0].time_ns
         self.out.heard(eui)
-        self._reply(node, copies)
         if (plan := self.out.plans.get(eui)) is not None:
             self.out.put(plan.payload(uplink.port, uplink.payload, now_ns))
             self.out.put(plan.stats(uplink.known(), now_ns))
             self.decoding.uplink(eui, uplink.port, uplink.payload, now_ns)
+        self._reply(node, copies)  # last, as it may raise LinkError: the values are told all the same
 
     def _refused(self, event: Refused) -> None:
         node = event.node

@@ -42,22 +42,32 @@ def identity(eui: str, key: bytes) -> str:
     return f"{eui} {hashlib.sha256(b'devicemesh lora' + key).hexdigest()[:16]}"
 
 
-class Store:
-    """One file; each method is one transaction on the disk."""
+@contextmanager
+def _kept(path: Path | None) -> Iterator[None]:
+    """A disk that is full, or gone, is no mistake of ours. Raises LinkError."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        raise LinkError(f"counters can't be kept in {path}: {error}", reason="NoStore") from error
 
-    def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
+
+class Store:
+    """One file; each method is one transaction on the disk. Raises LinkError."""
+
+    def __init__(self, database: sqlite3.Connection, path: Path | None) -> None:
+        self._database, self._path = database, path
         self._database.executescript(_TABLES)
 
     def load(self, name: str) -> Kept:
-        found = self._database.execute(
-            "select dev_addr, join_nonce, dev_nonce, up, down from sessions where id = ?", (name,)
-        ).fetchone()
+        with _kept(self._path):
+            found = self._database.execute(
+                "select dev_addr, join_nonce, dev_nonce, up, down from sessions where id = ?", (name,)
+            ).fetchone()
         return Kept(*found) if found else Kept()
 
     def save(self, sessions: dict[str, Kept]) -> None:
         """Keep these, all or none of them."""
-        with self._database:
+        with _kept(self._path), self._database:
             self._database.executemany(
                 "insert or replace into sessions values (?, ?, ?, ?, ?, ?)",
                 [(name, k.dev_addr, k.join_nonce, k.dev_nonce, k.up, k.down) for name, k in sessions.items()],
@@ -65,7 +75,7 @@ class Store:
 
     def use_nonce(self, name: str, nonce: int) -> bool:
         """Mark a DevNonce as used; False: it was used before."""
-        with self._database:
+        with _kept(self._path), self._database:
             done = self._database.execute("insert or ignore into nonces values (?, ?)", (name, nonce))
         return done.rowcount == 1
 
@@ -78,15 +88,13 @@ def folder() -> Path:
 @contextmanager
 def opened(path: Path | None) -> Iterator[Store]:
     """The store in this file; None: in memory, for simulated devices. Raises LinkError."""
-    try:
+    with _kept(path):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         database = sqlite3.connect(str(path) if path else ":memory:", timeout=2.0)
         database.execute("pragma journal_mode=wal")
         database.execute("pragma synchronous=full")
-        store = Store(database)
-    except (OSError, sqlite3.Error) as error:
-        raise LinkError(f"counters can't be kept in {path}: {error}", reason="NoStore") from error
+        store = Store(database, path)
     try:
         yield store
     finally:

@@ -346,8 +346,8 @@ class ModbusAddress(Address):
         if wire != type_ and (type_ in _TEXTS or wire in _TEXTS):
             hint = ": give `enum`, or type string and `length`" if type_ == ValueType.STRING else ""
             return f"a {type_} can't be made from a {wire}{hint}"
-        if type_ == ValueType.BOOL and wire.is_float:
-            return f"a bool can't be made from a {wire}"
+        if type_ == ValueType.BOOL and (wire.is_float or self.scale != 1.0 or self.add != 0.0):
+            return f"a bool can't be made from a {wire}{'' if wire.is_float else ' with `scale` or `add`'}"
         return None
 
     def _wrong_size(self, type_: ValueType, wire: ValueType) -> str | None:

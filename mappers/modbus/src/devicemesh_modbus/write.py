@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from devicemesh.mapper import Outcome, PointError, Write
@@ -14,7 +15,20 @@ from devicemesh_modbus.model import ModbusAddress, ModbusEndpoint
 from devicemesh_modbus.plan import FUNCTIONS, ModbusPoint, data_size, rejection
 
 ModbusWrite: TypeAlias = Write[ModbusEndpoint, ModbusAddress]
+SILENT_WRITES = 2
+"""Unanswered writes in a row after which a unit is left alone: one register of a living unit may be dead."""
+SILENT_PAUSE_S = 1.0
+"""For how long; then one write is tried."""
 SINGLE_COIL, SINGLE, MULTIPLE_COILS, MULTIPLE, MASK = 5, 6, 15, 16, 22
+
+
+@dataclass(slots=True)
+class _Silence:
+    """Writes of a unit that were not answered."""
+
+    count: int  # in a row
+    until: float  # no other is tried before
+    last: Outcome
 
 
 class Writer:
@@ -23,9 +37,24 @@ class Writer:
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._lacks: set[tuple[int, int]] = set()  # (unit, function) that was refused as unknown
+        self._silent: dict[int, _Silence] = {}  # by unit
 
     async def write(self, writes: Sequence[ModbusWrite]) -> list[Outcome]:
-        return [await self._write(one) for one in writes]
+        return [await self._spared(one) for one in writes]
+
+    async def _spared(self, write: ModbusWrite) -> Outcome:
+        """Write, unless the unit is silent: many writes of a dead unit must not hold up its neighbours."""
+        unit, clock = write.point.endpoint.unit, self._shared.clock
+        silence = self._silent.get(unit)
+        if silence is not None and silence.count >= SILENT_WRITES and clock() < silence.until:
+            return silence.last
+        outcome = await self._write(write)
+        if isinstance(outcome.error, answers.SilentError) and outcome.value is None:
+            count = silence.count + 1 if silence is not None else 1
+            self._silent[unit] = _Silence(count, clock() + SILENT_PAUSE_S, outcome)
+        else:
+            self._silent.pop(unit, None)
+        return outcome
 
     async def _write(self, write: ModbusWrite) -> Outcome:
         point = write.point

@@ -288,7 +288,10 @@ def skip_diagnostic(data: bytes, at: int, depth: int = 0) -> int:
 
 
 def encode_node(index: int, identifier: Identifier) -> bytes:
-    """A NodeId, in the shortest form that fits."""
+    """A NodeId, in the shortest form that fits.
+
+    What a server has said in other bytes than UTF-8, and asyncua has decoded, goes back in those bytes.
+    """
     if isinstance(identifier, int):
         if index == 0 and identifier <= 0xFF:
             return bytes((0, identifier))
@@ -297,8 +300,10 @@ def encode_node(index: int, identifier: Identifier) -> bytes:
         return struct.pack("<BHI", 2, index, identifier)
     if isinstance(identifier, uuid.UUID):
         return struct.pack("<BH", 4, index) + identifier.bytes_le
-    kind, raw = (3, identifier.encode()) if isinstance(identifier, str) else (5, identifier)
-    return struct.pack("<BHi", kind, index, len(raw)) + raw
+    if isinstance(identifier, bytes):
+        return struct.pack("<BHi", 5, index, len(identifier)) + identifier
+    raw = identifier.encode(errors="surrogateescape")
+    return struct.pack("<BHi", 3, index, len(raw)) + raw
 
 
 def encode_string(text: str | None) -> bytes:

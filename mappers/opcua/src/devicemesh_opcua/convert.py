@@ -32,6 +32,8 @@ from devicemesh_opcua.nodeid import NodeName, parse_node
 
 EPOCH_TICKS = 116_444_736_000_000_000
 """100 ns steps from 1601, where OPC UA begins, to 1970."""
+LAST_TICKS = EPOCH_TICKS + ((1 << 63) - 1) // 100
+"""The last that Unix nanoseconds in 64 bits reach, in 2262."""
 _TEXTUAL = range(12, 22)  # String to LocalizedText
 INTEGER_KINDS = {
     2: ValueType.INT8, 3: ValueType.UINT8, 4: ValueType.INT16, 5: ValueType.UINT16, 6: ValueType.INT32,
@@ -39,9 +41,9 @@ INTEGER_KINDS = {
 }  # fmt: skip
 
 
-def unix_ns(ticks: int) -> int:
-    """A DateTime as Unix nanoseconds."""
-    return (ticks - EPOCH_TICKS) * 100
+def unix_ns(ticks: int, now_ns: int) -> int:
+    """A DateTime as Unix nanoseconds; now where it is none (0), or too late for 64 bits (the year 9999)."""
+    return (ticks - EPOCH_TICKS) * 100 if EPOCH_TICKS < ticks <= LAST_TICKS else now_ns
 
 
 def date_text(ticks: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 from collections.abc import Iterator, Sequence
@@ -72,8 +73,9 @@ def unit_of(body: bytes) -> str | None:
 
 
 def range_of(body: bytes) -> tuple[float, float] | None:
-    """Low and high of a Range (Part 8, 5.6.2)."""
-    return struct.unpack_from("<dd", body) if len(body) >= 16 else None
+    """Low and high of a Range (Part 8, 5.6.2); None where these bytes are none."""
+    low, high = struct.unpack_from("<dd", body) if len(body) >= 16 else (math.nan, math.nan)
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
 
 
 def names(variables: Sequence[Variable]) -> list[str]:

@@ -95,11 +95,9 @@ async def browse(server: Server, endpoint: OpcUaEndpoint, path: Sequence[str] = 
         level = below
     if path and all(one.path != tuple(path) for one in seen.values()):
         raise ConfigError(f"{server.link} has no {_nothing(path, max(beside, key=len, default=()), beside)}")
-    return await _described(
-        server,
-        [one for one in seen.values() if one.is_variable and one.node.place and len(one.path) >= len(path)],
-        properties,
-    )
+    named = range(1, len(server.namespaces))  # not the standard's, nor those that the server does not tell
+    wanted = [one for one in seen.values() if one.is_variable and one.node.place in named]
+    return await _described(server, [one for one in wanted if len(one.path) >= len(path)], properties)
 
 
 def _nothing(path: Sequence[str], last: tuple[str, ...], beside: Mapping[tuple[str, ...], list[str]]) -> str:
@@ -146,9 +144,11 @@ async def _rest(server: Server, point: bytes | None) -> list[Any]:
     while point and len(more) < MOST_NODES:
         request = ua.BrowseNextRequest()
         request.Parameters.ContinuationPoints = [point]
-        result = (await _called(server, request)).Parameters.Results[0]
-        more += result.References or ()
-        point = result.ContinuationPoint
+        results = (await _called(server, request)).Parameters.Results
+        if not results or not results[0].References:
+            break  # it may promise more without end
+        more += results[0].References
+        point = results[0].ContinuationPoint
     return more
 
 
@@ -184,10 +184,9 @@ async def _described(
         is_array = value.is_array or (isinstance(rank.value, int) and rank.value >= 1)
         level = access.value if isinstance(access.value, int) else 1
         name = NodeName(server.namespaces[one.node.place], one.node.identifier)
+        text = about.value if isinstance(about.value, str) else None
         made.append(
-            Variable(
-                name, one.path, value, kind, is_array, level, about.value, units.get(one.node), low, high
-            )
+            Variable(name, one.path, value, kind, is_array, level, text, units.get(one.node), low, high)
         )
     return made
 

@@ -128,7 +128,7 @@ def occurrence(event: Event, type_name: str) -> Occurrence:
     more = {n: plain(v.kind, v.value) for n in _DETAILS if (v := event.values.get(n)) and v.value is not None}
     return Occurrence(
         name=name,
-        time_ns=unix_ns(told) if isinstance(told, int) and 0 < told < 1 << 62 else time.time_ns(),
+        time_ns=unix_ns(told if isinstance(told, int) else 0, time.time_ns()),
         message=_text(event.value("message")),
         severity=severity(level),
         state=state(event),

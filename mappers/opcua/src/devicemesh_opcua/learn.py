@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
 from devicemesh.mapper import PointError
@@ -19,6 +20,8 @@ from devicemesh_opcua.services import ServiceFaultError
 
 DATA_TYPE, DEFINITION = 14, 23
 """Attributes: of a variable its DataType, of that one its DataTypeDefinition."""
+RETRY_S = 60.0
+"""After which a structure is asked for again where the server did not answer."""
 HAS_ENCODING = 38
 BINARY_ENCODING = "Default Binary"
 _STRUCTURE = Node(0, 22)
@@ -26,27 +29,43 @@ _INT32 = 6
 _NUMBERS = set(binary.NUMBERS) - {binary.BOOLEAN, binary.FLOAT, binary.DOUBLE}
 
 
+def is_silence(error: Exception) -> bool:
+    """Whether the server has not answered: it may another time."""
+    return isinstance(error, PointError) and error.reason == "NoAnswer"
+
+
 class Learner:
-    """Asks each thing once a session; what the server does not tell stays unknown."""
+    """Asks each thing once a session; what the server does not tell stays unknown.
+
+    What it did not answer is asked again.
+    """
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._words: dict[Node, Words | None] = {}  # by data type
         self._definitions: dict[Node, Definition | None] = {}
         self._fields = 0
+        self._learning = asyncio.Lock()  # what is half learnt looks as if the server did not say it
         self._dictionaries = Dictionaries(server)
 
     async def structures(self) -> None:
         """Look up what decoding has missed. Raises LinkError."""
-        types = self._server.types
-        for text in sorted(types.missing):
-            try:
-                name = parse_node(text)
-                node = await inverse(self._server, self._server.said(name), HAS_ENCODING)
-                types.known[text] = await self._definition(node, 0)
-            except (PointError, ServiceFaultError, DecodeError, ValueError):
-                types.known[text] = None
-        types.missing.clear()
+        missing = self._server.types.missing
+        async with self._learning:
+            while missing:  # others may miss more meanwhile
+                await self._structure(text := min(missing))
+                missing.discard(text)
+
+    async def _structure(self, text: str) -> None:
+        known = self._server.types.known
+        try:
+            name = parse_node(text)
+            node = await inverse(self._server, self._server.said(name), HAS_ENCODING)
+            known[text] = await self._definition(node, 0)
+        except (PointError, ServiceFaultError, DecodeError, ValueError) as error:
+            known[text] = None
+            if is_silence(error):
+                asyncio.get_running_loop().call_later(RETRY_S, known.pop, text, None)
 
     async def _definition(self, node: Node, depth: int) -> Definition | None:
         """The fields of a DataType, those of its structures too. Raises as what it asks."""
@@ -55,11 +74,18 @@ class Learner:
         if depth > datatypes.MAX_DEPTH or self._fields > datatypes.MAX_FIELDS:
             return None
         ((held, _, _),) = await self._server.read([services.item(node.encoded, DEFINITION, None)])
-        body = held.value
-        self._definitions[node] = None
+        self._definitions[node] = None  # for one that holds itself
+        try:
+            self._definitions[node] = found = await self._told(node, held.value, depth)
+        except PointError:
+            del self._definitions[node]
+            raise
+        return found
+
+    async def _told(self, node: Node, body: object, depth: int) -> Definition | None:
+        """What a DataTypeDefinition says, or else a dictionary. Raises as what it asks."""
         if not isinstance(body, Structure) or body.type_id != datatypes.STRUCTURE_DEFINITION:
-            self._definitions[node] = found = await self._dictionaries.definition(node)
-            return found
+            return await self._dictionaries.definition(node)
         found = datatypes.structure_definition(body.body)
         self._fields += len(found.fields)
         for one in found.fields:
@@ -69,7 +95,6 @@ class Learner:
                 one.inner = await self._definition(inner, depth + 1)
                 if one.inner is None:
                     return None
-        self._definitions[node] = found
         return found
 
     async def shape_at(self, node: Node) -> Shape:
@@ -96,7 +121,8 @@ class Learner:
         """How a structure of this data type is sent. Raises PointError, ServiceFaultError."""
         node = self._server.said(data_type)
         try:
-            found = await self._definition(node, 0)
+            async with self._learning:
+                found = await self._definition(node, 0)
         except DecodeError as error:
             raise self._server.senseless(error) from error
         if found is None:
@@ -113,24 +139,38 @@ class Learner:
             f"{self._server.link} does not say which fields a structure {what} has", reason="UnknownDataType"
         )
 
-    async def words(self, points: Sequence[tuple[OpcUaPoint, Node]]) -> dict[int, Words]:
-        """The words of those points that are texts here and numbers there, by slot. Raises LinkError."""
+    async def words(
+        self, points: Sequence[tuple[OpcUaPoint, Node]]
+    ) -> tuple[dict[int, Words], dict[int, PointError]]:
+        """The words of those points that are texts here and numbers there, by slot. Raises LinkError.
+
+        And why they are not known of others, for now: the server was silent.
+        """
         texts = [(p, n) for p, n in points if p.type == ValueType.STRING and p.address.attribute == "Value"]
         if not texts:
-            return {}
+            return {}, {}
         try:
             items = [services.item(node.encoded, DATA_TYPE, None) for _, node in texts]
             held = [value for value, _, _ in await self._server.read(items)]
-        except (PointError, ServiceFaultError):
-            return {}
+        except PointError as error:
+            return {}, {point.slot: error for point, _ in texts} if is_silence(error) else {}
+        except ServiceFaultError:
+            return {}, {}
         found: dict[int, Words] = {}
+        silent: dict[int, PointError] = {}
         for (point, node), one in zip(texts, held, strict=True):
-            if isinstance(one.value, NodeName) and (words := await self._of(node, one.value)):
-                found[point.slot] = words
-        return found
+            try:
+                if isinstance(one.value, NodeName) and (words := await self._of(node, one.value)):
+                    found[point.slot] = words
+            except PointError as error:
+                silent[point.slot] = error
+        return found, silent
 
     async def _of(self, variable: Node, name: NodeName) -> Words | None:
-        """An enumeration's words: of the variable's type, or, of a discrete item, its own (Part 8, 5.3.3)."""
+        """An enumeration's words: of the variable's type, or, of a discrete item, its own (Part 8, 5.3.3).
+
+        Raises PointError where the server is silent.
+        """
         try:
             data_type = self._server.said(name)
             if await built_in(self._server, name) not in _NUMBERS:
@@ -138,8 +178,12 @@ class Learner:
             if data_type not in self._words:
                 self._words[data_type] = await self._enumeration(data_type)
             return self._words[data_type] or await self._listed(variable)
-        except (PointError, ServiceFaultError, DecodeError):
-            return None
+        except PointError as error:
+            if is_silence(error):
+                raise
+        except (ServiceFaultError, DecodeError):
+            pass
+        return None
 
     async def _enumeration(self, data_type: Node) -> Words | None:
         ((held, _, _),) = await self._server.read([services.item(data_type.encoded, DEFINITION, None)])

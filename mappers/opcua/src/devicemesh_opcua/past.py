@@ -111,7 +111,10 @@ class Historian:
         found = await self._server.resolve([gap.point for gap in waiting])
         readings = [self._reading(gap, found[gap.point.slot]) for gap in waiting]
         readable = await self._readable([one for one in readings if one is not None])
-        words = await self._learner.words([(one.gap.point, one.node) for one in readable])
+        words, silent = await self._learner.words([(one.gap.point, one.node) for one in readable])
+        if silent:
+            self._server.lost["history"] += len(silent)
+        readable = [one for one in readable if one.gap.point.slot not in silent]
         step = min(self._server.limits.history, MAX_NODES)
         for start in range(0, len(readable), step):
             part = readable[start : start + step]

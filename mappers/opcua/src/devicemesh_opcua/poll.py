@@ -11,15 +11,13 @@ from devicemesh.mapper import Batch, PointError, Quality
 from devicemesh_opcua import rows, services
 from devicemesh_opcua import status as codes
 from devicemesh_opcua.binary import DecodeError
-from devicemesh_opcua.learn import Learner
+from devicemesh_opcua.learn import Learner, is_silence
 from devicemesh_opcua.model import OpcUaPoint
 from devicemesh_opcua.server import ATTRIBUTES, TIMESTAMPS, Server
 from devicemesh_opcua.services import ServiceFaultError
 
 RETRY_S = 60.0
 """After which a point that has no node is looked for again."""
-_TOO_MUCH = {0x80100000, 0x80080000, 0x80B80000, 0x80B90000}
-"""BadTooManyOperations, BadEncodingLimitsExceeded, BadRequestTooLarge, BadResponseTooLarge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,8 @@ class Poller:
             self._retry_at = loop.time() + RETRY_S
         now_ns = time.time_ns()
         for slot, error in self._lost:
-            yield rows.bad([slot], now_ns, Quality.BAD_ADDRESS, error)
+            quality = Quality.NO_ANSWER if is_silence(error) else Quality.BAD_ADDRESS
+            yield rows.bad([slot], now_ns, quality, error)
         waiting, planned = self._requests[::-1], []
         while waiting:
             request = waiting.pop()
@@ -70,7 +69,7 @@ class Poller:
                 batches = await self._read(request)
             except ServiceFaultError as fault:
                 self._server.check(fault)
-                if fault.status & 0xFFFF0000 in _TOO_MUCH and len(request.slots) > 1:
+                if fault.status & 0xFFFF0000 in codes.TOO_MUCH and len(request.slots) > 1:
                     waiting.extend(reversed(request.halves()))
                     continue
                 error = codes.error(self._server.link, fault.status)
@@ -103,11 +102,13 @@ class Poller:
         """Find the nodes of the pending points, and plan their requests."""
         server, points = self._server, self._pending
         found = await server.resolve(points)
+        located = [(p, node) for p in points if not isinstance(node := found[p.slot], PointError)]
+        words, silent = await self._learner.words(located)
+        self._decoder.expected.read(words)
         self._lost = [(slot, node) for slot, node in found.items() if isinstance(node, PointError)]
+        self._lost += silent.items()
         lost = {slot for slot, _ in self._lost}
         self._pending = [point for point in points if point.slot in lost]
-        located = [(p, node) for p in points if not isinstance(node := found[p.slot], PointError)]
-        self._decoder.expected.read(await self._learner.words(located))
         for name, timestamps in TIMESTAMPS.items():
             here = [p for p in points if p.slot not in lost and p.endpoint.timestamps == name]
             nodes = await server.register([found[p.slot] for p in here])  # type: ignore[misc]

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from devicemesh.mapper import PointError
 from devicemesh_opcua.channel import ua
 from devicemesh_opcua.left import Left
 from devicemesh_opcua.server import Server
 from devicemesh_opcua.services import ServiceFaultError
+
+MAX_MISSING = 100
+"""Messages that are asked for again after a gap; after a longer one everything is."""
+LAST_SEQUENCE = 0xFFFFFFFF
+
+
+def following(last: int, numbers: Sequence[int]) -> list[int]:
+    """The sequence numbers that come after the last one, in their order. Pure."""
+    ahead = {(number - last) % LAST_SEQUENCE: number for number in numbers}
+    return [ahead[distance] for distance in sorted(ahead) if 0 < distance <= MAX_MISSING]
 
 
 async def transfer(server: Server, left: Left) -> list[list[int]] | None:

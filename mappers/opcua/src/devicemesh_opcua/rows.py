@@ -29,7 +29,7 @@ from devicemesh_opcua.binary import (
     data_value,
     length,
 )
-from devicemesh_opcua.convert import EPOCH_TICKS, UnknownCodeError, Want, converted
+from devicemesh_opcua.convert import EPOCH_TICKS, LAST_TICKS, UnknownCodeError, Want, converted, unix_ns
 from devicemesh_opcua.datatypes import DataTypes, Words
 from devicemesh_opcua.model import OpcUaPoint
 
@@ -201,7 +201,7 @@ class Decoder:
         times: int | array[int] = now_ns
         if has_time:
             ticks = columns[2 if has_status else 1]
-            if min(ticks) <= EPOCH_TICKS:
+            if min(ticks) <= EPOCH_TICKS or max(ticks) > LAST_TICKS:
                 return None
             times = array("q", [(tick - EPOCH_TICKS) * 100 for tick in ticks])
         return Batch(array("I", handles), times, values)
@@ -216,7 +216,7 @@ class Decoder:
         if want is None:
             self.lost["unknown_item"] += 1
             return at
-        time_ns = (ticks - EPOCH_TICKS) * 100 if EPOCH_TICKS < ticks < 1 << 62 else now_ns
+        time_ns = unix_ns(ticks, now_ns)
         if status & codes.OVERFLOW == codes.OVERFLOW:
             self.lost["server_queue"] += 1
         quality = codes.quality(status)

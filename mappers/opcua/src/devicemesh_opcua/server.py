@@ -10,7 +10,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from devicemesh.mapper import LinkError, PointError
 from devicemesh_opcua import binary, services
@@ -56,6 +56,7 @@ class Node(NamedTuple):
         return ua.NodeId(self.identifier, self.place)
 
 
+T = TypeVar("T")
 _Path: TypeAlias = tuple[Node, Sequence[tuple[int, str]]]
 """Where a path begins, and its names with the indices of their namespaces."""
 
@@ -91,6 +92,16 @@ _LIMIT_NODES = {
     "monitor": 11714,
     "history": 12165,
 }
+
+
+def _is_too_much(fault: ServiceFaultError, asked: Sequence[object]) -> bool:
+    """Whether a server that tells no limit, or a wrong one, may do half of it."""
+    return fault.status & 0xFFFF0000 in codes.TOO_MUCH and len(asked) > 1
+
+
+def _halves(asked: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
+    middle = len(asked) // 2
+    return asked[:middle], asked[middle:]
 
 
 class Server:
@@ -132,9 +143,15 @@ class Server:
         found: list[tuple[binary.Typed, int, int]] = []
         for start in range(0, len(items), self.limits.read):
             part = items[start : start + self.limits.read]
-            body = await self.ask(
-                services.READ_REQUEST, services.read_request(part, services.SOURCE_TIMESTAMPS)
-            )
+            request = services.read_request(part, services.SOURCE_TIMESTAMPS)
+            try:
+                body = await self.ask(services.READ_REQUEST, request)
+            except ServiceFaultError as fault:
+                if not _is_too_much(fault, part):
+                    raise
+                for half in _halves(part):
+                    found += await self.read(half)
+                continue
             try:
                 at = services.read_response(body, len(part))
                 for _ in part:
@@ -199,6 +216,12 @@ class Server:
         try:
             results = (await self.call(request)).Results
         except ServiceFaultError as fault:
+            if _is_too_much(fault, items):
+                return [
+                    one
+                    for half in _halves(items)
+                    for one in await self.monitor(subscription, timestamps, half)
+                ]
             return [fault.status] * len(items)
         except PointError as error:
             raise LinkError(f"{error}, asked to monitor {len(items)} items") from error
@@ -320,6 +343,8 @@ class Server:
         try:
             results = (await self.call(request)).Results
         except ServiceFaultError as fault:
+            if _is_too_much(fault, paths):
+                return [one for half in _halves(paths) for one in await self._translate(half)]
             raise codes.error(self.link, fault.status) from fault
         if len(results) != len(paths):
             raise PointError(f"{self.link} sent too few results", reason="Undecodable")

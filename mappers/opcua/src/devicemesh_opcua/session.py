@@ -103,8 +103,8 @@ class OpcUaSession(
             raise codes.error(self.server.link, fault.status) from fault
         except binary.DecodeError as error:
             raise self.server.senseless(error) from error
-        words = (await self._learner.words([(point, found)])).get(point.slot)
-        want = convert.Want(point.type, point.address.single, words)
+        words, _ = await self._learner.words([(point, found)])
+        want = convert.Want(point.type, point.address.single, words.get(point.slot))
         value, quality = rows.single(self.server.link, held, status, want, self.server.types)
         if self.server.types.missing:
             await self._learner.structures()

@@ -21,6 +21,8 @@ BAD_TOO_MANY_PUBLISH_REQUESTS = 0x80780000
 BAD_TOO_MANY_MONITORED_ITEMS = 0x80DB0000
 BAD_WRITE_NOT_SUPPORTED = 0x80730000
 
+TOO_MUCH = frozenset({0x80100000, 0x80080000, 0x80B80000, 0x80B90000})
+"""BadTooManyOperations, BadEncodingLimitsExceeded, BadRequestTooLarge, BadResponseTooLarge: half may do."""
 NAMES: dict[int, tuple[str, str, Quality]] = {
     0x80020000: ("BadInternalError", "the server failed", Quality.BAD),
     0x80050000: ("BadCommunicationError", "it can't reach the device behind it", Quality.NO_ANSWER),

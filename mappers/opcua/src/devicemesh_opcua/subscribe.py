@@ -19,7 +19,7 @@ from devicemesh_opcua.left import LIFETIME_S, Leavings, Left, Subscription
 from devicemesh_opcua.listen import PUBLISHING_MS, Listener, OpcUaNotifier
 from devicemesh_opcua.model import OpcUaPoint
 from devicemesh_opcua.publish import Publisher
-from devicemesh_opcua.resume import transfer
+from devicemesh_opcua.resume import LAST_SEQUENCE, MAX_MISSING, following, transfer
 from devicemesh_opcua.sampling import Group, data_filter, groups, queue_size, sampling_ms
 from devicemesh_opcua.server import ATTRIBUTES, TIMESTAMPS, Node, Server
 from devicemesh_opcua.services import Published, ServiceFaultError
@@ -29,11 +29,8 @@ RETRY_S = 60.0
 KEEP_ALIVE_S = 5.0
 """How often a subscription without changes says that it lives."""
 MAX_SILENCE_S = 600.0
-MAX_MISSING = 100
-"""Messages that are asked for again after a gap; after a longer one everything is."""
 EVENTS = "events"
 """In place of timestamps: the subscription of notifiers, which takes no points."""
-_LAST_SEQUENCE = 0xFFFFFFFF
 _NO_FILTER = {0x80430000, 0x80440000, 0x80450000, 0x808E0000}
 """BadMonitoredItemFilterInvalid, ...Unsupported, BadFilterNotAllowed, BadDeadbandFilterInvalid."""
 
@@ -42,12 +39,6 @@ def _silence(revised_ms: float, keep_alive: int, wanted_ms: float) -> float:
     """Seconds between two messages at most, as the server says it; no server makes us wait for ever."""
     interval_ms = revised_ms if wanted_ms <= revised_ms < math.inf else wanted_ms
     return min(interval_ms * max(keep_alive, 1) / 1000, MAX_SILENCE_S)
-
-
-def _after(last: int, numbers: Sequence[int]) -> list[int]:
-    """The sequence numbers that come after the last one, in their order. Pure."""
-    ahead = {(number - last) % _LAST_SEQUENCE: number for number in numbers}
-    return [ahead[distance] for distance in sorted(ahead) if 0 < distance <= MAX_MISSING]
 
 
 class Subscriber:
@@ -152,7 +143,7 @@ class Subscriber:
         kept = await transfer(server, left)
         if kept is None:
             return
-        server.types.known.update(left.types.known)
+        server.types.known.update((k, v) for k, v in left.types.known.items() if v is not None)
         self.decoder.expected.read(left.words)
         self._refused = list(left.refused)
         self._retry_at = now + RETRY_S
@@ -163,10 +154,10 @@ class Subscriber:
         for subscription, numbers in zip(left.subscriptions, kept, strict=True):
             subscription.due = now + subscription.silence_s
             self._live[subscription.number] = subscription
-            for number in _after(subscription.sequence, numbers):
-                subscription.sequence = number
+            for number in following(subscription.sequence, numbers):
                 async for push in self._decoded(await self._again(subscription, number)):
                     yield push
+                subscription.sequence = number
                 self._publisher.acknowledge(subscription.number, number)
         self._publisher.fill()
         if self._listener is not None:
@@ -199,7 +190,11 @@ class Subscriber:
                     yield self._refuse(point, Quality.BAD_ADDRESS, node)
                 else:
                     located.append((point, node))
-            self.decoder.expected.read(await self._learner.words(located))
+            words, silent = await self._learner.words(located)
+            self.decoder.expected.read(words)
+            for point, _ in [one for one in located if one[0].slot in silent]:
+                yield self._refuse(point, Quality.NO_ANSWER, silent[point.slot])
+            located = [one for one in located if one[0].slot not in silent]
             step = self._server.limits.monitor
             for start in range(0, len(located), step):
                 for batch in await self._monitor(group, located[start : start + step]):
@@ -315,18 +310,21 @@ class Subscriber:
             return
         subscription.due = asyncio.get_running_loop().time() + subscription.silence_s
         missing = self._missing(subscription, message)
-        if not message.is_keep_alive:
-            self._publisher.acknowledge(message.subscription, message.sequence)
         self._publisher.fill()
-        if missing is None:
-            return
-        for number in missing:
+        for number in missing or ():
             async for push in self._decoded(await self._again(subscription, number)):
                 yield push
-        if message.status is not None and message.status >> 31:
-            raise LinkError(f"{self._server.link} has ended the subscription ({codes.text(message.status)})")
-        async for push in self._decoded(message):
-            yield push
+            subscription.sequence = (number - 1) % LAST_SEQUENCE + 1
+        if missing is not None:
+            if message.status is not None and message.status >> 31:
+                raise LinkError(
+                    f"{self._server.link} has ended the subscription ({codes.text(message.status)})"
+                )
+            async for push in self._decoded(message):
+                yield push
+            subscription.sequence = message.sequence - message.is_keep_alive
+        if not message.is_keep_alive:  # not before it was told: a session that takes over asks for the rest
+            self._publisher.acknowledge(message.subscription, message.sequence)
 
     def _check_silence(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -342,18 +340,17 @@ class Subscriber:
 
         They begin at 1 again after 2^32 - 1 (Part 4, 7.26); a keep-alive bears that of the next message.
         """
-        expected = subscription.sequence % _LAST_SEQUENCE + 1
-        gap = (message.sequence - expected) % _LAST_SEQUENCE
-        if gap > _LAST_SEQUENCE // 2:
+        expected = subscription.sequence % LAST_SEQUENCE + 1
+        gap = (message.sequence - expected) % LAST_SEQUENCE
+        if gap > LAST_SEQUENCE // 2:
             return None
         if gap > MAX_MISSING:
             raise LinkError(f"{self._server.link} has lost {gap} messages of the subscription")
-        subscription.sequence = message.sequence - message.is_keep_alive
         return range(expected, expected + gap)
 
     async def _again(self, subscription: Subscription, number: int) -> Published:
         """A message that did not come (Republish, Part 4, 5.13.6). Raises LinkError where it is gone."""
-        wanted = (number - 1) % _LAST_SEQUENCE + 1
+        wanted = (number - 1) % LAST_SEQUENCE + 1
         try:
             body = await self._server.ask(
                 services.REPUBLISH_REQUEST, services.republish_request(subscription.number, wanted)

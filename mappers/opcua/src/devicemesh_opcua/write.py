@@ -73,9 +73,12 @@ class Writer:
         return self._shapes[node]
 
     async def _enumeration(self, point: OpcUaPoint, node: Node) -> Words | None:
-        """The words of a node whose property is a text."""
+        """The words of a node whose property is a text. Raises PointError where the server is silent."""
         if node not in self._words:
-            self._words[node] = (await self._learner.words([(point, node)])).get(point.slot)
+            words, silent = await self._learner.words([(point, node)])
+            if point.slot in silent:
+                raise silent[point.slot]
+            self._words[node] = words.get(point.slot)
         return self._words[node]
 
     async def _written(self, point: OpcUaPoint, node: Node, variant: bytes) -> Outcome:
