@@ -266,7 +266,7 @@ class Aggregator:
         return series.windows[start]
 
     def _catch_up(self, series: Series, start: int) -> None:
-        """A row of the window that starts at `start` is about to come: until there the value before it held."""
+        """A row of the window that starts at `start` comes: until there the value before it held."""
         length = series.length
         newest = series.until // length * length
         if not series.known() or newest >= start:
