@@ -30,6 +30,8 @@ log = logging.getLogger("devicemesh.sink")
 
 PATIENCE_S = 5.0
 """How long leaving the sink may take to send what waits."""
+FAREWELL_S = 1.0
+"""And to say that we are gone."""
 FIRST_DELAY_S = 0.5
 """Before the first try to connect again."""
 RUNTIME_STATUS = ("", "status")
@@ -107,16 +109,17 @@ class MqttSink(Sink):
     async def __aexit__(self, *exc: object) -> None:
         try:
             if self._connection is not None:
-                async with asyncio.timeout(PATIENCE_S):
-                    await self._leave()
-        except TimeoutError:
-            log.info("the rest stays in the outbox: %d messages", self._outbox.waiting)
+                await self._leave()
         finally:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            if self._connection is not None:
+            if self._connection is not None and self._sender.told(RUNTIME_STATUS):
                 self._connection.close()
+            elif self._connection is not None:
+                self._connection.abort(
+                    "closed by us"
+                )  # the broker publishes the will: nobody is told otherwise
             self._sender.disconnected()
             try:
                 await self._loop.run_in_executor(self._disk, self._outbox.close)
@@ -126,9 +129,14 @@ class MqttSink(Sink):
 
     async def _leave(self) -> None:
         """Send what waits, then say that we are gone."""
-        await self.drain(PATIENCE_S)
+        if not await self.drain(PATIENCE_S):
+            log.info("the rest stays in the outbox: %d messages", self._outbox.waiting)
         self._sender.retain(RUNTIME_STATUS, dumps({"state": "offline", "reason": "stopped"}))
-        await self.drain(PATIENCE_S)
+        deadline = self._loop.time() + FAREWELL_S
+        while not self._sender.told(RUNTIME_STATUS):
+            if self._loop.time() >= deadline:
+                return
+            await asyncio.sleep(0.02)
 
     def _open_outbox(self) -> Outbox:
         age = self._outbox_settings.max_age

@@ -24,6 +24,10 @@ class Retained:
         """Whether there is something to send."""
         return bool(self._unsent)
 
+    def is_unsent(self, name: Name) -> bool:
+        """Whether this one is to be sent."""
+        return name in self._unsent
+
     def put(self, name: Name, payload: bytes) -> bool:
         """Take the newest payload, b"" to remove the message; False where that is no news."""
         device, topic = name

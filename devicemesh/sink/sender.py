@@ -91,6 +91,10 @@ class Sender:
         if self._retained.put(name, payload):
             self.pump()
 
+    def told(self, name: Name) -> bool:
+        """Whether the broker has the newest value of a retained message."""
+        return not self._retained.is_unsent(name) and name not in self._under_way.values()
+
     def release(self, name: Name) -> None:
         """Know nothing of a retained message any more: others keep it."""
         self._retained.release(name)

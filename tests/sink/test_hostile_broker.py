@@ -370,6 +370,36 @@ def test_leaving_is_bounded(rig: Any, scripted: Any) -> None:
     assert asyncio.run(main()) < 3
 
 
+@pytest.mark.parametrize("dumb", [False, True])
+def test_who_leaves_with_a_backlog_is_offline(rig: Any, scripted: Any, monkeypatch: Any, dumb: bool) -> None:
+    """The broker acknowledges state only, or nothing: then its will has to tell."""
+    monkeypatch.setattr("devicemesh.sink.mqtt.FAREWELL_S", 0.3)
+    packets: list[Any] = []
+    ended = asyncio.Event()
+
+    async def script(wire: Any) -> None:
+        await wire.accept()
+        try:
+            while True:
+                packets.append(await wire.packet())
+                if packets[-1].kind == 3 and packets[-1].topic.endswith("/status") and not dumb:
+                    wire.send(puback(packets[-1].identifier))
+        except asyncio.IncompleteReadError:
+            ended.set()
+
+    async def main() -> None:
+        async with scripted(script) as broker:
+            async with rig.sink(broker.url):
+                await rig.up()
+                rig.put(5)
+            await asyncio.wait_for(ended.wait(), 10)
+
+    asyncio.run(main())
+    last = [payload(each) for each in packets if each.kind == 3 and each.topic.endswith("/status")][-1]
+    assert packets[-1].kind == (3 if dumb else 14), "a farewell keeps the will from being published"
+    assert dumb or json.loads(last) == {"state": "offline", "reason": "stopped"}
+
+
 def test_leaving_while_connecting(rig: Any, monkeypatch: Any) -> None:
     async def main() -> None:
         async with Proxy(9) as proxy:
