@@ -130,6 +130,9 @@ class Connection:
         except TimeoutError:
             connection.abort("")
             raise ConnectError(f"{opening.url} takes connections but does not answer as a broker") from None
+        except OSError as error:  # nothing is left to watch a socket with
+            connection.abort("")
+            raise ConnectError(in_words(error, opening.url)) from error
         except BaseException:
             connection.abort("")
             raise
@@ -374,7 +377,7 @@ async def _in_thread(work: Callable[[], _Client], discard: Callable[[_Client], N
 
 def _tune(descriptor: int, timeout_s: int) -> None:
     """No delay for small packets; a peer that acknowledges no bytes any more is noticed."""
-    with socket.socket(fileno=socket.dup(descriptor)) as tcp, contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), socket.socket(fileno=socket.dup(descriptor)) as tcp:
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_s * 1000)
 

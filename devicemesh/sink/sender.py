@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from devicemesh.aggregate import Record
-from devicemesh.sink.outbox import Appended, Outbox
+from devicemesh.sink.outbox import Appended, Chunk, Outbox
 from devicemesh.sink.payload import dumps
 from devicemesh.sink.refusals import Refusals
 from devicemesh.sink.retained import Name, Retained
@@ -69,6 +69,7 @@ class Sender:
         self._ready: deque[Entry] = deque()  # consecutive records, the next to be sent first
         self._ready_bytes = 0
         self._ready_end = 0  # the position that `_ready` goes on with
+        self._blind = False  # the outbox could not be read
         self._under_way: dict[int, Entry | Name] = {}  # by identifier; a Name is of a retained message
         self._records_under_way = 0
 
@@ -224,7 +225,9 @@ class Sender:
 
     def _refill(self) -> bool:
         while self._ready_end < self._outbox.next:
-            chunk = self._outbox.read(self._ready_end)
+            chunk = self._read(self._ready_end)
+            if chunk is None:
+                return False
             self._ready_end = chunk.end
             for item in chunk.items:
                 route = self._routes.read(item.context)
@@ -236,6 +239,18 @@ class Sender:
             if self._ready:
                 return True
         return False
+
+    def _read(self, position: int, max_bytes: int = 1 << 18) -> Chunk | None:
+        """What the outbox has; None while it can't be read, as without a free descriptor."""
+        try:
+            chunk = self._outbox.read(position, max_bytes)
+        except OSError as error:
+            if not self._blind:
+                log.warning("the outbox can't be read now: %s", error)
+            self._blind = True
+            return None
+        self._blind = False
+        return chunk
 
     def _send(self, link: Link, entry: Entry) -> bool:
         """Hand over one record; False when the connection can't take it now."""
@@ -299,7 +314,10 @@ class Sender:
         if due is None or len(self._under_way) >= self._window:
             return
         topic, position = due
-        items = self._outbox.read(position, 1).items
+        chunk = self._read(position, 1)
+        if chunk is None:
+            return
+        items = chunk.items
         route = self._routes.read(items[0].context) if items else None
         if not items or route is None or route.topic != topic:  # it was dropped meanwhile
             self.refusals.accepted(topic)
@@ -311,9 +329,10 @@ class Sender:
     def bound_refused(self) -> None:
         """Drop the oldest records of refused topics where they leave too many holes behind."""
         while self.refusals.blocked and self._outbox.ranges > SETTLED_RANGES:
-            items = self._outbox.read(self._outbox.acked, 1).items
-            if not items:
+            chunk = self._read(self._outbox.acked, 1)
+            if chunk is None or not chunk.items:
                 return
+            items = chunk.items
             self._outbox.drop(items[0].position, items[0].sample, items[0].samples, "refused")
 
     def _clear_ready(self) -> None:

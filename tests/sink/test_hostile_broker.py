@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import json
 from typing import Any
@@ -368,6 +369,40 @@ def test_leaving_is_bounded(rig: Any, scripted: Any) -> None:
             return asyncio.get_running_loop().time() - start
 
     assert asyncio.run(main()) < 3
+
+
+def test_a_connection_without_a_descriptor_to_spare(rig: Any, scripted: Any, monkeypatch: Any) -> None:
+    """It is tuned, or watched, less well, or tried again: nothing ends for ever."""
+    failing = {"dup", "watch"}
+
+    def no_dup(descriptor: int) -> int:
+        failing.discard("dup")
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def script(wire: Any) -> None:
+        await wire.accept()
+        async for packet in wire.publishes():
+            wire.send(puback(packet.identifier))
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        watch = loop.add_reader
+
+        def no_watch(descriptor: int, *rest: Any) -> None:
+            if "watch" in failing and rest[0].__name__ == "_on_readable":
+                failing.discard("watch")
+                raise OSError(errno.ENOSPC, "No space left on device")
+            watch(descriptor, *rest)
+
+        monkeypatch.setattr("devicemesh.sink.connection.socket.dup", no_dup)
+        monkeypatch.setattr(loop, "add_reader", no_watch)
+        async with scripted(script) as broker, rig.sink(broker.url) as sink:
+            await rig.up()
+            rig.put(3)
+            assert await sink.drain(5)
+            assert not failing
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("dumb", [False, True])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 from collections.abc import Sequence
@@ -346,6 +347,25 @@ def test_a_blocked_topic_leaves_a_bounded_number_of_holes(bench: Bench) -> None:
     link.acknowledge(code=0x87)
     bench.sender.bound_refused()
     assert bench.outbox.stats().dropped["refused"] == 3
+
+
+def test_what_can_not_be_read_now_is_read_later(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a free descriptor nothing can be read: that says nothing about what is there."""
+
+    def read(*_: object) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    bench.put(5)
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.disk, "read", read)
+        link = bench.connect()
+        assert link.sent == []
+        with pytest.raises(OSError, match="Too many"):
+            Outbox(bench.disk, clock=bench.clock)
+    bench.sender.pump()
+    assert link.bodies == [0, 1, 2, 3, 4]
+    link.acknowledge()
+    assert (bench.outbox.stats().published, bench.sender.idle) == (5, True)
 
 
 def test_an_answer_to_nothing_is_ignored(bench: Bench) -> None:
