@@ -25,7 +25,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from devicemesh.settings import MqttSettings
-from devicemesh.sink.broker_url import BROKE, CONNECT_S, BrokerUrl, in_words, tls_context
+from devicemesh.sink.broker_url import BROKE, CONNECT_S, ENDED, BrokerUrl, in_words, tls_context
 from devicemesh.sink.packets import publish_packet, topic_field
 from devicemesh.sink.wire import PacketSocket, Stream
 
@@ -296,7 +296,7 @@ class Connection:
         if reason.value == _CODE_TAKEN_OVER:
             words = "another client connected with our client id: every runtime needs its own `instance`"
         elif flags.is_disconnect_packet_from_server:
-            words = f"the broker ended the connection: {reason}"
+            words = f"{ENDED}: {reason}"
         elif reason.getName() == "Keep alive timeout":
             words = "the broker does not answer pings"
         elif reason.getName() == "Protocol error":

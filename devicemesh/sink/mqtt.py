@@ -13,16 +13,17 @@ from typing import Any, Self
 from devicemesh.aggregate import Record, encode_json
 from devicemesh.settings import MqttSettings, OutboxSettings
 from devicemesh.sink.base import Command, Sink, SinkStats
-from devicemesh.sink.broker_url import BROKE, parse_url
+from devicemesh.sink.broker_url import BROKE, ENDED, parse_url
 from devicemesh.sink.clock import Clock, SystemClock
 from devicemesh.sink.connection import ConnectError, Connection, Events, Opening
+from devicemesh.sink.entry import Encode
 from devicemesh.sink.folder import Folder
 from devicemesh.sink.inbox import Inbox
 from devicemesh.sink.outbox import Outbox
 from devicemesh.sink.payload import dumps
 from devicemesh.sink.routes import Describe
 from devicemesh.sink.secret import SecretError, resolve
-from devicemesh.sink.sender import Encode, Sender
+from devicemesh.sink.sender import Sender
 from devicemesh.sink.topics import Topics
 from devicemesh.spec.values import duration_ns
 
@@ -215,7 +216,7 @@ class MqttSink(Sink):
                 started, before = self._loop.time(), self._sender.messages
                 reason = await asyncio.shield(connection.closed)
                 self._connection = None
-                self._sender.disconnected()
+                self._sender.disconnected(hung_up=reason == BROKE or reason.startswith(ENDED))
                 short = self._loop.time() - started < _GOOD_SESSION_S
                 if short and reason == BROKE:
                     reason += f" at once; does another client use our id, {self._client_id}?"

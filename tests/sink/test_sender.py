@@ -368,6 +368,22 @@ def test_what_can_not_be_read_now_is_read_later(bench: Bench, monkeypatch: pytes
     assert (bench.outbox.stats().published, bench.sender.idle) == (5, True)
 
 
+@pytest.mark.parametrize("removed", ["record", "state"])
+def test_what_may_be_to_blame_and_is_gone_holds_up_nothing(bench: Bench, removed: str) -> None:
+    if removed == "state":
+        bench.sender.retain(STATE, b"x")
+    bench.connect()
+    bench.put(5)
+    bench.sender.disconnected(hung_up=True)
+    if removed == "state":
+        bench.sender.release(STATE)
+    else:
+        bench.outbox.drop(0, 0, 1, "outbox_bytes")
+    link = bench.connect()
+    link.acknowledge(1)
+    assert len(link.sent) == (4 if removed == "state" else 3)
+
+
 def test_an_answer_to_nothing_is_ignored(bench: Bench) -> None:
     bench.connect()
     bench.sender.acknowledged(7, 0)
