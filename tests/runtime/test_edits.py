@@ -271,6 +271,30 @@ def test_a_command_is_answered_when_its_device_goes(play: Play, monkeypatch: pyt
     play(scene)
 
 
+@pytest.mark.parametrize("edit", [[LEVEL], [{**SPEED, "access": "ReadOnly"}, LEVEL]])
+def test_a_command_is_answered_when_what_it_writes_goes(play: Play, edit: list[dict[str, Any]]) -> None:
+    """While it waits for a neighbour: the link goes on."""
+
+    async def scene(world: Any) -> None:
+        writes = [{"property": "speed", "value": 0}]
+        await world.model(SPEED, LEVEL, commands=[{"name": "stop", "writes": writes}])
+        key = await world.device("pump-1")
+        await world.device("pump-2", unit=2)
+        world.mapper.silent.add(("h1", 2))
+        world.mapper.timeout_s = 10.0
+        async with world.running():
+            await world.until(lambda: _is(len(world.mapper.polls) > 0))
+            device = world.runtime.supervisor.devices[key]
+            asked = asyncio.create_task(world.runtime.commands.run(device, "stop", None))
+            await asyncio.sleep(1)
+            await world.model(*edit)
+            answer = await asked
+            assert (answer["state"], answer["properties"]["speed"]["reason"]) == ("failed", "Redeclared")
+            assert (world.mapper.opened, world.mapper.written) == (["h1"], [])
+
+    play(scene)
+
+
 def test_an_edit_that_mends_a_declaration_while_it_fails_is_tried(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
