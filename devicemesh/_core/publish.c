@@ -68,16 +68,12 @@ void close_windows(struct aggregator *a, struct series *series, int64_t until)
 {
     struct windows *windows = &series->windows;
     const struct rules *rules = series->rules;
-    const struct stream *stream = stream_of(a, series);
     struct closed *closed = closed_of(a, series);
     uint32_t count = 0;
     while (count < windows->count && windows->items[count].start + rules->window_ns <= until) {
         int64_t start = windows->items[count].start;
-        if (!stream->contact && closed->from == closed->to)
-            closed->from = start;
-        closed->until = start + rules->window_ns;
-        if (!stream->contact)
-            closed->to = closed->until;
+        closed->first = start < closed->first ? start : closed->first;
+        closed->until = closed->last = start + rules->window_ns;
         a->pending_bytes -= sizeof(struct window);
         publish_window(a, series, &windows->items[count++]);
     }

@@ -48,7 +48,8 @@ class Stream:
     members: list[int] = field(default_factory=list)  # slots of windowed series
     contact: bool = False  # a value came
     closed: dict[int, int] = field(default_factory=dict)  # property -> windows that end by it are closed,
-    early: dict[int, tuple[int, int]] = field(default_factory=dict)  # and those published before the contact
+    early: dict[int, tuple[int, int]] = field(default_factory=dict)  # and those of before a turn back
+    recent: dict[int, tuple[int, int]] = field(default_factory=dict)  # those published since
 
 
 class Aggregator:
@@ -180,11 +181,19 @@ class Aggregator:
         stream.pushed = True
         if stream.newest < time <= TIME_LIMIT and not self._is_future(time):
             if not stream.contact and self.clock is not None and self.clock - time > OWN_CLOCK_NS:
-                stream.watermark, stream.closed = -TIME_LIMIT, {}
+                self._turn_back(stream)
             stream.contact = True
             stream.newest = time
             if stream_id not in self.touched:
                 self.touched.append(stream_id)
+
+    def _turn_back(self, stream: Stream) -> None:
+        """Only windows that were published stay closed; of two stretches apart, the later ones."""
+        for index, (first, last) in stream.recent.items():
+            low, high = stream.early.get(index, (0, 0))
+            touch = low < high and first <= high and last >= low
+            stream.early[index] = (min(first, low), max(last, high)) if touch else (first, last)
+        stream.watermark, stream.closed, stream.recent = -TIME_LIMIT, {}, {}
 
     def _is_latest(self, series: Series, time: int, quality: int) -> bool:
         if series.latest is None or quality >= BAD or series.latest[1] >= BAD:
@@ -245,12 +254,26 @@ class Aggregator:
 
     def advance(self, now: int) -> None:
         now = min(max(now, -TIME_LIMIT), TIME_LIMIT)
-        self.clock = now if self.clock is None else max(self.clock, now)
+        if self.clock is not None and self.clock - now > OWN_CLOCK_NS:
+            self._set_back(now)
+        else:
+            now = now if self.clock is None else max(self.clock, now)
+        self.clock = now
         for _, stream in sorted(self.streams.items()):
             if stream.own_clock and stream.pushed:
                 stream.lag = self.clock - stream.newest
             stream.pushed = False
             self._move(stream, self.clock - stream.lag if stream.own_clock else self.clock)
+
+    def _set_back(self, now: int) -> None:
+        """Our clock was set back: the times that it gave before are no measure for those that come."""
+        self.flush()
+        for stream in self.streams.values():
+            self._turn_back(stream)
+            stream.newest, stream.own_clock, stream.contact = -TIME_LIMIT, False, False
+        for series in self.series.values():
+            if series.latest and series.latest[0] > now:
+                series.latest = (now, *series.latest[1:])
 
     def flush(self) -> None:
         for _, stream in sorted(self.streams.items()):
@@ -280,8 +303,8 @@ class Aggregator:
                 window = series.windows.pop(start)
                 stream = self.streams[series.stream]
                 stream.closed[series.property] = end
-                if not stream.contact:
-                    stream.early[series.property] = (stream.early.get(series.property, (start, end))[0], end)
+                first, _ = stream.recent.get(series.property, (start, end))
+                stream.recent[series.property] = min(first, start), end
                 self.pending_bytes -= WINDOW_BYTES
                 body = self._open_record(series.stream, len(window.rows))
                 stream.row = None
