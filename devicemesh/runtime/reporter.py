@@ -7,6 +7,7 @@ or of a write's outcome goes out at the next tick. Nothing is written when nothi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import logging
@@ -272,7 +273,7 @@ class Reporter:
             **self._shard,
             "properties": values,
         }
-        self._sink.retain(device.name, "twin/reported", reported)
+        self._retain(device.name, "twin/reported", reported)
 
     def _turn_s(self, key: Key, now: float) -> float:
         """When to look again: devices are spread over the interval."""
@@ -297,7 +298,7 @@ class Reporter:
         if before.get("Ready", ("Unknown", ""))[0] != head.status:
             log.info("%s is %s%s", name, state, f": {head.message}" if head.message else "")
         self.states[key] = self._shared((state, head.reason))
-        self._sink.retain(name, "status", _state(state, head.reason, head.message, memory.since[0]))
+        self._retain(name, "status", _state(state, head.reason, head.message, memory.since[0]))
         return True
 
     def _shared(self, one: A) -> A:
@@ -329,4 +330,8 @@ class Reporter:
         self._memory.pop(key, None)
         self.states.pop(key, None)
         for topic in ("status", "twin/reported"):
-            self._sink.retain(key.device, topic, None)
+            self._retain(key.device, topic, None)
+
+    def _retain(self, device: str, topic: str, body: bytes | None) -> None:
+        with contextlib.suppress(ValueError):  # Kubernetes takes more names: the store tells
+            self._sink.retain(device, topic, body)

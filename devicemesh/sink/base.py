@@ -71,7 +71,10 @@ class Sink(ABC):
 
     @abstractmethod
     def retain(self, device: str, topic: str, body: bytes | Mapping[str, Any] | None) -> None:
-        """Keep a retained message at this value (None: remove it); only the newest survives an outage."""
+        """Keep a retained message at this value (None: remove it); only the newest survives an outage.
+
+        Raises ValueError for a device that makes no topic.
+        """
 
     def release(self, device: str) -> None:  # noqa: B027 - most sinks have only one that speaks
         """Another speaks for the device now: what is retained of it is neither said again nor removed."""

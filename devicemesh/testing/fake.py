@@ -40,7 +40,9 @@ from devicemesh.mapper import (
     Write,
     no_secrets,
 )
+from devicemesh.settings import MqttSettings
 from devicemesh.sink.base import Command, Sink, SinkStats
+from devicemesh.sink.topics import Topics
 from devicemesh.spec.base import Strict
 
 
@@ -245,6 +247,9 @@ def _column(
     return Batch(array("I", [p.slot for p in points]), time_ns, array("d", values), int(quality), error)
 
 
+_TOPICS = Topics(MqttSettings(), "fake")
+
+
 class FakeSink(Sink):
     """Accepts everything at once and remembers it."""
 
@@ -274,6 +279,7 @@ class FakeSink(Sink):
         self.events.append((device, topic, body))
 
     def retain(self, device: str, topic: str, body: bytes | Mapping[str, Any] | None) -> None:
+        _TOPICS.device(device, topic)
         if body is None:
             self.retained.pop((device, topic), None)
         else:

@@ -42,6 +42,25 @@ def test_an_override_of_a_property_that_the_model_lost_stops_only_that_device(pl
     play(scene)
 
 
+@pytest.mark.parametrize("name", ["boiler.north", "b" * 64])
+def test_a_name_that_makes_no_topic_stops_only_that_device(play: Play, name: str) -> None:
+    """Kubernetes takes it."""
+
+    async def scene(world: Any) -> None:
+        await world.model(SPEED)
+        odd, well = await world.device(name, "h2"), await world.device("pump-1")
+        async with world.running():
+            await world.ready(odd, "InvalidDevice")
+            await world.ready(well)
+            await world.store.delete(odd)
+            await asyncio.sleep(1)
+            late = await world.device("pump-2", "h2")
+            await world.ready(late)
+            assert world.runtime.errors == 0
+
+    play(scene)
+
+
 def test_a_mapper_whose_model_has_a_bug_stops_only_its_device(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
