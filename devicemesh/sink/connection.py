@@ -31,6 +31,7 @@ from devicemesh.sink.wire import PacketSocket, Stream
 
 _CONGESTED_BYTES = 1 << 20
 _RECEIVE_MAXIMUM = 64  # messages to us that the broker may have under way
+_TOPICS = 50_000  # kept as they are sent
 _CODE_TAKEN_OVER = 0x8E
 _FIRST_IDENTIFIER = 64  # of our publishes; those below are the client's, for its subscriptions
 
@@ -151,6 +152,8 @@ class Connection:
         elif (known := self._topics.get(topic)) is not None:
             field = known
         else:
+            if len(self._topics) >= _TOPICS:
+                self._topics.clear()
             field = self._topics[topic] = topic_field(topic)
         self._client.wire.send(publish_packet(field, payload, identifier, retain=retain, v5=self._v5))
         self._owed.add(identifier)

@@ -60,9 +60,9 @@ class Sender:
 
     def event(self, context: Sequence[str], body: bytes) -> None:
         """Append one payload; see `Contexts` for its context. Raises ValueError where that makes no topic."""
-        key, route = self._routes.event(context)
+        key, packed, route = self._routes.event(context)
         batch = [(key, 0, body)]
-        self._take(self._outbox.append(batch, self._routes.contexts), batch, [route])
+        self._take(self._outbox.append(batch, {key: packed}), batch, [route])
 
     def retain(self, name: Name, payload: bytes) -> None:
         """Keep a retained message at this value, b"" to remove it; only the newest is ever sent."""

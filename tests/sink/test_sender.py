@@ -384,6 +384,23 @@ def test_what_may_be_to_blame_and_is_gone_holds_up_nothing(bench: Bench, removed
     assert len(link.sent) == (4 if removed == "state" else 3)
 
 
+def test_names_that_clients_make_up_are_not_remembered_for_ever(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what waits for the broker goes where it should all the same."""
+    monkeypatch.setattr("devicemesh.sink.routes.KEPT", 50)
+    topics = []
+    for number in range(1000):
+        topics.append(f"devicemesh/v1/default/nobody-{number % 300}/command/go/result")
+        bench.sender.event(["E", f"default/nobody-{number % 300}", "command/go/result"], b"{}")
+    assert len(bench.sender._routes._keys) <= 50
+    bench.put(1)
+    link = bench.connect(window=2000)
+    for _ in range(12):
+        bench.sender.pump()
+    assert [topic for _, topic, *_ in link.sent] == [*topics, "devicemesh/v1/default/pump-0/telemetry"]
+
+
 def test_an_answer_to_nothing_is_ignored(bench: Bench) -> None:
     bench.connect()
     bench.sender.acknowledged(7, 0)
