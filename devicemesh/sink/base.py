@@ -49,6 +49,7 @@ class Sink(ABC):
     """Entered by `async with`; leaving it sends what can be sent within its patience and spools the rest."""
 
     epoch: int  # of this run: new at every open, durable before anything is published under it
+    errors: int = 0  # tasks of its own that ended with an exception: a bug
 
     @abstractmethod
     async def __aenter__(self) -> Self: ...

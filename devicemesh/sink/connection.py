@@ -118,7 +118,7 @@ class Connection:
         """Connect and wait for the broker's answer. Raises ConnectError."""
         try:
             client = await _in_thread(lambda: _connect(opening), lambda late: late.wire.close())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: no thread can be started
             raise ConnectError(in_words(error, opening.url)) from error
         client.wire.fence = opening.fence
         connection = cls(client, events, v5=opening.settings.version == "5")

@@ -105,7 +105,14 @@ class MqttSink(Sink):
         jobs = {"mqtt": self._stay_connected(), "outbox": self._keep(), "sink": self._tend()}
         jobs["commands"] = self._inbox.run()
         self._tasks = [asyncio.create_task(job, name=name) for name, job in jobs.items()]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
         return self
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            self.errors += 1
+            log.critical("the %s task ended: this is a bug", task.get_name(), exc_info=error)
 
     async def __aexit__(self, *exc: object) -> None:
         try:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import itertools
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -403,6 +404,29 @@ def test_a_connection_without_a_descriptor_to_spare(rig: Any, scripted: Any, mon
             assert not failing
 
     asyncio.run(main())
+
+
+def test_a_connection_for_which_no_thread_can_be_started(rig: Any, scripted: Any, monkeypatch: Any) -> None:
+    failed = threading.Event()
+    start = threading.Thread.start
+
+    def no_start(thread: threading.Thread) -> None:
+        if thread.name == "mqtt connect" and not failed.is_set():
+            failed.set()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    async def script(wire: Any) -> None:
+        await wire.accept()
+        async for packet in wire.publishes():
+            wire.send(puback(packet.identifier))
+
+    async def scenario(sink: Any, broker: Any) -> None:
+        await rig.up()
+        assert failed.is_set()
+
+    monkeypatch.setattr(threading.Thread, "start", no_start)
+    run(rig, scripted, script, scenario)
 
 
 @pytest.mark.parametrize("dumb", [False, True])
