@@ -223,12 +223,13 @@ class MqttSink(Sink):
                 started, before = self._loop.time(), self._sender.messages
                 reason = await asyncio.shield(connection.closed)
                 self._connection = None
-                self._sender.disconnected(hung_up=reason == BROKE or reason.startswith(ENDED))
+                hung_up = reason == BROKE or reason.startswith(ENDED)
+                expected = self._sender.disconnected(hung_up=hung_up)
                 short = self._loop.time() - started < _GOOD_SESSION_S
                 if short and reason == BROKE:
                     reason += f" at once; does another client use our id, {self._client_id}?"
                 self._trouble(reason)
-                if not short or self._sender.messages > before + 1:
+                if not short or self._sender.messages > before + (not expected):
                     backoff.reset()
             await asyncio.sleep(backoff.next())
 

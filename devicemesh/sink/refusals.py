@@ -15,6 +15,7 @@ _WORDS = {  # MQTT 5, section 3.4.2.1
     0x99: "payload format invalid",
 }
 _TOPIC_CODES = (0x87, 0x90, 0x99)  # of one topic; the others are of everything
+STRIKES = 3  # a network may break as well
 _FIRST_S, _PAUSE_S, _BLOCK_S = 0.5, 30.0, 600.0
 
 
@@ -26,15 +27,15 @@ class _Blocked:
     probe: int | None = None  # position under way, to see whether the topic is accepted again
     hung_up: bool = False  # the broker did not say no: it hangs up on the first record, be it for its topic
     beyond: bool = False  # probe with the record after the first one next time
-    proven: bool = False  # that one was accepted: it is the first record, should the broker hang up again
-    guilty: bool = False  # it did
+    strikes: int | None = None  # that one was accepted: how often the broker hung up on the first one since
 
     def failed(self, now: float) -> None:
         """The probe was not accepted."""
         self.probe, self.delay_s = None, min(_BLOCK_S, 2 * self.delay_s)
         self.retry_at = now + self.delay_s
-        self.guilty = self.proven
-        self.beyond = self.hung_up and not self.beyond
+        if self.strikes is not None:
+            self.strikes += 1
+        self.beyond = self.hung_up and not self.beyond and self.strikes is None
 
 
 class Refusals:
@@ -94,14 +95,16 @@ class Refusals:
     @property
     def guilty(self) -> Sequence[tuple[str, int]]:
         """Records that the broker hangs up on though it takes others of their topic: (topic, position)."""
-        return [(topic, each.position) for topic, each in self._blocked.items() if each.guilty]
+        found = self._blocked.items()
+        return [(topic, each.position) for topic, each in found if (each.strikes or 0) >= STRIKES]
 
     def accepted(self, topic: str, position: int, now: float) -> None:
         """A record was accepted: its topic, if it was blocked, takes up where it was."""
         self._pause_s = _FIRST_S
         known = self._blocked.get(topic)
         if known is not None and known.hung_up and known.position < position:
-            known.probe, known.proven, known.beyond, known.retry_at = None, True, False, now
+            known.probe, known.beyond = None, False
+            known.strikes, known.delay_s, known.retry_at = known.strikes or 0, _FIRST_S, now
         else:
             self.forget(topic)
 

@@ -41,8 +41,8 @@ class Sender:
         self._retained = Retained(clock())
         self._suspects = Suspects()
         self._full_window, self._max_packet_bytes = 1, 1 << 28
-        self._careful = False  # nothing was accepted on the connection before, nor on this one yet
         self._accepted = True  # a record, since the connection was made
+        self._careful = False  # it is not yet, nor was one on the connection before
         self._ready: deque[Entry] = deque()  # consecutive records, the next to be sent first
         self._ready_bytes = 0
         self._ready_end = 0  # the position that `_ready` goes on with
@@ -107,16 +107,15 @@ class Sender:
         self.refusals.reconnected()
         self.pump()
 
-    def disconnected(self, *, hung_up: bool = False) -> None:
+    def disconnected(self, *, hung_up: bool = False) -> bool:
         """Forget what was under way: the outbox has it, but for what the disk did not take.
 
-        `hung_up`: it was the broker who ended it, and did not say why.
+        `hung_up`: it was the broker who ended it, and did not say why. Returns whether it was to be expected.
         """
         self.link = None
         self._suspects.disconnected()
-        if hung_up:
-            self._blame()
-        else:
+        expected = hung_up and self._blame()
+        if not hung_up:
             self._suspects.clear()
         under_way = [each for each in self._under_way.values() if isinstance(each, Entry)]
         for entry in (*under_way, *self._ready):
@@ -125,26 +124,27 @@ class Sender:
         self._under_way.clear()
         self._records_under_way = 0
         self._clear_ready()
+        return expected
 
-    def _blame(self) -> None:
-        """Find out on what the broker hangs up, and let it wait."""
+    def _blame(self) -> bool:
+        """Find out on what the broker hangs up, and let it wait; whether it was tried in spite of that."""
         now, under_way = self._clock(), list(self._under_way.values())
         if self.refusals.probe_hung_up(now):
             self._drop_guilty(now)
-            return
+            return True
         guilty = self._suspects.hung_up([suspect(each) for each in under_way])
         if guilty is None:
-            return
+            return False
         if isinstance(guilty, tuple):
             topic = self._topics.retained(*guilty)
             self._retained.defer(guilty, now)
-            self.refusals.count += 1
         else:
             entry = under_way[0]
             assert isinstance(entry, Entry)
             topic = entry.route.topic
             self.refusals.hung_up(topic, guilty, now)
         log.warning("the broker hangs up on what is sent to %s: it waits", topic)
+        return False
 
     @property
     def idle(self) -> bool:
