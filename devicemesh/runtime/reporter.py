@@ -198,6 +198,7 @@ class Reporter:
         self._shard = {"shard": shard} if shard else {}
         self._memory: dict[Key, _Memory] = {}
         self._alike: dict[Any, Any] = {}  # tuples of what nearly all devices are
+        self._said: str | None = None  # why nothing is written, as it was logged
         self._stamp = ""  # the time of a tick: what changes in it is alike too
         self.writes = {"ok": 0, "failed": 0}
         self.states: dict[Key, tuple[str, str]] = {}  # device -> (state, reason)
@@ -312,11 +313,20 @@ class Reporter:
         try:
             await self._store.patch_status(patches)
             self.writes["ok"] += len(patches)
+            self._say(None)
         except StoreUnavailableError as error:
             self.writes["failed"] += len(patches)
-            log.warning("status not written: %s", error)
+            self._say(str(error))
             for key in patches.keys() & self._memory.keys():  # say it again at the next turn
                 self._memory[key].written = False
+
+    def _say(self, why: str | None) -> None:
+        """Log why the store takes nothing, and that it does again: once."""
+        if why is not None and why != self._said:
+            log.warning("status not written: %s", why)
+        elif why is None and self._said is not None:
+            log.info("status is written again")
+        self._said = why
 
     def release(self, key: Key) -> None:
         """Another runtime serves the device from now on, and speaks for it."""

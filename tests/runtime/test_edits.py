@@ -130,6 +130,49 @@ def test_a_device_deleted_while_its_status_can_not_be_written(play: Play) -> Non
     play(scene)
 
 
+def test_a_store_that_takes_no_status_is_told_once(play: Play, caplog: pytest.LogCaptureFixture) -> None:
+    async def scene(world: Any) -> None:
+        await world.model(SPEED)
+        key = await world.device("pump-1")
+        async with world.running():
+            await world.ready(key)
+            for _ in range(2):
+                world.store.away = True
+                for _ in range(30):
+                    world.mapper.values["h1", 1, "speed"] = world.loop.time()
+                    await asyncio.sleep(2)
+                world.store.away = False
+                await asyncio.sleep(10)
+        said = [each.message.partition(":")[0] for each in caplog.records]
+        assert [each for each in said if each.startswith("status ")] == [
+            "status not written",
+            "status is written again",
+        ] * 2
+
+    caplog.set_level("INFO", "devicemesh")
+    play(scene)
+
+
+def test_a_store_that_can_not_be_watched_is_told_once(play: Play, caplog: pytest.LogCaptureFixture) -> None:
+    async def scene(world: Any) -> None:
+        watch, left = world.store.watch, [1] * 5
+
+        async def broken(kinds: Any) -> Any:
+            if left:
+                left.pop()
+                raise StoreUnavailableError("no route")
+            async for event in watch(kinds):
+                yield event
+
+        world.store.watch = broken
+        async with world.running():
+            said = [each.message for each in caplog.records if "the store is" in each.message]
+            assert said == ["the store is away, devices run on: no route", "the store is back"]
+
+    caplog.set_level("INFO", "devicemesh")
+    play(scene)
+
+
 def test_why_a_device_can_not_run_is_said_once_the_store_is_back(play: Play) -> None:
     async def scene(world: Any) -> None:
         key = await world.device("pump-1")
