@@ -99,6 +99,7 @@ class Connection:
         self.closed: asyncio.Future[str] = loop.create_future()
         self.window = 65535  # publishes that the broker lets be under way
         self.max_packet_bytes = 1 << 28
+        self.deaf: str | None = None  # why we are told nothing, in words
         self._client, self._events, self._loop = client, events, loop
         self._descriptor = client.wire.fileno()
         self._connack: asyncio.Future[None] = loop.create_future()
@@ -110,7 +111,7 @@ class Connection:
         self._flushing = self._writing = False
         self._ended: str | None = None  # why, once the client gave the connection up
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
-        client.on_message = self._on_message
+        client.on_message, client.on_subscribe = self._on_message, self._on_subscribe
         client.on_socket_close = self._on_socket_close
 
     @classmethod
@@ -307,6 +308,11 @@ class Connection:
         else:
             words = BROKE
         self._ended = words
+
+    def _on_subscribe(self, _: object, __: object, ___: int, codes: list[ReasonCode], ____: object) -> None:
+        for code in codes:
+            if code.is_failure:
+                self.deaf = f"the broker does not let us subscribe, so no command arrives: {code}"
 
     def _on_message(self, _: object, __: object, message: paho.MQTTMessage) -> None:
         self._messages.append(message)

@@ -198,7 +198,7 @@ class MqttSink(Sink):
             outbox_capacity_bytes=outbox.capacity_bytes,
             outbox_oldest_s=outbox.oldest_s,
             reconnects=self._reconnects,
-            last_error=self._last_error or self._sender.refusals.words,
+            last_error=self._last_error or self._sender.refusals.words or self._deaf,
             samples_taken=outbox.taken,
             recovered_published=outbox.recovered.published,
             recovered_dropped=dict(outbox.recovered.dropped),
@@ -250,6 +250,10 @@ class MqttSink(Sink):
         self._sender.connected(connection, window, connection.max_packet_bytes)
         return connection
 
+    @property
+    def _deaf(self) -> str | None:
+        return self._connection.deaf if self._connection is not None else None
+
     def _trouble(self, reason: str) -> None:
         """Remember why there is no connection; say it once."""
         self._last_error = reason
@@ -282,6 +286,9 @@ class MqttSink(Sink):
                 continue
             next_tend = now + _TEND_S
             connection.tend()
+            if self._deaf is not None and self._deaf != self._said:
+                self._said = self._deaf
+                log.warning("%s", self._deaf)
             self._sender.bound_refused()
             self._say_gap(now)
             answers = self._sender.answers

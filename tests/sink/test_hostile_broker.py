@@ -429,6 +429,27 @@ def test_a_connection_for_which_no_thread_can_be_started(rig: Any, scripted: Any
     run(rig, scripted, script, scenario)
 
 
+@pytest.mark.parametrize("code", [0x80, 0x87])
+def test_who_may_not_subscribe_is_told_so(rig: Any, scripted: Any, caplog: Any, code: int) -> None:
+    async def script(wire: Any) -> None:
+        await wire.accept()
+        while True:
+            packet = await wire.packet()
+            if packet.kind == 3:
+                wire.send(puback(packet.identifier))
+            elif packet.kind == 8:
+                wire.send(bytes((0x90, 5)) + packet.body[:2] + bytes((0, 1, code)))
+
+    async def scenario(sink: Any, broker: Any) -> None:
+        await rig.up()
+        rig.put(3)
+        assert await sink.drain(5)
+        await until(lambda: "does not let us subscribe" in caplog.text)
+        assert "no command arrives" in sink.stats().last_error
+
+    run(rig, scripted, script, scenario)
+
+
 @pytest.mark.parametrize("dumb", [False, True])
 def test_who_leaves_with_a_backlog_is_offline(rig: Any, scripted: Any, monkeypatch: Any, dumb: bool) -> None:
     """The broker acknowledges state only, or nothing: then its will has to tell."""
