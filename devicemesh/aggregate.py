@@ -145,7 +145,9 @@ class Aggregator:
     stream the clock (`advance`), is past its end by the series' lateness; rows of one batch never make
     each other late. Each (series, window) is published at most once. A timestamp more than an hour ahead
     of the newest `advance` moves no clock. The values of a device whose own clock is behind ours by more
-    than a second are judged by that clock. Call `advance` before the first `push`, and then often.
+    than a second are judged by that clock. Call `advance` before the first `push`, and then often: where it
+    goes back by more than a second our clock was set, open windows close as they are, and rows count as new
+    again; only those for windows that are published are late.
     """
 
     def __init__(self, epoch: int, *, max_pending_bytes: int = 64 << 20) -> None:

@@ -103,7 +103,8 @@ def delta(
             silent = (
                 name in properties and properties[name].access != "WriteOnly" and not _good(reported, name)
             )
-            if last.state != "failed" or now_ns < last.retry_at_ns or silent:
+            waits = last.time_ns <= now_ns < last.retry_at_ns  # not for what a clock that was set back says
+            if last.state != "failed" or waits or silent:
                 continue  # a device that does not answer its reads is not asked to take writes
         elif refusal := _refusal(properties, name, value):
             settled[name] = Attempt(value, "refused", now_ns, refusal[0], refusal[1])

@@ -203,14 +203,35 @@ uint32_t aggregator_slot_at(const struct aggregator *a, struct place place)
 
 /* ---- time ---- */
 
+/* Our clock was set back: the times that it gave before are no measure for those that come. */
+static void set_back(struct aggregator *a, int64_t now)
+{
+    aggregator_flush(a);
+    for (uint32_t i = 0; i < a->streams_count; i++) {
+        struct stream *stream = a->streams[i];
+        if (!stream)
+            continue;
+        stream_turn_back(stream);
+        stream->newest = -TIME_LIMIT;
+        stream->own_clock = stream->contact = false;
+    }
+    for (uint32_t slot = 0; slot < a->series_count; slot++)
+        if (a->series[slot])
+            series_set_back(a->series[slot], now);
+    a->next_alarm = INT64_MIN;
+}
+
 void aggregator_advance(struct aggregator *a, int64_t now)
 {
     if (now > TIME_LIMIT)
         now = TIME_LIMIT;
     if (now < -TIME_LIMIT)
         now = -TIME_LIMIT;
-    if (!a->clock_known || now > a->clock)
-        a->clock = now;
+    if (a->clock_known && a->clock - now > OWN_CLOCK_NS)
+        set_back(a, now);
+    else if (a->clock_known && now < a->clock)
+        now = a->clock;
+    a->clock = now;
     a->clock_known = true;
     for (uint32_t i = 0; i < a->streams_count; i++) {
         struct stream *stream = a->streams[i];

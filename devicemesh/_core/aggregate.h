@@ -76,7 +76,9 @@ bool aggregator_row(struct aggregator *aggregator, uint32_t slot, int64_t time, 
 void aggregator_settle(struct aggregator *aggregator);
 
 /* Tell the time: closes the windows of silent streams. A stream whose values come with an own clock that is
- * behind ours (by more than a second) is judged by that clock. */
+ * behind ours (by more than a second) is judged by that clock.
+ * Earlier than before by more than a second: our clock was set back. Open windows close as they are, those
+ * published stay closed, and the next value is the latest, whatever its time. */
 void aggregator_advance(struct aggregator *aggregator, int64_t now);
 
 /* Close every open window. */

@@ -123,7 +123,6 @@ void close_windows(struct aggregator *a, struct series *series, int64_t until)
 {
     struct windows *windows = &series->windows;
     const struct rules *rules = series->rules;
-    const struct stream *stream = stream_of(a, series);
     struct closed *closed = closed_of(a, series);
     uint32_t count = 0;
     bool cut_short = until == INT64_MAX;
@@ -133,11 +132,8 @@ void close_windows(struct aggregator *a, struct series *series, int64_t until)
         a->pending_bytes -= window_bytes(window);
         if (cut_short && !window->count && !window->bad)
             continue; /* it was open for what is known in it, which it is not to its end */
-        if (!stream->contact && closed->from == closed->to)
-            closed->from = start;
-        closed->until = start + rules->window_ns;
-        if (!stream->contact)
-            closed->to = closed->until;
+        closed->first = start < closed->first ? start : closed->first;
+        closed->until = closed->last = start + rules->window_ns;
         if (window->details)
             hold_in(window, series->steps, closed->until);
         publish_window(a, series, window);

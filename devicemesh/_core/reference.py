@@ -50,7 +50,8 @@ class Stream:
     members: list[int] = field(default_factory=list)  # slots of windowed series
     contact: bool = False  # a value came
     closed: dict[int, int] = field(default_factory=dict)  # property -> windows that end by it are closed,
-    early: dict[int, tuple[int, int]] = field(default_factory=dict)  # and those published before the contact
+    early: dict[int, tuple[int, int]] = field(default_factory=dict)  # and those of before a turn back
+    recent: dict[int, tuple[int, int]] = field(default_factory=dict)  # those published since
 
 
 class Aggregator:
@@ -183,11 +184,19 @@ class Aggregator:
         stream.pushed = True
         if stream.newest < time <= TIME_LIMIT and not self._is_future(time):
             if not stream.contact and self.clock is not None and self.clock - time > OWN_CLOCK_NS:
-                stream.watermark, stream.closed = -TIME_LIMIT, {}
+                self._turn_back(stream)
             stream.contact = True
             stream.newest = time
             if stream_id not in self.touched:
                 self.touched.append(stream_id)
+
+    def _turn_back(self, stream: Stream) -> None:
+        """Only windows that were published stay closed; of two stretches apart, the later ones."""
+        for index, (first, last) in stream.recent.items():
+            low, high = stream.early.get(index, (0, 0))
+            touch = low < high and first <= high and last >= low
+            stream.early[index] = (min(first, low), max(last, high)) if touch else (first, last)
+        stream.watermark, stream.closed, stream.recent = -TIME_LIMIT, {}, {}
 
     def _is_latest(self, series: Series, time: int, quality: int) -> bool:
         if series.latest is None or quality >= BAD or series.latest[1] >= BAD:
@@ -294,7 +303,11 @@ class Aggregator:
 
     def advance(self, now: int) -> None:
         now = min(max(now, -TIME_LIMIT), TIME_LIMIT)
-        self.clock = now if self.clock is None else max(self.clock, now)
+        if self.clock is not None and self.clock - now > OWN_CLOCK_NS:
+            self._set_back(now)
+        else:
+            now = now if self.clock is None else max(self.clock, now)
+        self.clock = now
         for _, stream in sorted(self.streams.items()):
             if stream.own_clock and stream.pushed:
                 stream.lag = self.clock - stream.newest
@@ -307,6 +320,21 @@ class Aggregator:
     def _clock_of(self, stream: Stream) -> int:
         assert self.clock is not None
         return self.clock - stream.lag if stream.own_clock else self.clock
+
+    def _set_back(self, now: int) -> None:
+        """Our clock was set back: the times that it gave before are no measure for those that come."""
+        self.flush()
+        for stream in self.streams.values():
+            self._turn_back(stream)
+            stream.newest, stream.own_clock, stream.contact = -TIME_LIMIT, False, False
+        for series in self.series.values():
+            if series.latest and series.latest[0] > now:
+                series.latest = (now, *series.latest[1:])
+            if series.newest and series.newest[0] > now:
+                series.newest = (now, series.newest[1])
+            series.until = min(series.until, now)
+            for alarm in series.alarms:
+                alarm.since = min(alarm.since, now) if alarm.since is not None else None
 
     def flush(self) -> None:
         for _, stream in sorted(self.streams.items()):
@@ -349,8 +377,8 @@ class Aggregator:
     def _publish_window(self, series: Series, start: int, window: Window) -> None:
         stream, end = self.streams[series.stream], start + series.length
         stream.closed[series.property] = end
-        if not stream.contact:
-            stream.early[series.property] = (stream.early.get(series.property, (start, end))[0], end)
+        first, _ = stream.recent.get(series.property, (start, end))
+        stream.recent[series.property] = min(first, start), end
         if series.detailed():
             series.hold_in(start, end)
         self.pending_bytes -= self._bytes(series)

@@ -22,6 +22,22 @@ struct series *series_new(const struct rules *rules, struct place place)
     return series;
 }
 
+static inline int64_t earlier(int64_t time, int64_t now)
+{
+    return time < now ? time : now;
+}
+
+void series_set_back(struct series *series, int64_t now)
+{
+    series->latest_time = earlier(series->latest_time, now); /* or it would stay the latest until then */
+    for (uint32_t i = 0; i < series->rules->limits_count; i++)
+        series->alarms[i].since = earlier(series->alarms[i].since, now);
+    if (rules_detailed(series->rules)) {
+        series->steps->time = earlier(series->steps->time, now);
+        series->steps->until = earlier(series->steps->until, now);
+    }
+}
+
 struct value value_of_kind(uint8_t kind, const struct value *value)
 {
     struct value as = *value;

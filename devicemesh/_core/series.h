@@ -66,6 +66,9 @@ static inline void series_set_latest(struct series *series, int64_t time, uint8_
     series->latest_bits = value_bits(value);
 }
 
+/* Our clock was set back to `now`: nothing of the series is later than that. */
+void series_set_back(struct series *series, int64_t now);
+
 /* The value as a series of this kind has it; nothing is cut off. */
 struct value value_of_kind(uint8_t kind, const struct value *value);
 

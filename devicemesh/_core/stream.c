@@ -136,7 +136,7 @@ static bool closed_room(struct windowed *windowed, uint32_t property)
         return false;
     windowed->closed = closed;
     while (windowed->closed_count <= property)
-        windowed->closed[windowed->closed_count++] = (struct closed){.until = -TIME_LIMIT};
+        windowed->closed[windowed->closed_count++] = (struct closed){.until = -TIME_LIMIT, .first = INT64_MAX};
     return true;
 }
 
@@ -172,11 +172,23 @@ void stream_leave(struct stream *stream, uint32_t slot)
     }
 }
 
+/* One stretch is remembered: two that do not touch would be the work of a clock that was set twice. */
+static void closed_turn_back(struct closed *closed)
+{
+    if (closed->first < closed->last) {
+        bool touch = closed->from < closed->to && closed->first <= closed->to && closed->last >= closed->from;
+        closed->from = touch && closed->from < closed->first ? closed->from : closed->first;
+        closed->to = touch && closed->to > closed->last ? closed->to : closed->last;
+    }
+    closed->first = INT64_MAX;
+    closed->until = -TIME_LIMIT;
+}
+
 void stream_turn_back(struct stream *stream)
 {
     stream->watermark = -TIME_LIMIT;
     for (uint32_t i = 0; stream->windowed && i < stream->windowed->closed_count; i++)
-        stream->windowed->closed[i].until = -TIME_LIMIT;
+        closed_turn_back(&stream->windowed->closed[i]);
 }
 
 void stream_free(struct stream *stream)

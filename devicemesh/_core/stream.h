@@ -34,8 +34,10 @@ struct outbox {
 /* Windows of a property that are published, and can't be again. */
 struct closed {
     int64_t until; /* all that end by it, */
-    int64_t from;  /* and those inside [from, to): published before the first contact */
+    int64_t from;  /* and those inside [from, to): published before the watermark was turned back */
     int64_t to;
+    int64_t first; /* the start of the first that was published since then; INT64_MAX: none was */
+    int64_t last;  /* the end of the last */
 };
 
 /* What a stream has once one of its series is windowed. */
@@ -104,8 +106,8 @@ void stream_taken(struct stream *stream);
 bool stream_join(struct stream *stream, uint32_t slot, uint32_t property);
 void stream_leave(struct stream *stream, uint32_t slot);
 
-/* Turn the watermark back at the first contact with a source whose clock is behind: only windows that were
- * published before stay closed. */
+/* Turn the watermark back, at the first contact with a source whose clock is behind or because ours was set
+ * back: only windows that were published before stay closed. */
 void stream_turn_back(struct stream *stream);
 
 void stream_free(struct stream *stream);

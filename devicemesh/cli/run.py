@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import resource
 import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -251,6 +252,13 @@ def _apply(home: Path, files: tuple[Path, ...]) -> None:
     store.close()
 
 
+def use_all_descriptors() -> None:
+    """A peer takes a descriptor, and the usual limit of 1,024 is there for programs of the past."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def run_guarded(main: Any, settings: Settings) -> None:
     """Run a coroutine with the home held; what can go wrong at a start becomes a sentence."""
     from devicemesh.api.server import ExposedError
@@ -258,6 +266,7 @@ def run_guarded(main: Any, settings: Settings) -> None:
     from devicemesh.sink.broker import BrokerError
 
     one_arena()
+    use_all_descriptors()
 
     try:
         with exclusive(settings):

@@ -170,13 +170,20 @@ class Link:
                 self._down(error, error.reason, None)
             except LinkError as error:
                 self._down(error, error.reason, self._backoff())
+            except asyncio.CancelledError:
+                if _stopped():
+                    raise
+                self._unexpected(RuntimeError("something that the mapper waited for was cancelled"))
             except Exception as error:  # a bug in a mapper must not end the others
-                if repr(error) != self._bug:
-                    log.exception("link %s: unexpected error, a bug", self.label)
-                self._bug = repr(error)
-                self._down(error, "InternalError", self._backoff())
+                self._unexpected(error)
             if not (self._stale or self._reopen):  # else something changed meanwhile: try at once
                 await self._sleep(self.stats.backoff_s or None)
+
+    def _unexpected(self, error: Exception) -> None:
+        if repr(error) != self._bug:
+            log.exception("link %s: unexpected error, a bug", self.label)
+        self._bug = repr(error)
+        self._down(error, "InternalError", self._backoff())
 
     def _backoff(self) -> float:
         self._tries += 1
@@ -375,3 +382,9 @@ class Link:
 
     def devices(self) -> Mapping[str, RunningDevice]:
         return self._devices
+
+
+def _stopped() -> bool:
+    """Whether our task is cancelled; else a future of the mapper is, as libraries do when a peer hangs up."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

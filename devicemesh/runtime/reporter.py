@@ -7,6 +7,7 @@ or of a write's outcome goes out at the next tick. Nothing is written when nothi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import logging
@@ -197,6 +198,7 @@ class Reporter:
         self._shard = {"shard": shard} if shard else {}
         self._memory: dict[Key, _Memory] = {}
         self._alike: dict[Any, Any] = {}  # tuples of what nearly all devices are
+        self._said: str | None = None  # why nothing is written, as it was logged
         self._stamp = ""  # the time of a tick: what changes in it is alike too
         self.writes = {"ok": 0, "failed": 0}
         self.states: dict[Key, tuple[str, str]] = {}  # device -> (state, reason)
@@ -272,7 +274,7 @@ class Reporter:
             **self._shard,
             "properties": values,
         }
-        self._sink.retain(device.name, "twin/reported", reported)
+        self._retain(device.name, "twin/reported", reported)
 
     def _turn_s(self, key: Key, now: float) -> float:
         """When to look again: devices are spread over the interval."""
@@ -297,7 +299,7 @@ class Reporter:
         if before.get("Ready", ("Unknown", ""))[0] != head.status:
             log.info("%s is %s%s", name, state, f": {head.message}" if head.message else "")
         self.states[key] = self._shared((state, head.reason))
-        self._sink.retain(name, "status", _state(state, head.reason, head.message, memory.since[0]))
+        self._retain(name, "status", _state(state, head.reason, head.message, memory.since[0]))
         return True
 
     def _shared(self, one: A) -> A:
@@ -311,11 +313,20 @@ class Reporter:
         try:
             await self._store.patch_status(patches)
             self.writes["ok"] += len(patches)
+            self._say(None)
         except StoreUnavailableError as error:
             self.writes["failed"] += len(patches)
-            log.warning("status not written: %s", error)
+            self._say(str(error))
             for key in patches.keys() & self._memory.keys():  # say it again at the next turn
                 self._memory[key].written = False
+
+    def _say(self, why: str | None) -> None:
+        """Log why the store takes nothing, and that it does again: once."""
+        if why is not None and why != self._said:
+            log.warning("status not written: %s", why)
+        elif why is None and self._said is not None:
+            log.info("status is written again")
+        self._said = why
 
     def release(self, key: Key) -> None:
         """Another runtime serves the device from now on, and speaks for it."""
@@ -329,4 +340,8 @@ class Reporter:
         self._memory.pop(key, None)
         self.states.pop(key, None)
         for topic in ("status", "twin/reported"):
-            self._sink.retain(key.device, topic, None)
+            self._retain(key.device, topic, None)
+
+    def _retain(self, device: str, topic: str, body: bytes | None) -> None:
+        with contextlib.suppress(ValueError):  # Kubernetes takes more names: the store tells
+            self._sink.retain(device, topic, body)

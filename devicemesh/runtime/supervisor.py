@@ -66,6 +66,7 @@ class Supervisor:
         self._placement: Placement | None = None  # None: everything is served here
         self._verdicts: dict[Key, Verdict] = {}
         self._serving: tuple[Pipeline, Reporter] | None = None
+        self._away = ""  # why the store is away, as it was logged
         self.fence: Callable[[], bool] | None = None  # whether writes are allowed; None: always
 
     def describe(self, stream: int) -> tuple[str, Sequence[str]]:
@@ -94,10 +95,18 @@ class Supervisor:
                 try:
                     await self._follow(store, pipeline, reporter)
                 except StoreUnavailableError as error:
-                    log.warning("the store is away, devices run on: %s", error)
+                    self._say_away(str(error))
                     await asyncio.sleep(RETRY_S)
         finally:
             await self.stop()
+
+    def _say_away(self, why: str) -> None:
+        """Log why the store is away (empty: it is back), once."""
+        if why and why != self._away:
+            log.warning("the store is away, devices run on: %s", why)
+        elif self._away and not why:
+            log.info("the store is back")
+        self._away = why
 
     async def _follow(self, store: Store, pipeline: Pipeline, reporter: Reporter) -> None:
         changed: set[Key] = set()
@@ -113,6 +122,7 @@ class Supervisor:
                     changed.clear()
                     self._before.clear()  # for those who run from the start
                     self.synced.set()
+                    self._say_away("")
                     continue
                 found = event.object
                 if found is None:

@@ -88,6 +88,8 @@ class Writeback:
         """Write these once, in order, outside the desired state."""
 
         async def work(session: Session[Any, Any]) -> dict[str, Attempt]:
+            if not self._may(device, writes):
+                return failed("Redeclared", "it was declared otherwise meanwhile")
             return await self._write(session, device, writes)
 
         def failed(reason: str, message: str) -> dict[str, Attempt]:
@@ -202,6 +204,13 @@ class Writeback:
     def _ask_fence(self) -> None:
         if self.fence is not None and not self.fence():
             raise LinkError("this replica has lost its Lease", reason="LeaseLost")
+
+    def _may(self, device: str, writes: Sequence[tuple[str, Any]]) -> bool:
+        """Whether the device, if it is there, still takes these: it may have been edited since."""
+        found = self._devices.get(device)
+        return found is None or all(
+            name in found.specs and found.specs[name].refusal(value) is None for name, value in writes
+        )
 
     def _slot(self, device: str, prop: str) -> int | None:
         """The slot that a property has now; None where either is gone."""

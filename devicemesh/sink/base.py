@@ -49,6 +49,7 @@ class Sink(ABC):
     """Entered by `async with`; leaving it sends what can be sent within its patience and spools the rest."""
 
     epoch: int  # of this run: new at every open, durable before anything is published under it
+    errors: int = 0  # tasks of its own that ended with an exception: a bug
 
     @abstractmethod
     async def __aenter__(self) -> Self: ...
@@ -71,7 +72,10 @@ class Sink(ABC):
 
     @abstractmethod
     def retain(self, device: str, topic: str, body: bytes | Mapping[str, Any] | None) -> None:
-        """Keep a retained message at this value (None: remove it); only the newest survives an outage."""
+        """Keep a retained message at this value (None: remove it); only the newest survives an outage.
+
+        Raises ValueError for a device that makes no topic.
+        """
 
     def release(self, device: str) -> None:  # noqa: B027 - most sinks have only one that speaks
         """Another speaks for the device now: what is retained of it is neither said again nor removed."""

@@ -13,6 +13,7 @@ from devicemesh.settings import MqttSettings
 CONNECT_S = 10.0
 """Patience for TCP, for TLS, and for the broker's answer, each."""
 BROKE = "the connection broke"
+ENDED = "the broker ended the connection"
 
 _SCHEMES: dict[str, tuple[Literal["tcp", "websockets"], bool, int]] = {
     "mqtt": ("tcp", False, 1883),

@@ -25,12 +25,13 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from devicemesh.settings import MqttSettings
-from devicemesh.sink.broker_url import BROKE, CONNECT_S, BrokerUrl, in_words, tls_context
+from devicemesh.sink.broker_url import BROKE, CONNECT_S, ENDED, BrokerUrl, in_words, tls_context
 from devicemesh.sink.packets import publish_packet, topic_field
 from devicemesh.sink.wire import PacketSocket, Stream
 
 _CONGESTED_BYTES = 1 << 20
 _RECEIVE_MAXIMUM = 64  # messages to us that the broker may have under way
+_TOPICS = 50_000  # kept as they are sent
 _CODE_TAKEN_OVER = 0x8E
 _FIRST_IDENTIFIER = 64  # of our publishes; those below are the client's, for its subscriptions
 
@@ -98,6 +99,7 @@ class Connection:
         self.closed: asyncio.Future[str] = loop.create_future()
         self.window = 65535  # publishes that the broker lets be under way
         self.max_packet_bytes = 1 << 28
+        self.deaf: str | None = None  # why we are told nothing, in words
         self._client, self._events, self._loop = client, events, loop
         self._descriptor = client.wire.fileno()
         self._connack: asyncio.Future[None] = loop.create_future()
@@ -109,7 +111,7 @@ class Connection:
         self._flushing = self._writing = False
         self._ended: str | None = None  # why, once the client gave the connection up
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
-        client.on_message = self._on_message
+        client.on_message, client.on_subscribe = self._on_message, self._on_subscribe
         client.on_socket_close = self._on_socket_close
 
     @classmethod
@@ -117,7 +119,7 @@ class Connection:
         """Connect and wait for the broker's answer. Raises ConnectError."""
         try:
             client = await _in_thread(lambda: _connect(opening), lambda late: late.wire.close())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: no thread can be started
             raise ConnectError(in_words(error, opening.url)) from error
         client.wire.fence = opening.fence
         connection = cls(client, events, v5=opening.settings.version == "5")
@@ -130,6 +132,9 @@ class Connection:
         except TimeoutError:
             connection.abort("")
             raise ConnectError(f"{opening.url} takes connections but does not answer as a broker") from None
+        except OSError as error:  # nothing is left to watch a socket with
+            connection.abort("")
+            raise ConnectError(in_words(error, opening.url)) from error
         except BaseException:
             connection.abort("")
             raise
@@ -148,6 +153,8 @@ class Connection:
         elif (known := self._topics.get(topic)) is not None:
             field = known
         else:
+            if len(self._topics) >= _TOPICS:
+                self._topics.clear()
             field = self._topics[topic] = topic_field(topic)
         self._client.wire.send(publish_packet(field, payload, identifier, retain=retain, v5=self._v5))
         self._owed.add(identifier)
@@ -293,7 +300,7 @@ class Connection:
         if reason.value == _CODE_TAKEN_OVER:
             words = "another client connected with our client id: every runtime needs its own `instance`"
         elif flags.is_disconnect_packet_from_server:
-            words = f"the broker ended the connection: {reason}"
+            words = f"{ENDED}: {reason}"
         elif reason.getName() == "Keep alive timeout":
             words = "the broker does not answer pings"
         elif reason.getName() == "Protocol error":
@@ -301,6 +308,11 @@ class Connection:
         else:
             words = BROKE
         self._ended = words
+
+    def _on_subscribe(self, _: object, __: object, ___: int, codes: list[ReasonCode], ____: object) -> None:
+        for code in codes:
+            if code.is_failure:
+                self.deaf = f"the broker does not let us subscribe, so no command arrives: {code}"
 
     def _on_message(self, _: object, __: object, message: paho.MQTTMessage) -> None:
         self._messages.append(message)
@@ -374,7 +386,7 @@ async def _in_thread(work: Callable[[], _Client], discard: Callable[[_Client], N
 
 def _tune(descriptor: int, timeout_s: int) -> None:
     """No delay for small packets; a peer that acknowledges no bytes any more is noticed."""
-    with socket.socket(fileno=socket.dup(descriptor)) as tcp, contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), socket.socket(fileno=socket.dup(descriptor)) as tcp:
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_s * 1000)
 

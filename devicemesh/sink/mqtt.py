@@ -13,16 +13,17 @@ from typing import Any, Self
 from devicemesh.aggregate import Record, encode_json
 from devicemesh.settings import MqttSettings, OutboxSettings
 from devicemesh.sink.base import Command, Sink, SinkStats
-from devicemesh.sink.broker_url import BROKE, parse_url
+from devicemesh.sink.broker_url import BROKE, ENDED, parse_url
 from devicemesh.sink.clock import Clock, SystemClock
 from devicemesh.sink.connection import ConnectError, Connection, Events, Opening
+from devicemesh.sink.entry import Encode
 from devicemesh.sink.folder import Folder
 from devicemesh.sink.inbox import Inbox
 from devicemesh.sink.outbox import Outbox
 from devicemesh.sink.payload import dumps
 from devicemesh.sink.routes import Describe
 from devicemesh.sink.secret import SecretError, resolve
-from devicemesh.sink.sender import Encode, Sender
+from devicemesh.sink.sender import Sender
 from devicemesh.sink.topics import Topics
 from devicemesh.spec.values import duration_ns
 
@@ -30,6 +31,8 @@ log = logging.getLogger("devicemesh.sink")
 
 PATIENCE_S = 5.0
 """How long leaving the sink may take to send what waits."""
+FAREWELL_S = 1.0
+"""And to say that we are gone."""
 FIRST_DELAY_S = 0.5
 """Before the first try to connect again."""
 RUNTIME_STATUS = ("", "status")
@@ -102,21 +105,29 @@ class MqttSink(Sink):
         jobs = {"mqtt": self._stay_connected(), "outbox": self._keep(), "sink": self._tend()}
         jobs["commands"] = self._inbox.run()
         self._tasks = [asyncio.create_task(job, name=name) for name, job in jobs.items()]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
         return self
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            self.errors += 1
+            log.critical("the %s task ended: this is a bug", task.get_name(), exc_info=error)
 
     async def __aexit__(self, *exc: object) -> None:
         try:
             if self._connection is not None:
-                async with asyncio.timeout(PATIENCE_S):
-                    await self._leave()
-        except TimeoutError:
-            log.info("the rest stays in the outbox: %d messages", self._outbox.waiting)
+                await self._leave()
         finally:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            if self._connection is not None:
+            if self._connection is not None and self._sender.told(RUNTIME_STATUS):
                 self._connection.close()
+            elif self._connection is not None:
+                self._connection.abort(
+                    "closed by us"
+                )  # the broker publishes the will: nobody is told otherwise
             self._sender.disconnected()
             try:
                 await self._loop.run_in_executor(self._disk, self._outbox.close)
@@ -126,9 +137,14 @@ class MqttSink(Sink):
 
     async def _leave(self) -> None:
         """Send what waits, then say that we are gone."""
-        await self.drain(PATIENCE_S)
+        if not await self.drain(PATIENCE_S):
+            log.info("the rest stays in the outbox: %d messages", self._outbox.waiting)
         self._sender.retain(RUNTIME_STATUS, dumps({"state": "offline", "reason": "stopped"}))
-        await self.drain(PATIENCE_S)
+        deadline = self._loop.time() + FAREWELL_S
+        while not self._sender.told(RUNTIME_STATUS):
+            if self._loop.time() >= deadline:
+                return
+            await asyncio.sleep(0.02)
 
     def _open_outbox(self) -> Outbox:
         age = self._outbox_settings.max_age
@@ -182,7 +198,7 @@ class MqttSink(Sink):
             outbox_capacity_bytes=outbox.capacity_bytes,
             outbox_oldest_s=outbox.oldest_s,
             reconnects=self._reconnects,
-            last_error=self._last_error or self._sender.refusals.words,
+            last_error=self._last_error or self._sender.refusals.words or self._deaf,
             samples_taken=outbox.taken,
             recovered_published=outbox.recovered.published,
             recovered_dropped=dict(outbox.recovered.dropped),
@@ -207,12 +223,13 @@ class MqttSink(Sink):
                 started, before = self._loop.time(), self._sender.messages
                 reason = await asyncio.shield(connection.closed)
                 self._connection = None
-                self._sender.disconnected()
+                hung_up = reason == BROKE or reason.startswith(ENDED)
+                expected = self._sender.disconnected(hung_up=hung_up)
                 short = self._loop.time() - started < _GOOD_SESSION_S
                 if short and reason == BROKE:
                     reason += f" at once; does another client use our id, {self._client_id}?"
                 self._trouble(reason)
-                if not short or self._sender.messages > before + 1:
+                if not short or self._sender.messages > before + (not expected):
                     backoff.reset()
             await asyncio.sleep(backoff.next())
 
@@ -232,6 +249,10 @@ class MqttSink(Sink):
         window = max(1, min(settings.inflight, connection.window))
         self._sender.connected(connection, window, connection.max_packet_bytes)
         return connection
+
+    @property
+    def _deaf(self) -> str | None:
+        return self._connection.deaf if self._connection is not None else None
 
     def _trouble(self, reason: str) -> None:
         """Remember why there is no connection; say it once."""
@@ -265,6 +286,9 @@ class MqttSink(Sink):
                 continue
             next_tend = now + _TEND_S
             connection.tend()
+            if self._deaf is not None and self._deaf != self._said:
+                self._said = self._deaf
+                log.warning("%s", self._deaf)
             self._sender.bound_refused()
             self._say_gap(now)
             answers = self._sender.answers

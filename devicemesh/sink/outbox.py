@@ -351,7 +351,7 @@ class Outbox:
     # -- reading
 
     def read(self, position: int, max_bytes: int = 1 << 18) -> Chunk:
-        """Read what is not settled, in order from `position` on; what is damaged is counted as `corrupt`."""
+        """Read what is not settled, from `position` on; damage counts as `corrupt`. OSError: not now."""
         start = max(position, self._settled.position)
         items, gaps, end = self._reader.read(self._files.segments, self._end, start, max_bytes)
         for gap in gaps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _WORDS = {  # MQTT 5, section 3.4.2.1
@@ -14,6 +15,7 @@ _WORDS = {  # MQTT 5, section 3.4.2.1
     0x99: "payload format invalid",
 }
 _TOPIC_CODES = (0x87, 0x90, 0x99)  # of one topic; the others are of everything
+STRIKES = 3  # a network may break as well
 _FIRST_S, _PAUSE_S, _BLOCK_S = 0.5, 30.0, 600.0
 
 
@@ -23,6 +25,17 @@ class _Blocked:
     retry_at: float
     delay_s: float
     probe: int | None = None  # position under way, to see whether the topic is accepted again
+    hung_up: bool = False  # the broker did not say no: it hangs up on the first record, be it for its topic
+    beyond: bool = False  # probe with the record after the first one next time
+    strikes: int | None = None  # that one was accepted: how often the broker hung up on the first one since
+
+    def failed(self, now: float) -> None:
+        """The probe was not accepted."""
+        self.probe, self.delay_s = None, min(_BLOCK_S, 2 * self.delay_s)
+        self.retry_at = now + self.delay_s
+        if self.strikes is not None:
+            self.strikes += 1
+        self.beyond = self.hung_up and not self.beyond and self.strikes is None
 
 
 class Refusals:
@@ -64,12 +77,39 @@ class Refusals:
             return
         known.position = min(known.position, position)
         if known.probe == position:
-            known.probe, known.delay_s = None, min(_BLOCK_S, 2 * known.delay_s)
-            known.retry_at = now + known.delay_s
+            known.failed(now)
 
-    def accepted(self, topic: str) -> None:
+    def hung_up(self, topic: str, position: int, now: float) -> None:
+        """The broker hangs up on a record: its topic waits."""
+        self.count += 1
+        self._words = f"the broker hangs up on what is sent to {topic}"
+        self._blocked[topic] = _Blocked(position, now + _FIRST_S, _FIRST_S, hung_up=True)
+
+    def probe_hung_up(self, now: float) -> bool:
+        """The broker has hung up; whether a probe was under way, which is to blame then."""
+        probing = [each for each in self._blocked.values() if each.probe is not None]
+        for each in probing:
+            each.failed(now)
+        return bool(probing)
+
+    @property
+    def guilty(self) -> Sequence[tuple[str, int]]:
+        """Records that the broker hangs up on though it takes others of their topic: (topic, position)."""
+        found = self._blocked.items()
+        return [(topic, each.position) for topic, each in found if (each.strikes or 0) >= STRIKES]
+
+    def accepted(self, topic: str, position: int, now: float) -> None:
         """A record was accepted: its topic, if it was blocked, takes up where it was."""
         self._pause_s = _FIRST_S
+        known = self._blocked.get(topic)
+        if known is not None and known.hung_up and known.position < position:
+            known.probe, known.beyond = None, False
+            known.strikes, known.delay_s, known.retry_at = known.strikes or 0, _FIRST_S, now
+        else:
+            self.forget(topic)
+
+    def forget(self, topic: str) -> None:
+        """Nothing speaks against this topic any more."""
         known = self._blocked.pop(topic, None)
         if known is not None:
             self._rewind(known.position)
@@ -81,11 +121,11 @@ class Refusals:
         known = self._blocked[topic]
         known.position = min(known.position, position)
 
-    def due(self, now: float) -> tuple[str, int] | None:
-        """A blocked topic to try again, and the position of its first record."""
+    def due(self, now: float) -> tuple[str, int, bool] | None:
+        """A blocked topic to try again, the position of its first record, whether to try the one after it."""
         for topic, each in self._blocked.items():
             if each.probe is None and now >= each.retry_at:
-                return topic, each.position
+                return topic, each.position, each.beyond
         return None
 
     def probing(self, topic: str, position: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from devicemesh.sink import segment as fmt
 from devicemesh.sink.clock import Clock
 from devicemesh.sink.folder import Readable
 from devicemesh.sink.settled import Range
+
+_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # of the moment, not of the file
 
 
 @dataclass(slots=True, eq=False)
@@ -48,12 +51,17 @@ class Recovered:
 
 
 def frames(fs: Readable, segment: Segment, start: int = 0, chunk: int = 1 << 16) -> Iterator[fmt.Frame]:
-    """Yield the intact frames of a file; what can't be read is as damaged as what makes no sense."""
+    """Yield the intact frames of a file; what can't be read is as damaged as what makes no sense.
+
+    Raises OSError where it could be read at another moment.
+    """
 
     def read(offset: int, length: int) -> bytes:
         try:
             return fs.read(segment.name, offset, length)
-        except OSError:
+        except OSError as error:
+            if error.errno in _PASSING:
+                raise
             return bytes(length)
 
     return fmt.scan(read, segment.size, start, chunk)
@@ -174,7 +182,7 @@ class Reader:
         """Return records from `position` on, whole frames until `max_bytes` are reached.
 
         With them: the ranges that are damaged or missing, and the position to go on from. `end` is the
-        (position, sample) of the next record to be appended.
+        (position, sample) of the next record to be appended. Raises OSError, as `frames`.
         """
         items: list[fmt.Item] = []
         gaps: list[Range] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 RATE_PER_S = 1000.0  # a reconnect must not flood the broker with what it may still have
+_FIRST_S, _LAST_S = 30.0, 3600.0  # before another try of what the broker hangs up on
 
 Name = tuple[str, str]
 """(device, topic below it); of the runtime itself the device is empty."""
@@ -14,6 +15,8 @@ class Retained:
     def __init__(self, now_s: float) -> None:
         self._payloads: dict[str, dict[str, bytes]] = {}  # b"": to be removed
         self._unsent: dict[Name, None] = {}
+        self._deferred: dict[Name, float] = {}  # until when
+        self._delays: dict[Name, float] = {}
         self._tokens, self._refilled_s = 0.0, now_s
 
     def __len__(self) -> int:
@@ -24,6 +27,10 @@ class Retained:
         """Whether there is something to send."""
         return bool(self._unsent)
 
+    def is_unsent(self, name: Name) -> bool:
+        """Whether this one is to be sent."""
+        return name in self._unsent
+
     def put(self, name: Name, payload: bytes) -> bool:
         """Take the newest payload, b"" to remove the message; False where that is no news."""
         device, topic = name
@@ -31,6 +38,9 @@ class Retained:
         if kept.get(device) == payload and name not in self._unsent:
             return False
         kept[device] = payload
+        if payload and name in self._deferred:
+            return False
+        self._deferred.pop(name, None)
         self._unsent.pop(name, None)
         self._unsent[name] = None
         return True
@@ -38,16 +48,29 @@ class Retained:
     def release(self, name: Name) -> None:
         """Know nothing of it any more."""
         self._payloads.get(name[1], {}).pop(name[0], None)
-        self._unsent.pop(name, None)
+        for each in (self._unsent, self._deferred, self._delays):
+            each.pop(name, None)
 
-    def again(self) -> None:
-        """Send all of them: it is another connection."""
-        self._unsent = {(device, topic): None for topic, kept in self._payloads.items() for device in kept}
+    def again(self, first: object = None) -> None:
+        """Send all of them, this one before the others: it is another connection."""
+        names = [(device, topic) for topic, kept in self._payloads.items() for device in kept]
+        names.sort(key=lambda name: name != first)
+        self._unsent = {name: None for name in names if name not in self._deferred}
+
+    def defer(self, name: Name, now_s: float) -> None:
+        """The broker hangs up on it: try it much later, the later the oftener."""
+        self._unsent.pop(name, None)
+        self._delays[name] = min(_LAST_S, 2 * self._delays.get(name, _FIRST_S / 2))
+        self._deferred[name] = now_s + self._delays[name]
 
     def next(self, now_s: float) -> tuple[Name, bytes] | None:
         """The next one to send, if its time has come."""
         self._tokens = min(RATE_PER_S / 5, self._tokens + (now_s - self._refilled_s) * RATE_PER_S)
         self._refilled_s = now_s
+        if self._deferred:
+            for name in [each for each, until_s in self._deferred.items() if until_s <= now_s]:
+                del self._deferred[name]
+                self._unsent[name] = None
         if not self._unsent or self._tokens < 1:
             return None
         name = next(iter(self._unsent))
@@ -64,6 +87,7 @@ class Retained:
 
     def accepted(self, name: Name) -> None:
         """The broker has it; what was to be removed is."""
+        self._delays.pop(name, None)
         kept = self._payloads.get(name[1], {})
         if name not in self._unsent and kept.get(name[0]) == b"":
             del kept[name[0]]

@@ -13,7 +13,8 @@ log = logging.getLogger("devicemesh.sink")
 
 Describe = Callable[[int], tuple[str, Sequence[str]]]
 """Device and property names of a stream."""
-_KEPT = 20_000
+KEPT = 20_000
+"""Contexts that are remembered beside those of streams: clients name devices and commands as they like."""
 
 
 class Route(NamedTuple):
@@ -26,7 +27,7 @@ class Route(NamedTuple):
 
 
 class Contexts(Mapping[int, bytes]):
-    """What the outbox needs to read records back, by key.
+    """What the outbox needs to read records of streams back, by key: odd numbers; events have even ones.
 
     A context is ["T", device, name, ...] of a record, ["E", device, suffix] of an event, ["G"] of a gap.
     Those of streams are made when they are asked for, once in a file: they would take as much as all else
@@ -34,27 +35,20 @@ class Contexts(Mapping[int, bytes]):
     """
 
     def __init__(self) -> None:
-        self._known: list[bytes | Route] = []
-
-    def put(self, context: bytes) -> int:
-        """Returns its key."""
-        self._known.append(context)
-        return len(self._known)
+        self._known: list[Route] = []
 
     def stream(self, topic: str, device: str, names: Sequence[str]) -> Route:
         """A new key, with what it stands for."""
-        route = Route(topic, names, device, len(self._known) + 1)
+        route = Route(topic, names, device, 2 * len(self._known) + 1)
         self._known.append(route)
         return route
 
     def __getitem__(self, key: int) -> bytes:
-        known = self._known[key - 1]
-        if isinstance(known, bytes):
-            return known
+        known = self._known[key // 2]
         return json.dumps(["T", known.device, *(known.names or ())]).encode()
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(1, len(self._known) + 1))
+        return iter(range(1, 2 * len(self._known), 2))
 
     def __len__(self) -> int:
         return len(self._known)
@@ -68,6 +62,7 @@ class Routes:
         self._topics = topics
         self._streams: dict[int, Route] = {}
         self._keys: dict[bytes, int] = {}  # of contexts of events
+        self._last_key = 0
         self._read: dict[bytes, Route | None] = {}
 
     def stream(self, number: int, describe: Describe) -> Route:
@@ -79,20 +74,23 @@ class Routes:
             known = self._streams[number] = self.contexts.stream(topic, device, tuple(names))
         return known
 
-    def event(self, context: Sequence[str]) -> tuple[int, Route]:
-        """(key, route) of a context. Raises ValueError where it makes no topic."""
+    def event(self, context: Sequence[str]) -> tuple[int, bytes, Route]:
+        """(key, packed, route) of a context. Raises ValueError where it makes no topic."""
         packed = json.dumps(context).encode()
         route = self.read(packed)
         if route is None:
             raise ValueError(f"{context!r} makes no topic")
         if packed not in self._keys:
-            self._keys[packed] = self.contexts.put(packed)
-        return self._keys[packed], route
+            if len(self._keys) >= KEPT:
+                self._keys.clear()  # they get new keys: one never stands for two
+            self._last_key += 2
+            self._keys[packed] = self._last_key
+        return self._keys[packed], packed, route
 
     def read(self, context: bytes) -> Route | None:
         """What a context says, see `Contexts`; None where it is nothing of ours."""
         if context not in self._read:
-            if len(self._read) > _KEPT:
+            if len(self._read) >= KEPT:
                 self._read.clear()
             self._read[context] = self._parse(context)
         return self._read[context]

@@ -6,48 +6,24 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
 
 from devicemesh.aggregate import Record
-from devicemesh.sink.outbox import Appended, Outbox
+from devicemesh.sink.entry import Encode, Entry, Link, packet_bytes, suspect
+from devicemesh.sink.outbox import Appended, Chunk, Outbox
 from devicemesh.sink.payload import dumps
 from devicemesh.sink.refusals import Refusals
 from devicemesh.sink.retained import Name, Retained
 from devicemesh.sink.routes import Describe, Route, Routes
+from devicemesh.sink.segment import Item
+from devicemesh.sink.suspects import TOO_LARGE, Suspect, Suspects
 from devicemesh.sink.topics import Topics
 
 log = logging.getLogger("devicemesh.sink")
 
-Encode = Callable[[bytes, Sequence[str]], bytes]
-
 READY_BYTES = 4 << 20  # of records kept in memory beside those under way
 BURST = 100  # messages handed over at once: the event loop has others to serve
 SETTLED_RANGES = 20_000  # that a topic which the broker refuses may leave behind
-_PACKET_OVERHEAD = 16  # of a publish, beside topic and payload
-
-
-class Link(Protocol):
-    """A connection that takes publishes."""
-
-    def publish(self, topic: str, payload: bytes, *, retain: bool) -> int | None:
-        """Hand over a message of QoS 1; return its identifier, None when none can be taken now."""
-        ...
-
-    @property
-    def congested(self) -> bool:
-        """Whether the network is behind with what it was given."""
-        ...
-
-
-class Entry(NamedTuple):
-    """A record on its way."""
-
-    position: int
-    sample: int
-    samples: int
-    route: Route
-    body: bytes
-    stored: bool  # False: only here, since the disk did not take it
+_BEYOND_BYTES = 1 << 20  # in which another record of a topic is looked for
 
 
 class Sender:
@@ -63,12 +39,14 @@ class Sender:
         self._outbox, self._topics, self._encode, self._clock = outbox, topics, encode, clock
         self._routes = Routes(topics)
         self._retained = Retained(clock())
+        self._suspects = Suspects()
         self._full_window, self._max_packet_bytes = 1, 1 << 28
-        self._window = 1  # now: one while caution is due
         self._accepted = True  # a record, since the connection was made
+        self._careful = False  # it is not yet, nor was one on the connection before
         self._ready: deque[Entry] = deque()  # consecutive records, the next to be sent first
         self._ready_bytes = 0
         self._ready_end = 0  # the position that `_ready` goes on with
+        self._blind = False  # the outbox could not be read
         self._under_way: dict[int, Entry | Name] = {}  # by identifier; a Name is of a retained message
         self._records_under_way = 0
 
@@ -82,14 +60,18 @@ class Sender:
 
     def event(self, context: Sequence[str], body: bytes) -> None:
         """Append one payload; see `Contexts` for its context. Raises ValueError where that makes no topic."""
-        key, route = self._routes.event(context)
+        key, packed, route = self._routes.event(context)
         batch = [(key, 0, body)]
-        self._take(self._outbox.append(batch, self._routes.contexts), batch, [route])
+        self._take(self._outbox.append(batch, {key: packed}), batch, [route])
 
     def retain(self, name: Name, payload: bytes) -> None:
         """Keep a retained message at this value, b"" to remove it; only the newest is ever sent."""
         if self._retained.put(name, payload):
             self.pump()
+
+    def told(self, name: Name) -> bool:
+        """Whether the broker has the newest value of a retained message."""
+        return not self._retained.is_unsent(name) and name not in self._under_way.values()
 
     def release(self, name: Name) -> None:
         """Know nothing of a retained message any more: others keep it."""
@@ -116,18 +98,25 @@ class Sender:
         """Begin to send: what is not acknowledged goes first, in order.
 
         After a connection on which nothing was accepted, one by one until something is: brokers that hang up
-        on a publish are only understood when nothing else is under way.
+        on a publish are only understood when nothing else is under way. See `Suspects`, too.
         """
         self.link, self._full_window, self._max_packet_bytes = link, window, max_packet_bytes
-        self._window, self._accepted = window if self._accepted else 1, False
+        self._careful, self._accepted = not self._accepted, False
         self._ready_end = self._outbox.acked
-        self._retained.again()
+        self._retained.again(self._suspects.first)
         self.refusals.reconnected()
         self.pump()
 
-    def disconnected(self) -> None:
-        """Forget what was under way: the outbox has it, but for what the disk did not take."""
+    def disconnected(self, *, hung_up: bool = False) -> bool:
+        """Forget what was under way: the outbox has it, but for what the disk did not take.
+
+        `hung_up`: it was the broker who ended it, and did not say why. Returns whether it was to be expected.
+        """
         self.link = None
+        self._suspects.disconnected()
+        expected = hung_up and self._blame()
+        if not hung_up:
+            self._suspects.clear()
         under_way = [each for each in self._under_way.values() if isinstance(each, Entry)]
         for entry in (*under_way, *self._ready):
             if not entry.stored:
@@ -135,6 +124,27 @@ class Sender:
         self._under_way.clear()
         self._records_under_way = 0
         self._clear_ready()
+        return expected
+
+    def _blame(self) -> bool:
+        """Find out on what the broker hangs up, and let it wait; whether it was tried in spite of that."""
+        now, under_way = self._clock(), list(self._under_way.values())
+        if self.refusals.probe_hung_up(now):
+            self._drop_guilty(now)
+            return True
+        guilty = self._suspects.hung_up([suspect(each) for each in under_way])
+        if guilty is None:
+            return False
+        if isinstance(guilty, tuple):
+            topic = self._topics.retained(*guilty)
+            self._retained.defer(guilty, now)
+        else:
+            entry = under_way[0]
+            assert isinstance(entry, Entry)
+            topic = entry.route.topic
+            self.refusals.hung_up(topic, guilty, now)
+        log.warning("the broker hangs up on what is sent to %s: it waits", topic)
+        return False
 
     @property
     def idle(self) -> bool:
@@ -151,17 +161,21 @@ class Sender:
         entry = self._under_way.pop(identifier, None)
         if entry is None:
             return
+        now = self._clock()
+        self._suspects.answered(identifier, suspect(entry), code, now)
         if not isinstance(entry, Entry):
             self._retained_acknowledged(entry, code)
             return
         self._records_under_way -= 1
         if code < 0x80:
             self.messages += 1
-            self._accepted, self._window = True, self._full_window
+            self._accepted, self._careful = True, False
             self._outbox.ack(entry.position, entry.sample, entry.samples)
-            self.refusals.accepted(entry.route.topic)
+            self.refusals.accepted(entry.route.topic, entry.position, now)
+        elif code == TOO_LARGE:
+            self._outbox.drop(entry.position, entry.sample, entry.samples, "too_large")
         elif entry.stored:
-            self.refusals.refused(entry.route.topic, entry.position, code, self._clock())
+            self.refusals.refused(entry.route.topic, entry.position, code, now)
         else:
             self._outbox.drop(entry.position, entry.sample, entry.samples, "disk_full")
 
@@ -171,18 +185,31 @@ class Sender:
             self._retained.accepted(name)
         else:
             self.refusals.count += 1  # tried again with its next value, or on the next connection
+            if code == TOO_LARGE:
+                self._retained.defer(name, self._clock())
 
     def pump(self) -> None:
         """Hand over what the window has room for, a burst at most."""
-        link = self.link
+        link, first = self.link, self._suspects.first
         if link is None:
             return
-        self._pump_retained(link)
+        if first is not None and self._is_done(first):
+            self._suspects.clear()
+        if not isinstance(self._suspects.first, int):
+            self._pump_retained(link)
         if self._clock() < self.refusals.paused_until or not self._rewound():
             return
         self._pump_records(link)
         if self.refusals.blocked and (self._accepted or not self._under_way):
             self._probe(link)
+
+    def _is_done(self, first: Suspect) -> bool:
+        return self._outbox.is_settled(first) if isinstance(first, int) else self.told(first)
+
+    @property
+    def _window(self) -> int:
+        """How many may be under way: one while caution is due."""
+        return 1 if self._careful or self._suspects.first is not None else self._full_window
 
     def _pump_records(self, link: Link) -> None:
         for _ in range(BURST):
@@ -220,7 +247,9 @@ class Sender:
 
     def _refill(self) -> bool:
         while self._ready_end < self._outbox.next:
-            chunk = self._outbox.read(self._ready_end)
+            chunk = self._read(self._ready_end)
+            if chunk is None:
+                return False
             self._ready_end = chunk.end
             for item in chunk.items:
                 route = self._routes.read(item.context)
@@ -233,35 +262,57 @@ class Sender:
                 return True
         return False
 
+    def _read(self, position: int, max_bytes: int = 1 << 18) -> Chunk | None:
+        """What the outbox has; None while it can't be read, as without a free descriptor."""
+        try:
+            chunk = self._outbox.read(position, max_bytes)
+        except OSError as error:
+            if not self._blind:
+                log.warning("the outbox can't be read now: %s", error)
+            self._blind = True
+            return None
+        self._blind = False
+        return chunk
+
     def _send(self, link: Link, entry: Entry) -> bool:
         """Hand over one record; False when the connection can't take it now."""
-        topic, names = entry.route.topic, entry.route.names
+        topic = entry.route.topic
         try:
-            payload = entry.body if names is None else self._encode(entry.body, names)
+            payload = self._payload(entry)
         except (ValueError, IndexError) as error:
             log.error("a record of %s can't be encoded: %s", topic, error)
             self._outbox.drop(entry.position, entry.sample, entry.samples, "corrupt")
             return True
-        if len(topic) + len(payload) + _PACKET_OVERHEAD > self._max_packet_bytes:
+        if self._too_large(topic, payload):
             log.warning("%s: %d bytes are more than the broker takes: dropped", topic, len(payload))
             self._outbox.drop(entry.position, entry.sample, entry.samples, "too_large")
             return True
         identifier = link.publish(topic, payload, retain=False)
         if identifier is None:
             return False
+        self._suspects.sent(identifier, packet_bytes(topic, payload))
         self._under_way[identifier] = entry
         self._records_under_way += 1
         return True
 
+    def _payload(self, entry: Entry) -> bytes:
+        names = entry.route.names
+        return entry.body if names is None else self._encode(entry.body, names)
+
+    def _too_large(self, topic: str, payload: bytes) -> bool:
+        size = packet_bytes(topic, payload)
+        return size > self._max_packet_bytes or self._suspects.too_large(size, self._clock())
+
     def _pump_retained(self, link: Link) -> None:
         now = self._clock()
-        while len(self._under_way) < self._full_window and not link.congested:
+        window = self._full_window if self._suspects.first is None else 1
+        while len(self._under_way) < window and not link.congested:
             due = self._retained.next(now)
             if due is None:
                 return
             name, payload = due
             topic = self._topics.retained(*name)
-            if len(topic) + len(payload) + _PACKET_OVERHEAD > self._max_packet_bytes:
+            if self._too_large(topic, payload):
                 log.warning("%s: %d bytes are more than the broker takes", topic, len(payload))
                 self.refusals.count += 1
                 self._retained.given_up(name)
@@ -270,6 +321,7 @@ class Sender:
             if identifier is None:
                 return
             self._retained.sent(name)
+            self._suspects.sent(identifier, packet_bytes(topic, payload))
             self._under_way[identifier] = name
 
     # -- refusals
@@ -294,23 +346,50 @@ class Sender:
         due = self.refusals.due(self._clock())
         if due is None or len(self._under_way) >= self._window:
             return
-        topic, position = due
-        items = self._outbox.read(position, 1).items
-        route = self._routes.read(items[0].context) if items else None
-        if not items or route is None or route.topic != topic:  # it was dropped meanwhile
-            self.refusals.accepted(topic)
+        topic, position, beyond = due
+        chunk = self._read(position, 1)
+        if chunk is None:
             return
-        first = items[0]
-        if self._send(link, Entry(first.position, first.sample, first.samples, route, first.body, True)):
+        first = self._of_topic(topic, chunk.items[:1])
+        if first is None:  # it was dropped meanwhile
+            self.refusals.forget(topic)
+            return
+        if beyond and (later := self._read(position + 1, _BEYOND_BYTES)) is not None:
+            first = self._of_topic(topic, later.items) or first
+        if self._send(link, first):
             self.refusals.probing(topic, first.position)
+
+    def _of_topic(self, topic: str, items: Sequence[Item]) -> Entry | None:
+        """The first of these that goes there."""
+        for item in items:
+            route = self._routes.read(item.context)
+            if route is not None and route.topic == topic:
+                return Entry(item.position, item.sample, item.samples, route, item.body, True)
+        return None
+
+    def _drop_guilty(self, now: float) -> None:
+        """Drop the records that the broker hangs up on though it takes others of their topic."""
+        for topic, position in self.refusals.guilty:
+            chunk = self._read(position, 1)
+            if chunk is None:
+                continue
+            self.refusals.forget(topic)
+            first = self._of_topic(topic, chunk.items[:1])
+            if first is None or first.position != position:
+                continue  # it was dropped meanwhile
+            payload = self._payload(first)
+            log.warning("%s: the broker hangs up on these %d bytes: dropped", topic, len(payload))
+            self._suspects.not_taken(packet_bytes(topic, payload), now)
+            self._outbox.drop(first.position, first.sample, first.samples, "refused")
 
     def bound_refused(self) -> None:
         """Drop the oldest records of refused topics where they leave too many holes behind."""
         while self.refusals.blocked and self._outbox.ranges > SETTLED_RANGES:
-            items = self._outbox.read(self._outbox.acked, 1).items
-            if not items:
+            chunk = self._read(self._outbox.acked, 1)
+            if chunk is None or not chunk.items:
                 return
-            self._outbox.drop(items[0].position, items[0].sample, items[0].samples, "refused")
+            first = chunk.items[0]
+            self._outbox.drop(first.position, first.sample, first.samples, "refused")
 
     def _clear_ready(self) -> None:
         self._ready.clear()
@@ -318,5 +397,4 @@ class Sender:
 
     def gap(self, dropped: Mapping[str, int], epoch: int, now_ns: int) -> None:
         """Tell consumers what they will never see: samples dropped since the start, by policy."""
-        body: dict[str, Any] = {"epoch": epoch, "dropped": dict(dropped), "time": now_ns}
-        self.event(["G"], dumps(body))
+        self.event(["G"], dumps({"epoch": epoch, "dropped": dict(dropped), "time": now_ns}))

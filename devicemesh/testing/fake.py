@@ -40,7 +40,9 @@ from devicemesh.mapper import (
     Write,
     no_secrets,
 )
+from devicemesh.settings import MqttSettings
 from devicemesh.sink.base import Command, Sink, SinkStats
+from devicemesh.sink.topics import Topics
 from devicemesh.spec.base import Strict
 
 
@@ -81,7 +83,7 @@ class FakeMapper(Mapper[FakeEndpoint, FakeAddress]):
         self.refuse: dict[tuple[str, int, str], PointError] = {}  # writes and reads of these fail
         self.silent: set[tuple[str, int]] = set()  # units that don't answer
         self.down: set[str] = set()  # hosts that can't be reached
-        self.broken: set[str] = set()  # hosts whose session has a bug
+        self.broken: dict[str, BaseException] = {}  # hosts whose session has a bug: what comes of it
         self.pushes: dict[str, asyncio.Queue[Pushed]] = {}  # by host
         self.subscribed: list[tuple[str, list[str]]] = []  # (host, keys)
         self.heard: list[tuple[str, list[str]]] = []  # (host, events)
@@ -150,7 +152,7 @@ class FakeSession(
         if self._host in fake.down:
             raise LinkError(f"{self._host} closed the connection")
         if self._host in fake.broken:
-            raise RuntimeError("a bug in the mapper")
+            raise fake.broken[self._host]
         if (self._host, unit) in fake.silent:
             await asyncio.sleep(fake.timeout_s)
             error = PointError(f"no answer from {self._host} unit {unit}", reason="NoAnswer")
@@ -202,7 +204,7 @@ class FakeSession(
                 yield Batch(slots, array("q", times), array("d", values), int(Quality.FROM_HISTORY))
 
 
-Pushed = tuple[str, float] | tuple[str, Notification] | Exception
+Pushed = tuple[str, float] | tuple[str, Notification] | BaseException
 """(key, value), (event, notification without its notifier), or how the subscription ends."""
 
 
@@ -225,7 +227,7 @@ class FakePushSession(FakeSession, Notifying[FakeEndpoint, FakeAddress]):
             pushed = await self._mapper.pushes[self._host].get()
             if isinstance(pushed, StopAsyncIteration):
                 return
-            if isinstance(pushed, Exception):
+            if isinstance(pushed, BaseException):
                 raise pushed
             key, value = pushed
             if isinstance(value, Notification):
@@ -243,6 +245,9 @@ def _column(
     error: PointError | None,
 ) -> Batch:
     return Batch(array("I", [p.slot for p in points]), time_ns, array("d", values), int(quality), error)
+
+
+_TOPICS = Topics(MqttSettings(), "fake")
 
 
 class FakeSink(Sink):
@@ -274,6 +279,7 @@ class FakeSink(Sink):
         self.events.append((device, topic, body))
 
     def retain(self, device: str, topic: str, body: bytes | Mapping[str, Any] | None) -> None:
+        _TOPICS.device(device, topic)
         if body is None:
             self.retained.pop((device, topic), None)
         else:

@@ -15,7 +15,8 @@ from devicemesh.api.server import ExposedError, serve
 from devicemesh.cli.main import app
 from devicemesh.mapper import PointError
 from devicemesh.runtime.runtime import Runtime
-from devicemesh.settings import ApiSettings, Settings
+from devicemesh.settings import ApiSettings, MqttSettings, Settings
+from devicemesh.sink.mqtt import MqttSink
 from devicemesh.store.database import Database
 from devicemesh.testing.fake import FakeMapper, FakeSink
 from devicemesh.testing.memory import MemoryStore
@@ -87,6 +88,24 @@ def test_health_twins_and_metrics(tmp_path: Path) -> None:
         "samples_backfilled_total{",
     ):
         assert f"\ndevicemesh_{name}" in metrics, name
+
+
+def test_a_task_of_the_sink_that_ends_is_no_health(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ends(_: object) -> None:
+        raise ZeroDivisionError
+
+    async def main() -> tuple[int, bytes]:
+        settings = Settings(home=tmp_path)
+        async with (
+            MqttSink(MqttSettings(url="mqtt://127.0.0.1:1"), settings.outbox, tmp_path, "test") as sink,
+            Runtime(settings, MemoryStore(), sink, {}) as runtime,
+            serve(runtime, ApiSettings(port=0), None) as url,
+        ):
+            return await asyncio.to_thread(ask, url + "/healthz")
+
+    monkeypatch.setattr(MqttSink, "_tend", ends)
+    status, body = asyncio.run(main())
+    assert (status, json.loads(body)["errors"]) == (503, 1)
 
 
 def test_a_token_guards_all_but_health(tmp_path: Path) -> None:

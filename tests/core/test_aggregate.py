@@ -406,6 +406,39 @@ def test_a_device_whose_clock_is_behind_is_judged_by_its_own():
     assert len(windows(core)) == 1  # silent: its clock is taken to go on
 
 
+@pytest.mark.parametrize("back", [5 * SECOND, 600 * SECOND, 2 * HOUR, 24 * 365 * HOUR])
+def test_a_clock_that_is_set_back_stops_nothing(back):
+    core = windowed()
+    core.define(Series(1, 0, "y", limits=[Limit("hot", True, 50.0, 40.0, "critical")]))
+    for second in range(0, 30):
+        core.advance(NOW + second * SECOND)
+        core.push(rows((0, NOW + second * SECOND, 1.0), (1, NOW + second * SECOND, 1.0)))
+    then = NOW + 30 * SECOND - back // SECOND * SECOND
+    core.advance(then)
+    before = windows(core)
+    assert [window["count"] for window in before] == [10, 10, 10]
+    core.push(rows((0, then, 2.0), (1, then, 60.0)))
+    assert [core.latest(slot).value for slot in (0, 1)] == [2.0, 60.0]
+    assert [event.active for event in core.alarms()] == [True]
+    for second in range(1, 61):
+        core.advance(then + second * SECOND)
+        core.push(rows((0, then + second * SECOND, 2.0)))
+    after = [window["start"] for window in windows(core)]
+    assert len(after) >= 3
+    assert not {window["start"] for window in before} & set(after)
+    assert core.read == core.taken + core.pending + sum(core.dropped.values())
+
+
+def test_a_clock_that_is_set_back_by_less_than_a_second_is_none():
+    core = windowed()
+    core.push(rows((0, NOW + SECOND, 1.0)))
+    core.advance(NOW + SECOND)
+    core.advance(NOW + 1)
+    core.push(rows((0, NOW, 2.0)))
+    assert core.latest(0).value == 1.0
+    assert windows(core) == []
+
+
 def test_windows_before_the_first_contact_are_not_published_again():
     core = windowed()
     for second in range(0, 21, 10):

@@ -42,6 +42,25 @@ def test_an_override_of_a_property_that_the_model_lost_stops_only_that_device(pl
     play(scene)
 
 
+@pytest.mark.parametrize("name", ["boiler.north", "b" * 64])
+def test_a_name_that_makes_no_topic_stops_only_that_device(play: Play, name: str) -> None:
+    """Kubernetes takes it."""
+
+    async def scene(world: Any) -> None:
+        await world.model(SPEED)
+        odd, well = await world.device(name, "h2"), await world.device("pump-1")
+        async with world.running():
+            await world.ready(odd, "InvalidDevice")
+            await world.ready(well)
+            await world.store.delete(odd)
+            await asyncio.sleep(1)
+            late = await world.device("pump-2", "h2")
+            await world.ready(late)
+            assert world.runtime.errors == 0
+
+    play(scene)
+
+
 def test_a_mapper_whose_model_has_a_bug_stops_only_its_device(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +127,49 @@ def test_a_device_deleted_while_its_status_can_not_be_written(play: Play) -> Non
             await asyncio.sleep(1)
             assert world.runtime.errors == 0
 
+    play(scene)
+
+
+def test_a_store_that_takes_no_status_is_told_once(play: Play, caplog: pytest.LogCaptureFixture) -> None:
+    async def scene(world: Any) -> None:
+        await world.model(SPEED)
+        key = await world.device("pump-1")
+        async with world.running():
+            await world.ready(key)
+            for _ in range(2):
+                world.store.away = True
+                for _ in range(30):
+                    world.mapper.values["h1", 1, "speed"] = world.loop.time()
+                    await asyncio.sleep(2)
+                world.store.away = False
+                await asyncio.sleep(10)
+        said = [each.message.partition(":")[0] for each in caplog.records]
+        assert [each for each in said if each.startswith("status ")] == [
+            "status not written",
+            "status is written again",
+        ] * 2
+
+    caplog.set_level("INFO", "devicemesh")
+    play(scene)
+
+
+def test_a_store_that_can_not_be_watched_is_told_once(play: Play, caplog: pytest.LogCaptureFixture) -> None:
+    async def scene(world: Any) -> None:
+        watch, left = world.store.watch, [1] * 5
+
+        async def broken(kinds: Any) -> Any:
+            if left:
+                left.pop()
+                raise StoreUnavailableError("no route")
+            async for event in watch(kinds):
+                yield event
+
+        world.store.watch = broken
+        async with world.running():
+            said = [each.message for each in caplog.records if "the store is" in each.message]
+            assert said == ["the store is away, devices run on: no route", "the store is back"]
+
+    caplog.set_level("INFO", "devicemesh")
     play(scene)
 
 
@@ -267,6 +329,30 @@ def test_a_command_is_answered_when_its_device_goes(play: Play, monkeypatch: pyt
             async with asyncio.timeout(5):
                 await asked
             assert [(t, b["state"]) for _, t, b in world.sink.events] == [("command/stop/result", "failed")]
+
+    play(scene)
+
+
+@pytest.mark.parametrize("edit", [[LEVEL], [{**SPEED, "access": "ReadOnly"}, LEVEL]])
+def test_a_command_is_answered_when_what_it_writes_goes(play: Play, edit: list[dict[str, Any]]) -> None:
+    """While it waits for a neighbour: the link goes on."""
+
+    async def scene(world: Any) -> None:
+        writes = [{"property": "speed", "value": 0}]
+        await world.model(SPEED, LEVEL, commands=[{"name": "stop", "writes": writes}])
+        key = await world.device("pump-1")
+        await world.device("pump-2", unit=2)
+        world.mapper.silent.add(("h1", 2))
+        world.mapper.timeout_s = 10.0
+        async with world.running():
+            await world.until(lambda: _is(len(world.mapper.polls) > 0))
+            device = world.runtime.supervisor.devices[key]
+            asked = asyncio.create_task(world.runtime.commands.run(device, "stop", None))
+            await asyncio.sleep(1)
+            await world.model(*edit)
+            answer = await asked
+            assert (answer["state"], answer["properties"]["speed"]["reason"]) == ("failed", "Redeclared")
+            assert (world.mapper.opened, world.mapper.written) == (["h1"], [])
 
     play(scene)
 

@@ -50,9 +50,10 @@ def test_pushed_and_polled_points_of_one_session(play: Play) -> None:
         (LinkError("reset by h1"), "NoLink"),
         (StopAsyncIteration(), "SubscriptionEnded"),
         (ZeroDivisionError("a bug"), "InternalError"),
+        (asyncio.CancelledError(), "InternalError"),
     ],
 )
-def test_a_subscription_that_ends_is_begun_anew(play: Play, end: Exception, reason: str) -> None:
+def test_a_subscription_that_ends_is_begun_anew(play: Play, end: BaseException, reason: str) -> None:
     async def scene(world: Any) -> None:
         queue = world.mapper.pushes["h1"] = asyncio.Queue()
         await world.model(SPEED)

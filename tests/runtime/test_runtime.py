@@ -5,6 +5,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from devicemesh.mapper import PointError
 from devicemesh.sink.base import Command
 from devicemesh.store.base import Key
@@ -124,11 +126,30 @@ def test_a_refused_point_degrades_and_names_itself(play: Play) -> None:
     play(scene)
 
 
-def test_a_bug_in_a_mapper_ends_nobody_else(play: Play) -> None:
+def test_a_clock_that_is_set_back_stops_nothing(play: Play) -> None:
+    async def scene(world: Any) -> None:
+        await world.model({**SPEED, "alarms": [{"name": "fast", "above": 100}]})
+        key = await world.device("pump-1")
+        async with world.running():
+            await world.ready(key)
+            before = world.wall_ns
+            hour_ns = 3600 * 10**9
+            world.mapper.wall_ns = world.runtime.pipeline.wall_ns = lambda: before() - 3 * hour_ns
+            world.mapper.values["h1", 1, "speed"] = 142.0
+            await asyncio.sleep(5)
+            device = world.runtime.supervisor.devices[key]
+            assert world.runtime.aggregator.latest(device.slot("speed")).value == 142.0
+            assert [body["active"] for _, topic, body in world.sink.events if topic == "alarm"] == [True]
+
+    play(scene)
+
+
+@pytest.mark.parametrize("bug", [RuntimeError("a bug in the mapper"), asyncio.CancelledError()])
+def test_a_bug_in_a_mapper_ends_nobody_else(play: Play, bug: BaseException) -> None:
     async def scene(world: Any) -> None:
         await world.model(SPEED)
         broken, well = await world.device("pump-1", "h1"), await world.device("pump-2", "h2")
-        world.mapper.broken.add("h1")
+        world.mapper.broken["h1"] = bug
         async with world.running():
             await world.ready(well)
             await world.ready(broken, "InternalError")

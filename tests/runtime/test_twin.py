@@ -71,6 +71,8 @@ def test_a_refused_value_is_not_tried_again_but_a_new_one_is() -> None:
 
 def test_a_failed_write_is_tried_again_in_time() -> None:
     failed = {"speed": Attempt(1200, "failed", 7, "NoAnswer", "silent", retry_at_ns=100)}
+    set_back = delta(SPEED, {"speed": 1200}, {"speed": 1200}, GOOD, failed, NONE, 6)
+    assert set_back.writes == {"speed": 1200}
     assert delta(SPEED, {"speed": 1200}, {"speed": 1200}, GOOD, failed, NONE, 99).writes == {}
     assert delta(SPEED, {"speed": 1200}, {"speed": 1200}, GOOD, failed, NONE, 100).writes == {"speed": 1200}
     silent = {"speed": Reported(None, 5, Quality.NO_ANSWER)}

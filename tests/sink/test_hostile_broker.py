@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -100,7 +102,7 @@ def test_disconnects_right_after_connack_for_ever(rig: Any, scripted: Any) -> No
 
     async def scenario(sink: Any, broker: Any) -> None:
         rig.put(5)
-        await until(lambda: len(times) >= 6)
+        await until(lambda: len(times) >= 6 and sink.stats().last_error)
         gaps = [after - before for before, after in itertools.pairwise(times)]
         assert gaps[4] > 0.4, "0.05, 0.1, 0.2, 0.4, 0.8 s, half of it by chance"
         assert "the connection broke" in sink.stats().last_error
@@ -368,6 +370,114 @@ def test_leaving_is_bounded(rig: Any, scripted: Any) -> None:
             return asyncio.get_running_loop().time() - start
 
     assert asyncio.run(main()) < 3
+
+
+def test_a_connection_without_a_descriptor_to_spare(rig: Any, scripted: Any, monkeypatch: Any) -> None:
+    """It is tuned, or watched, less well, or tried again: nothing ends for ever."""
+    failing = {"dup", "watch"}
+
+    def no_dup(descriptor: int) -> int:
+        failing.discard("dup")
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def script(wire: Any) -> None:
+        await wire.accept()
+        async for packet in wire.publishes():
+            wire.send(puback(packet.identifier))
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        watch = loop.add_reader
+
+        def no_watch(descriptor: int, *rest: Any) -> None:
+            if "watch" in failing and rest[0].__name__ == "_on_readable":
+                failing.discard("watch")
+                raise OSError(errno.ENOSPC, "No space left on device")
+            watch(descriptor, *rest)
+
+        monkeypatch.setattr("devicemesh.sink.connection.socket.dup", no_dup)
+        monkeypatch.setattr(loop, "add_reader", no_watch)
+        async with scripted(script) as broker, rig.sink(broker.url) as sink:
+            await rig.up()
+            rig.put(3)
+            assert await sink.drain(5)
+            assert not failing
+
+    asyncio.run(main())
+
+
+def test_a_connection_for_which_no_thread_can_be_started(rig: Any, scripted: Any, monkeypatch: Any) -> None:
+    failed = threading.Event()
+    start = threading.Thread.start
+
+    def no_start(thread: threading.Thread) -> None:
+        if thread.name == "mqtt connect" and not failed.is_set():
+            failed.set()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    async def script(wire: Any) -> None:
+        await wire.accept()
+        async for packet in wire.publishes():
+            wire.send(puback(packet.identifier))
+
+    async def scenario(sink: Any, broker: Any) -> None:
+        await rig.up()
+        assert failed.is_set()
+
+    monkeypatch.setattr(threading.Thread, "start", no_start)
+    run(rig, scripted, script, scenario)
+
+
+@pytest.mark.parametrize("code", [0x80, 0x87])
+def test_who_may_not_subscribe_is_told_so(rig: Any, scripted: Any, caplog: Any, code: int) -> None:
+    async def script(wire: Any) -> None:
+        await wire.accept()
+        while True:
+            packet = await wire.packet()
+            if packet.kind == 3:
+                wire.send(puback(packet.identifier))
+            elif packet.kind == 8:
+                wire.send(bytes((0x90, 5)) + packet.body[:2] + bytes((0, 1, code)))
+
+    async def scenario(sink: Any, broker: Any) -> None:
+        await rig.up()
+        rig.put(3)
+        assert await sink.drain(5)
+        await until(lambda: "does not let us subscribe" in caplog.text)
+        assert "no command arrives" in sink.stats().last_error
+
+    run(rig, scripted, script, scenario)
+
+
+@pytest.mark.parametrize("dumb", [False, True])
+def test_who_leaves_with_a_backlog_is_offline(rig: Any, scripted: Any, monkeypatch: Any, dumb: bool) -> None:
+    """The broker acknowledges state only, or nothing: then its will has to tell."""
+    monkeypatch.setattr("devicemesh.sink.mqtt.FAREWELL_S", 0.3)
+    packets: list[Any] = []
+    ended = asyncio.Event()
+
+    async def script(wire: Any) -> None:
+        await wire.accept()
+        try:
+            while True:
+                packets.append(await wire.packet())
+                if packets[-1].kind == 3 and packets[-1].topic.endswith("/status") and not dumb:
+                    wire.send(puback(packets[-1].identifier))
+        except asyncio.IncompleteReadError:
+            ended.set()
+
+    async def main() -> None:
+        async with scripted(script) as broker:
+            async with rig.sink(broker.url):
+                await rig.up()
+                rig.put(5)
+            await asyncio.wait_for(ended.wait(), 10)
+
+    asyncio.run(main())
+    last = [payload(each) for each in packets if each.kind == 3 and each.topic.endswith("/status")][-1]
+    assert packets[-1].kind == (3 if dumb else 14), "a farewell keeps the will from being published"
+    assert dumb or json.loads(last) == {"state": "offline", "reason": "stopped"}
 
 
 def test_leaving_while_connecting(rig: Any, monkeypatch: Any) -> None:

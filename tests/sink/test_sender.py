@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 from collections.abc import Sequence
@@ -346,6 +347,58 @@ def test_a_blocked_topic_leaves_a_bounded_number_of_holes(bench: Bench) -> None:
     link.acknowledge(code=0x87)
     bench.sender.bound_refused()
     assert bench.outbox.stats().dropped["refused"] == 3
+
+
+def test_what_can_not_be_read_now_is_read_later(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a free descriptor nothing can be read: that says nothing about what is there."""
+
+    def read(*_: object) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    bench.put(5)
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.disk, "read", read)
+        link = bench.connect()
+        assert link.sent == []
+        with pytest.raises(OSError, match="Too many"):
+            Outbox(bench.disk, clock=bench.clock)
+    bench.sender.pump()
+    assert link.bodies == [0, 1, 2, 3, 4]
+    link.acknowledge()
+    assert (bench.outbox.stats().published, bench.sender.idle) == (5, True)
+
+
+@pytest.mark.parametrize("removed", ["record", "state"])
+def test_what_may_be_to_blame_and_is_gone_holds_up_nothing(bench: Bench, removed: str) -> None:
+    if removed == "state":
+        bench.sender.retain(STATE, b"x")
+    bench.connect()
+    bench.put(5)
+    bench.sender.disconnected(hung_up=True)
+    if removed == "state":
+        bench.sender.release(STATE)
+    else:
+        bench.outbox.drop(0, 0, 1, "outbox_bytes")
+    link = bench.connect()
+    link.acknowledge(1)
+    assert len(link.sent) == (4 if removed == "state" else 3)
+
+
+def test_names_that_clients_make_up_are_not_remembered_for_ever(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what waits for the broker goes where it should all the same."""
+    monkeypatch.setattr("devicemesh.sink.routes.KEPT", 50)
+    topics = []
+    for number in range(1000):
+        topics.append(f"devicemesh/v1/default/nobody-{number % 300}/command/go/result")
+        bench.sender.event(["E", f"default/nobody-{number % 300}", "command/go/result"], b"{}")
+    assert len(bench.sender._routes._keys) <= 50
+    bench.put(1)
+    link = bench.connect(window=2000)
+    for _ in range(12):
+        bench.sender.pump()
+    assert [topic for _, topic, *_ in link.sent] == [*topics, "devicemesh/v1/default/pump-0/telemetry"]
 
 
 def test_an_answer_to_nothing_is_ignored(bench: Bench) -> None:
