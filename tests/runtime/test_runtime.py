@@ -335,6 +335,7 @@ def test_commands_over_the_sink(play: Play) -> None:
             back = await ask("desired", "", {"speed": None})
             assert [(b["state"], b["value"], b["id"]) for b in back] == [("applied", None, "id-1")]
             assert (await ask("desired", "", {"speed": 9999}))[0]["state"] == "refused"
+            assert (await ask("desired", "", {"speed": 10**400}))[0]["state"] == "refused"
             assert (await ask("desired", "", {"__proto__": 1}))[0]["state"] == "refused"
             assert (await ask("desired", "", "text"))[0]["reason"] == "BadPayload"
             assert (await ask("desired", "", None))[0]["reason"] == "BadPayload"

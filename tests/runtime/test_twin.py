@@ -155,3 +155,9 @@ def test_objects_and_lists_hold_what_their_parts_hold() -> None:
 
 def test_objects_are_told_as_they_are_typed() -> None:
     assert text({"a": [1, True, None, "ü"]}, None) == '{"a": [1, true, null, "ü"]}'
+
+
+def test_numbers_of_more_digits_than_a_float_has_are_compared() -> None:
+    assert not same({"at": 10**400}, {"at": 1.5})
+    assert not same(1.5, -(10**400))
+    assert same([10**400], [10**400])
