@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import json
 import math
 import re
 import sys
@@ -85,6 +86,17 @@ def mismatch(value: Any, type_: ValueType) -> str | None:
     kind = _KINDS.get(type_)
     if kind is not None and not isinstance(value, kind):
         return f"{value!r} is not a {type_}"
+    return _unspeakable(value) if type_ in (ValueType.STRING, ValueType.JSON) else None
+
+
+def _unspeakable(value: Any) -> str | None:
+    """Say why `value` can't be kept and sent: JSON in UTF-8 has no NaN and no half of a surrogate pair."""
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:
+        return f"{value!r} is not Unicode text"
+    except (TypeError, ValueError):
+        return f"{value!r} is not JSON: it has a number that is not finite, or something else of no JSON type"
     return None
 
 

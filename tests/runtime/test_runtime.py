@@ -315,7 +315,8 @@ def test_store_writes_do_not_grow_with_samples(play: Play) -> None:
 
 def test_commands_over_the_sink(play: Play) -> None:
     async def scene(world: Any) -> None:
-        await world.model(SPEED, commands=[{"name": "stop", "writes": [{"property": "speed", "value": 0}]}])
+        stop = {"name": "stop", "writes": [{"property": "speed", "value": 0}]}
+        await world.model(SPEED, {"name": "note", "type": "string", "access": "WriteOnly"}, commands=[stop])
         key = await world.device("pump-1")
         world.mapper.values["h1", 1, "speed"] = 5.0
         async with world.running():
@@ -336,6 +337,7 @@ def test_commands_over_the_sink(play: Play) -> None:
             assert [(b["state"], b["value"], b["id"]) for b in back] == [("applied", None, "id-1")]
             assert (await ask("desired", "", {"speed": 9999}))[0]["state"] == "refused"
             assert (await ask("desired", "", {"speed": 10**400}))[0]["state"] == "refused"
+            assert (await ask("desired", "", {"note": "\ud800"}))[0]["state"] == "refused"
             assert (await ask("desired", "", {"__proto__": 1}))[0]["state"] == "refused"
             assert (await ask("desired", "", "text"))[0]["reason"] == "BadPayload"
             assert (await ask("desired", "", None))[0]["reason"] == "BadPayload"
