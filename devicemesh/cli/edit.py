@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 import time
@@ -199,8 +200,10 @@ def parse_value(text: str, type_: ValueType) -> Any:
     from devicemesh.spec.places import plain
     from devicemesh.spec.values import ValueType
 
-    if type_ in (ValueType.STRING, ValueType.BYTES):
-        return text if type_ == ValueType.STRING else bytes.fromhex(text).decode("latin-1")
+    if type_ == ValueType.STRING:
+        return text
+    if type_ == ValueType.BYTES:
+        return base64.b64encode(bytes.fromhex(text)).decode()
     if type_ == ValueType.BOOL:
         words = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
         if text.lower() not in words:
@@ -256,7 +259,7 @@ def set_command(
     timeout: float,
     yes: bool,
 ) -> None:
-    """Set desired values: `set pump-1 speed=1200 --wait`. `speed=` takes one back."""
+    """Set desired values: `set pump-1 speed=1200 --wait`. `speed=` takes one back. Bytes are hexadecimal."""
     store = database(ctx)
     key = Key("Device", namespace, device.removeprefix("device/"))
     try:

@@ -243,10 +243,11 @@ def nearest(shape: Shape, name: str, value: Any) -> Any:
     bound = shape.properties.get(name)
     if bound is None or bound.spec.refusal(value) is not None:
         return value
+    taken = bound.spec.taken(value)
     try:
-        return bound.address.nearest(bound.spec.type, value)
+        return bound.address.nearest(bound.spec.type, taken)
     except ValueError:
-        return value  # the write will say why
+        return taken  # the write will say why
 
 
 def point(device: BoundDevice, name: str, slot: int) -> Point[Any, Any]:

@@ -167,7 +167,7 @@ class Writeback:
         if device is None or not isinstance(session, Writable):
             why = "the device is gone" if device is None else "this protocol can't write"
             return {n: Attempt(v, "refused", time.time_ns(), "NotWritable", why) for n, v in writes}
-        wanted = [Write(point(device.bound, n, device.slot(n)), v) for n, v in writes]
+        wanted = [Write(point(device.bound, n, device.slot(n)), device.specs[n].taken(v)) for n, v in writes]
         started = time.monotonic()
         outcomes = await self._wire(session, wanted)
         self.duration.add(time.monotonic() - started)

@@ -137,6 +137,29 @@ def test_set_checks_before_it_writes(dm: Invoke, store: Database) -> None:
     assert store.get(PUMP).spec["desired"] == []
 
 
+def test_bytes_are_typed_in_hexadecimal(dm: Invoke, store: Database, tmp_path: Path) -> None:
+    manifest = tmp_path / "key.yaml"
+    manifest.write_text("""
+apiVersion: devicemesh.io/v1alpha1
+kind: DeviceModel
+metadata: {name: lock}
+spec:
+  properties:
+  - {name: key, type: bytes, access: ReadWrite, address: {modbus: {table: holding, offset: 0, length: 2}}}
+---
+apiVersion: devicemesh.io/v1alpha1
+kind: Device
+metadata: {name: lock-1}
+spec: {modelRef: {name: lock}, endpoint: {modbus: {host: 192.0.2.7}}, desired: [{name: key, value: AP8=}]}
+""")
+    assert dm("apply", "-f", str(manifest)).exit_code == 0
+    assert dm("set", "lock-1", "key=deadbeef").exit_code == 0
+    assert store.get(Key("Device", "default", "lock-1")).spec["desired"] == [
+        {"name": "key", "value": "3q2+7w=="}
+    ]
+    assert dm("set", "lock-1", "key=xyz").exit_code == 1
+
+
 def test_set_wait_says_what_the_runtime_said(dm: Invoke, store: Database) -> None:
     dm("apply", "-f", str(FACTORY))
     nobody = dm("set", "pump-1", "speed=1200", "--wait", "--timeout", "0.2")

@@ -356,6 +356,24 @@ def test_commands_over_the_sink(play: Play) -> None:
     play(scene)
 
 
+def test_bytes_are_base64_where_they_are_desired_and_bytes_where_they_are_written(play: Play) -> None:
+    async def scene(world: Any) -> None:
+        flash = {"name": "flash", "writes": [{"property": "key", "value": "AP8="}]}
+        await world.model({"name": "key", "type": "bytes", "access": "WriteOnly"}, commands=[flash])
+        key = await world.device("pump-1", desired=[{"name": "key", "value": "3q2+7w=="}])
+        async with world.running():
+            await world.applied(key)
+            assert world.mapper.written == [("h1", 1, "key", b"\xde\xad\xbe\xef")]
+            desired = (await world.status(key))["properties"][0]["desired"]
+            assert (desired["value"], desired["state"]) == ("3q2+7w==", "applied")
+            await world.sink.handler(Command("command", "default/pump-1", "flash", None, None))
+            assert world.mapper.written[-1] == ("h1", 1, "key", b"\x00\xff")
+            await world.sink.handler(Command("desired", "default/pump-1", "", {"key": "00ff!"}, None))
+            assert world.sink.events[-1][2]["message"] == "'00ff!' is not base64"
+
+    play(scene)
+
+
 def test_alarms_are_raised_and_cleared_once(play: Play) -> None:
     async def scene(world: Any) -> None:
         alarm = {"name": "fast", "above": 100, "clearBelow": 90, "severity": "critical"}
