@@ -9,9 +9,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from devicemesh.cli.main import app
+from devicemesh.runtime.runtime import exclusive
+from devicemesh.settings import Settings
 from devicemesh.store.base import StoreUnavailableError
 from devicemesh.store.database import Database
 from devicemesh.testing.store import body
+
+FACTORY = Path(__file__).parent.parent.parent / "examples/factory"
 
 
 def run(home: Path, *words: str) -> Result:
@@ -58,6 +62,43 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert f"can't listen on 127.0.0.1 port {port}: " in done.stderr
     assert done.stderr.splitlines()[-1] == "Try: devicemesh run --api-port 0"
+
+
+def run_alone(home: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    """`run` in a process of its own, without a broker."""
+    line = [sys.executable, "-m", "devicemesh", "--home", str(home), "run", "--mqtt", "mqtt://127.0.0.1:1"]
+    return subprocess.run([*line, *words], check=False, capture_output=True, text=True, timeout=30)
+
+
+def test_run_says_why_it_can_not_apply(tmp_path: Path) -> None:
+    (tmp_path / "store.db").write_bytes(b"no database" * 1000)
+    done = run_alone(tmp_path, "--no-api", "-f", str(FACTORY))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "store.db can't be opened: file is not a database" in done.stderr
+
+
+def test_a_second_runtime_on_a_home_has_applied_nothing(tmp_path: Path) -> None:
+    with exclusive(Settings(home=tmp_path)):
+        done = run_alone(tmp_path, "--no-api", "-f", str(FACTORY))
+    assert (done.returncode, "already uses" in done.stderr) == (2, True)
+    assert Database(tmp_path / "store.db").list("Device") == []
+
+
+def test_without_a_simulator_nothing_is_applied(tmp_path: Path) -> None:
+    done = run_alone(tmp_path, "--no-api", "--simulated", "-f", str(FACTORY))
+    assert (done.returncode, "no simulator runs" in done.stderr) == (3, True)
+    assert Database(tmp_path / "store.db").list("Device") == []
+
+
+def test_what_is_in_the_way_of_a_start_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run_alone(tmp_path / "file", "--no-api")
+    assert (done.returncode, f"{tmp_path / 'file'}: File exists" in done.stderr) == (3, True)
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("api: {port: 0, token: {name: nobody}}")
+    done = run_alone(tmp_path, "--settings", str(settings))
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, "Try: devicemesh explain settings.api")
+    assert "there is neither" in done.stderr
 
 
 def test_a_watch_outlives_a_busy_store_and_ends_quietly(
