@@ -75,12 +75,9 @@ def emit(value: Any, output: str) -> None:
     if output == "json":
         click.echo(json.dumps(value, indent=2, ensure_ascii=False))
         return
-    import yaml
+    from devicemesh.spec.places import dump
 
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    many = value if isinstance(value, list) else [value]
-    text = "---\n".join(yaml.dump(one, Dumper=dumper, sort_keys=False, allow_unicode=True) for one in many)
-    click.echo(text, nl=False)
+    click.echo(dump(value if isinstance(value, list) else [value]), nl=False)
 
 
 def output_option(*extra: str) -> Callable[[Any], Any]:

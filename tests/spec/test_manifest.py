@@ -3,9 +3,13 @@
 from collections.abc import Callable
 
 import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from devicemesh.spec.codes import CODES
 from devicemesh.spec.manifest import Manifest, load, read_files
+from devicemesh.spec.places import dump, parse
 
 Check = Callable[[str], Manifest]
 
@@ -166,3 +170,20 @@ def test_missing_files_are_problems_of_their_own(tmp_path) -> None:  # type: ign
     assert sources == {}
     assert [p.code for p in problems] == ["no-file", "no-file"]
     assert load(sources, {}, lambda a, b: None).resources == []
+
+
+def test_text_that_looks_like_a_number_is_to_be_quoted(check: Check) -> None:
+    found = check(MODEL + DEVICE.replace("pump-1", "0080e11500004218"))
+    assert [(p.code, p.message, p.help) for p in found.problems] == [
+        ("wrong-type", "`name` must be text, not inf", 'write "0080e11500004218"')
+    ]
+
+
+@given(st.one_of(st.text(), st.from_regex(r"[-+.0-9a-fxoeE_:]{1,16}", fullmatch=True)))
+@example("0080e11500004218")
+@example("0088")
+@example("0o17")
+def test_text_is_written_so_that_it_reads_back_as_text(text: str) -> None:
+    (document,), problems = parse("x", dump([{"a": text, "b": [text]}]))
+    assert (document.data, problems) == ({"a": text, "b": [text]}, [])
+    assert yaml.safe_load(dump([text])) == text  # a reader of YAML 1.1
