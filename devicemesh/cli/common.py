@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -118,9 +119,13 @@ def table(
 
 
 def _columns() -> float:
-    if "COLUMNS" in os.environ:
-        return int(os.environ["COLUMNS"])
-    return os.get_terminal_size().columns if sys.stdout.isatty() else float("inf")
+    """The room for a line. A terminal that does not know its width (a serial console) says 0."""
+    asked = os.environ.get("COLUMNS", "")
+    width = int(asked) if asked.isdecimal() else 0
+    if not width and sys.stdout.isatty():
+        with contextlib.suppress(OSError):
+            width = os.get_terminal_size(sys.stdout.fileno()).columns
+    return width or float("inf")
 
 
 async def until_stopped() -> None:

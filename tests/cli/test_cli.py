@@ -1,6 +1,7 @@
 """What a person types, and what comes back: text, data and exit codes."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from devicemesh.cli.main import COMMANDS, app
 from devicemesh.spec.codes import CODES
 from devicemesh.store.base import Key
 from devicemesh.store.database import Database
+from devicemesh.testing.store import body
 
 FACTORY = Path(__file__).parent.parent.parent / "examples/factory"
 Invoke = Callable[..., Result]
@@ -251,6 +253,32 @@ def test_narrow_terminals_lose_columns_by_rank(monkeypatch: pytest.MonkeyPatch) 
     assert table(columns, rows) == "NAME     WHY\npump-1   Polling"
     monkeypatch.setenv("COLUMNS", "5")
     assert table(columns, rows).startswith("NAME")
+    for unknown in ("", "0", "wide"):
+        monkeypatch.setenv("COLUMNS", unknown)
+        assert "MODEL" in table(columns, rows)
+
+
+def test_a_console_that_does_not_know_its_width_shows_all(tmp_path: Path) -> None:
+    Database(tmp_path / "store.db").apply([body()])
+    ours, theirs = os.openpty()  # 0 columns, as a serial console has them
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    line = [sys.executable, "-m", "devicemesh", "--home", str(tmp_path), "get"]
+    subprocess.run(line, stdout=theirs, stderr=subprocess.DEVNULL, env=environment, check=True, timeout=30)
+    shown = os.read(ours, 4096)
+    os.close(ours)
+    os.close(theirs)
+    assert b"MODEL" in shown
+
+
+@pytest.mark.parametrize("words", [["get"], ["get", "-o", "yaml"], ["crd"]])
+def test_a_reader_that_has_enough_is_no_problem(tmp_path: Path, words: list[str]) -> None:
+    Database(tmp_path / "store.db").apply([body()])
+    line = [sys.executable, "-m", "devicemesh", "--home", str(tmp_path), *words]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(line, stdout=writer, stderr=subprocess.PIPE, check=False, timeout=30)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_colour_is_never_forced_on_a_pipe(dm: Invoke) -> None:
