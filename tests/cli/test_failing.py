@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from devicemesh.cli.call import call_command
 from devicemesh.cli.main import app
 from devicemesh.runtime.runtime import exclusive
-from devicemesh.settings import Settings
+from devicemesh.settings import Settings, load
 from devicemesh.store.base import StoreUnavailableError
 from devicemesh.store.database import Database
 from devicemesh.testing.store import body
@@ -88,6 +89,17 @@ def test_without_a_simulator_nothing_is_applied(tmp_path: Path) -> None:
     done = run_alone(tmp_path, "--no-api", "--simulated", "-f", str(FACTORY))
     assert (done.returncode, "no simulator runs" in done.stderr) == (3, True)
     assert Database(tmp_path / "store.db").list("Device") == []
+
+
+def test_where_call_finds_the_runtime_is_no_setting_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {option.envvar for option in call_command.params if option.envvar} | {"DEVICEMESH_API_TOKEN"}
+    for name in names:
+        monkeypatch.setenv(str(name), "http://127.0.0.1:1")
+    assert load(None, {"home": tmp_path}).api is not None
+    found = run(tmp_path, "call", "nobody", "move")
+    assert (found.exit_code, names) == (1, {"DEVICEMESH_API_URL", "DEVICEMESH_API_TOKEN"})
 
 
 def test_what_is_in_the_way_of_a_start_is_named(tmp_path: Path) -> None:
