@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import sys
 import time
@@ -164,16 +165,26 @@ def delete_command(
 ) -> None:
     """Remove resources: `delete device pump-1`, or `delete -f DIR`."""
     store = database(ctx)
-    if files:
+    if files and kind is None:
         found = check(files, store)
         if found.problems:
             show_problems(found, None, "deleted")
             sys.exit(PROBLEMS)
         keys = [Key(r.kind, r.namespace, r.name) for r in found.resources]
-    elif kind and names:
-        keys = [Key(kind_of(kind), namespace, name) for name in names]
+    elif kind and names and not files:
+        keys = [Key(kind_of(kind), namespace, name) for name in dict.fromkeys(names)]
     else:
         fail("say what to delete", WRONG_USE, "devicemesh delete device NAME, or: devicemesh delete -f DIR")
+    missing = [key for key in keys if not _exists(store, key)]
+    if missing and not files:  # a misspelt name: nothing is deleted of the others
+        gone = ", ".join(f"`{key.name}`" for key in missing)
+        kind = missing[0].kind
+        fail(
+            f"there is no {kind} {gone} in namespace {namespace}", PROBLEMS, f"devicemesh get {kind.lower()}s"
+        )
+    for key in missing:
+        click.echo(f"{key.kind.lower()}/{key.name} is not there", err=True)
+    keys = [key for key in keys if key not in missing]
     going = set(keys)
     for key in (k for k in keys if k.kind == "DeviceModel"):
         users = [
@@ -188,11 +199,17 @@ def delete_command(
                 f"devicemesh delete device {users[0]}",
             )
     for key in sorted(keys):  # Device before DeviceModel
-        try:
+        with contextlib.suppress(NotFoundError):  # somebody else was quicker
             store.delete(key)
-        except NotFoundError as error:
-            fail(str(error), PROBLEMS, f"devicemesh get {key.kind.lower()}s")
         click.echo(f"{key.kind.lower()}/{key.name} deleted")
+
+
+def _exists(store: Database, key: Key) -> bool:
+    try:
+        store.get(key)
+    except NotFoundError:
+        return False
+    return True
 
 
 def parse_value(text: str, type_: ValueType) -> Any:

@@ -65,6 +65,24 @@ def test_delete_of_all_that_files_declare(dm: Invoke) -> None:
     assert "No Devices" in dm("get").stderr
 
 
+def test_a_misspelt_name_deletes_nothing_of_the_others(dm: Invoke) -> None:
+    dm("apply", "-f", str(FACTORY))
+    refused = dm("delete", "device", "pump-1", "pump-9", "oven-1", "oven-9")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "there is no Device `pump-9`, `oven-9` in namespace default" in refused.stderr
+    assert dm("delete", "device", "pump-1", "pump-1").stdout == "device/pump-1 deleted\n"
+    both = dm("delete", "device", "pump-2", "-f", str(FACTORY))
+    assert (both.exit_code, "say what to delete" in both.stderr) == (2, True)
+
+
+def test_delete_of_files_goes_on_where_some_is_gone(dm: Invoke) -> None:
+    dm("apply", "-f", str(FACTORY))
+    dm("delete", "device", "meter-1")
+    done = dm("delete", "-f", str(FACTORY))
+    assert (done.exit_code, done.stderr) == (0, "device/meter-1 is not there\n")
+    assert dm("get", "-o", "name").stdout == dm("get", "models", "-o", "name").stdout == ""
+
+
 def test_a_wrong_manifest_changes_nothing_and_shows_everything(dm: Invoke, tmp_path: Path) -> None:
     text = (
         (FACTORY / "devices.yaml")
