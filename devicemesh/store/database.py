@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from devicemesh.store.base import Key, NotFoundError, Object, StoreUnavailableError, pack
+from devicemesh.store.base import Key, NotFoundError, Object, StoreUnavailableError, alike, pack
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -194,9 +194,9 @@ class Database:
                 declared["spec"] = {
                     **declared["spec"], "desired": [*declared["spec"].get("desired", ()), entry]
                 }  # fmt: skip
-        if declared == old:
+        if alike(declared, old):
             return key, "unchanged"
-        self._update(key, declared, owners, generation + (declared["spec"] != old["spec"]))
+        self._update(key, declared, owners, generation + (not alike(declared["spec"], old["spec"])))
         return key, "configured"
 
     def _update(self, key: Key, body: Mapping[str, Any], owners: Mapping[str, str], generation: int) -> None:
