@@ -120,6 +120,9 @@ class Supervisor:
                 if event.type == "deleted":
                     self._objects.pop(found.key, None)
                 else:
+                    known = self._objects.get(found.key)
+                    if known is None or known.uid != found.uid:
+                        reporter.renew(found.key)
                     if listed is not None and found.status:
                         self._before.setdefault(found.key, before(found.status))
                     self._objects[found.key] = found.bare()

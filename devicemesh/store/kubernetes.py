@@ -177,6 +177,8 @@ class KubernetesStore(Store):
         for kind in kinds:
             found, versions[kind] = await self._list(kind)
             for one in sorted(found, key=lambda one: one.key):
+                if (before := self._known.get(one.key)) is not None and before.uid != one.uid:
+                    self._forget(one.key)
                 known[one.key] = one.bare()
                 yield Event("added", one)  # with its status, this once: it tells of the time before us
         self._known = known
@@ -203,7 +205,9 @@ class KubernetesStore(Store):
             known.pop(found.key, None)
             self._forget(found.key)
             return Event("deleted", found) if before else None
-        if before is not None and before.packed == found.packed and before.uid == found.uid:
+        if before is None or before.uid != found.uid:
+            self._forget(found.key)  # what was written was of another of its name
+        elif before.packed == found.packed:
             return None
         known[found.key] = found.bare()
         return Event("modified" if before else "added", known[found.key])

@@ -111,6 +111,25 @@ def test_a_device_deleted_while_its_status_can_not_be_written(play: Play) -> Non
     play(scene)
 
 
+@pytest.mark.parametrize(("reason", "spec"), [("ModelNotFound", {}), ("Paused", {"paused": True})])
+def test_a_device_made_anew_within_a_moment_has_a_status_again(
+    play: Play, reason: str, spec: dict[str, Any]
+) -> None:
+    async def scene(world: Any) -> None:
+        if reason == "Paused":
+            await world.model(SPEED)
+        key = await world.device("pump-1", **spec)
+        async with world.running():
+            await world.ready(key, reason)
+            await asyncio.sleep(10)
+            await world.store.delete(key)
+            await world.device("pump-1", **spec)
+            assert await world.status(key) == {}
+            await world.ready(key, reason, 10)
+
+    play(scene)
+
+
 def test_why_a_device_can_not_run_is_said_once_the_store_is_back(play: Play) -> None:
     async def scene(world: Any) -> None:
         key = await world.device("pump-1")

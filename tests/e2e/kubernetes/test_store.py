@@ -237,6 +237,21 @@ def test_an_expired_watch_lists_again(api_server: Any, monkeypatch: pytest.Monke
     asyncio.run(scene())
 
 
+def test_a_device_made_anew_while_nobody_looked_is_written_again(api_server: Any) -> None:
+    async def scene() -> None:
+        async with opened(api_server) as store, asyncio.timeout(20):
+            for _ in range(2):
+                await store.apply([body()])
+                async with contextlib.aclosing(store.watch(("Device",))) as watch:
+                    while (await anext(watch)).type != "synced":
+                        pass
+                await store.patch_status({KEY: STATUS})
+                await status_is(store, KEY, STATUS)
+                api_server.ask("DELETE", f"{IN_DEFAULT}/pump-1")
+
+    asyncio.run(scene())
+
+
 def test_a_write_whose_answer_nobody_reads_is_answered_briefly(api_server: Any) -> None:
     """The status is written, the answer has no more than metadata, and what is refused is still said."""
     from devicemesh.store.cluster import ApiError, Cluster
