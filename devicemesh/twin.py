@@ -42,7 +42,7 @@ class Attempt:
     time_ns: int
     reason: str = ""  # CamelCase word
     message: str = ""
-    retry_at_ns: int = 0  # failed: when to try again
+    retry_s: float = 0.0  # failed: when to try again, by the loop's clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +96,9 @@ def delta(
     attempts: Mapping[str, Attempt],
     edited: frozenset[str],
     now_ns: int,
+    clock_s: float = 0.0,
 ) -> Delta:
-    """Which desired values to write now.
+    """Which desired values to write now: `now_ns` stamps, `clock_s` says what is due.
 
     `nearest` has the desired values as a device reports them that holds them; `edited` names those that a
     person has just set: they are written unasked.
@@ -110,7 +111,7 @@ def delta(
             silent = (
                 name in properties and properties[name].access != "WriteOnly" and not _good(reported, name)
             )
-            if last.state != "failed" or now_ns < last.retry_at_ns or silent:
+            if last.state != "failed" or clock_s < last.retry_s or silent:
                 continue  # a device that does not answer its reads is not asked to take writes
         elif refusal := _refusal(properties, name, value):
             settled[name] = Attempt(value, "refused", now_ns, refusal[0], refusal[1])

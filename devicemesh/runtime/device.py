@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
@@ -111,7 +112,7 @@ class RunningDevice:
         readings = zip(wanted, map(aggregator.latest, slots), strict=True)
         return {name: Reported(r.value, r.time_ns, r.quality) for name, r in readings}
 
-    def plan_writes(self, aggregator: Aggregator, now_ns: int) -> Delta:
+    def plan_writes(self, aggregator: Aggregator, now_ns: int, clock_s: float) -> Delta:
         """What to write now; what is settled without a write is noted."""
         if self.bound.paused or not self.bound.desired:
             return Delta({}, {})
@@ -123,6 +124,7 @@ class RunningDevice:
             self.attempts,
             self.edited,
             now_ns,
+            clock_s,
         )
         for name, attempt in plan.settled.items():
             self.settle(name, attempt)
@@ -138,6 +140,12 @@ class RunningDevice:
         return all(
             (a := self.attempts.get(n)) is not None and a.state != "failed" for n in self.bound.desired
         )
+
+    def again_s(self, clock_s: float) -> float:
+        """When the next of the writes that failed is due again; infinity where none waits for its time."""
+        waits = [self.attempts[n] for n in self.bound.desired if n in self.attempts]
+        due = (a.retry_s for a in waits if a.state == "failed" and a.retry_s > clock_s)
+        return min(due, default=math.inf)
 
     def settle(self, name: str, attempt: Attempt) -> None:
         """Note what became of a desired value."""

@@ -2,12 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from devicemesh.mapper import PointError
+import pytest
+
+from devicemesh.mapper import Outcome, PointError
 from devicemesh.sink.base import Command
 from devicemesh.store.base import Key
+from devicemesh.testing.fake import FakeSession
 
 Play = Callable[[Any], None]
 SPEED = {"name": "speed", "access": "ReadWrite", "maximum": 3000, "unit": "rpm",
@@ -352,6 +355,35 @@ def test_commands_over_the_sink(play: Play) -> None:
             await world.ready(key)
             await asyncio.sleep(10)
             assert len(world.mapper.written) == written, "a failed command must not be kept for later"
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    "read", [{"access": "WriteOnly"}, {"telemetry": {"samplingInterval": "1h"}}], ids=["never", "seldom"]
+)
+def test_a_write_without_an_answer_is_tried_again_without_waiting_for_a_poll(
+    play: Play, read: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unanswered(_: Any, writes: Sequence[Any]) -> list[Outcome]:
+        return [Outcome(error=PointError("no answer", reason="NoAnswer")) for _ in writes]
+
+    async def scene(world: Any) -> None:
+        await world.model({**SPEED, **read})
+        key = await world.device("pump-1")
+        async with world.running():
+            await world.until(lambda: _done(world.mapper.opened == ["h1"]))
+            if "telemetry" in read:
+                await world.ready(key, seconds=3700)
+            with monkeypatch.context() as patched:
+                patched.setattr(FakeSession, "write", unanswered)
+                await world.store.set_desired(key, {"speed": 5.0}, "cli")
+                await world.applied(key, "NoAnswer")
+                await asyncio.sleep(20)
+            begin = world.loop.time()
+            await world.applied(key)
+            assert world.loop.time() - begin < 6
+            assert [one[3] for one in world.mapper.written] == [5.0]
 
     play(scene)
 

@@ -70,11 +70,13 @@ def test_a_refused_value_is_not_tried_again_but_a_new_one_is() -> None:
 
 
 def test_a_failed_write_is_tried_again_in_time() -> None:
-    failed = {"speed": Attempt(1200, "failed", 7, "NoAnswer", "silent", retry_at_ns=100)}
-    assert delta(SPEED, {"speed": 1200}, {"speed": 1200}, GOOD, failed, NONE, 99).writes == {}
-    assert delta(SPEED, {"speed": 1200}, {"speed": 1200}, GOOD, failed, NONE, 100).writes == {"speed": 1200}
+    failed = {"speed": Attempt(1200, "failed", 7, "NoAnswer", "silent", retry_s=100)}
+    assert delta(SPEED, {"speed": 1200}, {"speed": 1200}, GOOD, failed, NONE, 9, 99).writes == {}
+    assert delta(SPEED, {"speed": 1200}, {"speed": 1200}, GOOD, failed, NONE, 9, 100).writes == {
+        "speed": 1200
+    }
     silent = {"speed": Reported(None, 5, Quality.NO_ANSWER)}
-    assert delta(SPEED, {"speed": 1200}, {"speed": 1200}, silent, failed, NONE, 100).writes == {}, (
+    assert delta(SPEED, {"speed": 1200}, {"speed": 1200}, silent, failed, NONE, 9, 100).writes == {}, (
         "its neighbours would wait"
     )
 
