@@ -117,6 +117,26 @@ kind: Devise
             MODEL + DEVICE + "  properties: [{name: level, simulation: {value: 70000}}]\n",
             [(15, 16, "wrong-value")],
         ),
+        (
+            MODEL.replace(
+                "maximum: 3000", "maximum: 3000, alarms: [{name: a, above: 1}, {name: a, below: 0}]"
+            ),
+            [(6, 128, "duplicate-name")],
+        ),
+        (
+            MODEL + DEVICE + "  properties: [{name: level, address: {toy: {table: input, offset: 9}}},\n"
+            "    {name: level, telemetry: {report: every}}]\n",
+            [(16, 12, "duplicate-name")],
+        ),
+        (
+            MODEL + DEVICE + "  desired: [{name: speed, value: 1},\n    {name: speed, value: 2}]\n",
+            [(16, 12, "duplicate-name")],
+        ),
+        (
+            MODEL.replace("maximum: 3000", "maximum: 3000, alarms: [{name: a, above: .nan}]"),
+            [(6, 117, "wrong-type")],
+        ),
+        (MODEL.replace("maximum: 3000", "telemetry: {deadband: .inf}"), [(6, 98, "wrong-type")]),
         (DEVICE, [(5, 20, "unknown-model")]),
         ("a: [1\n", [(2, 1, "yaml")]),
         ("- 1\n", [(1, 1, "wrong-type")]),
