@@ -146,10 +146,10 @@ class Database:
         return [found for found, _ in rows]
 
     def device_rows(self, namespace: str | None = None) -> Sequence[tuple[str | None, ...]]:
-        """What a listing of devices shows: (name, model, protocol, ready, reason, desired, last seen)."""
+        """What a listing shows: namespace, name, model, protocol, ready, reason, desired, last seen."""
         where, parameters = ("", []) if namespace is None else ("AND o.namespace=?", [namespace])
         query = (
-            "SELECT o.name, o.model, o.protocol, s.ready, s.reason, s.desired, s.last_seen"
+            "SELECT o.namespace, o.name, o.model, o.protocol, s.ready, s.reason, s.desired, s.last_seen"
             f" {_FROM} WHERE o.kind='Device' AND NOT o.deleted {where} ORDER BY o.namespace, o.name"
         )
         try:

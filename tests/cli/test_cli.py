@@ -16,7 +16,7 @@ from devicemesh.cli.main import COMMANDS, app
 from devicemesh.spec.codes import CODES
 from devicemesh.store.base import Key
 from devicemesh.store.database import Database
-from devicemesh.testing.store import body
+from devicemesh.testing.store import HEALTH, body
 
 FACTORY = Path(__file__).parent.parent.parent / "examples/factory"
 Invoke = Callable[..., Result]
@@ -63,6 +63,36 @@ def test_delete_of_all_that_files_declare(dm: Invoke) -> None:
     dm("apply", "-f", str(FACTORY))
     assert dm("delete", "-f", str(FACTORY)).exit_code == 0
     assert "No Devices" in dm("get").stderr
+
+
+def test_a_listing_is_a_list_and_one_that_is_named_is_not(dm: Invoke, store: Database) -> None:
+    store.apply([body("pump-1")])
+    assert [one["metadata"]["name"] for one in json.loads(dm("get", "-o", "json").stdout)] == ["pump-1"]
+    assert json.loads(dm("get", "device", "pump-1", "-o", "json").stdout)["metadata"]["name"] == "pump-1"
+    assert json.loads(dm("get", "models", "-o", "json").stdout) == []
+
+
+def test_devices_of_one_name_in_two_namespaces_are_told_apart(dm: Invoke, store: Database) -> None:
+    other = body("pump-1")
+    other["metadata"]["namespace"] = "site-2"
+    store.apply([body("pump-1"), other])
+    for words in (("get",), ("get", "device", "pump-1")):
+        lines = dm(*words).stdout.splitlines()
+        assert [line.split()[:2] for line in lines] == [
+            ["NAMESPACE", "NAME"],
+            ["default", "pump-1"],
+            ["site-2", "pump-1"],
+        ]
+    assert dm("get", "-n", "site-2").stdout.splitlines()[1].startswith("pump-1 ")
+
+
+def test_where_nothing_is_like_that_there_may_be_others(dm: Invoke, store: Database) -> None:
+    store.apply([body("pump-1")])
+    store.patch_status({PUMP: {"conditions": [HEALTH]}})
+    for words in (("--not-ready",), ("-n", "site-9"), ("-l", "line=z"), ("models", "-l", "line=z")):
+        found = dm("get", *words)
+        assert (found.exit_code, found.stdout) == (0, "")
+        assert found.stderr.splitlines()[0].endswith(" is like that.")
 
 
 def test_a_misspelt_name_deletes_nothing_of_the_others(dm: Invoke) -> None:
