@@ -130,7 +130,7 @@ class Simulation(Strict):
         if self.signal == "replay" and self.file is None:
             raise ValueError("signal replay needs `file`, a CSV of `seconds,value`")
         if self.low is not None and self.high is not None and self.low > self.high:
-            raise ValueError(f"low {self.low:g} is above high {self.high:g}")
+            raise ValueError(f"low {self.low} is above high {self.high}")
         return self
 
     def refusal(self, type_: ValueType) -> str | None:

@@ -136,6 +136,10 @@ kind: Devise
             MODEL.replace("maximum: 3000", "maximum: 3000, alarms: [{name: a, above: .nan}]"),
             [(6, 117, "wrong-type")],
         ),
+        (
+            MODEL.replace("maximum: 3000", f"simulation: {{low: {10**400}, high: 1}}"),
+            [(6, 88, "wrong-value")],
+        ),
         (MODEL.replace("maximum: 3000", "telemetry: {deadband: .inf}"), [(6, 98, "wrong-type")]),
         (DEVICE, [(5, 20, "unknown-model")]),
         ("a: [1\n", [(2, 1, "yaml")]),
