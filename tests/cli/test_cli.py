@@ -95,6 +95,15 @@ def test_where_nothing_is_like_that_there_may_be_others(dm: Invoke, store: Datab
         assert found.stderr.splitlines()[0].endswith(" is like that.")
 
 
+def test_validate_makes_no_home(tmp_path: Path) -> None:
+    home = tmp_path / "file/home"
+    (tmp_path / "file").touch()  # nothing can be made there
+    done = CliRunner().invoke(app, ["--home", str(home), "validate", "-f", str(FACTORY)])
+    assert (done.exit_code, "no problems" in done.stderr) == (0, True)
+    CliRunner().invoke(app, ["--home", str(tmp_path / "new"), "validate", "-f", str(FACTORY)])
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_misspelt_name_deletes_nothing_of_the_others(dm: Invoke) -> None:
     dm("apply", "-f", str(FACTORY))
     refused = dm("delete", "device", "pump-1", "pump-9", "oven-1", "oven-9")
