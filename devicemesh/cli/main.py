@@ -100,9 +100,11 @@ def main() -> None:
     try:
         app(prog_name="devicemesh")
     except Exception as error:
-        from devicemesh.cli.common import NOT_REACHABLE, fail
-        from devicemesh.store.base import StoreUnavailableError
+        from devicemesh.cli.common import NOT_REACHABLE, PROBLEMS, fail
+        from devicemesh.store.base import NotFoundError, StoreUnavailableError
 
+        if isinstance(error, NotFoundError):  # it was deleted meanwhile
+            fail(str(error), PROBLEMS, "devicemesh get devices")
         if isinstance(error, StoreUnavailableError):
             fail(str(error), NOT_REACHABLE, "devicemesh doctor")
         raise

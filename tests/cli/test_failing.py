@@ -12,7 +12,7 @@ from devicemesh.cli.call import call_command
 from devicemesh.cli.main import app
 from devicemesh.runtime.runtime import exclusive
 from devicemesh.settings import Settings, load
-from devicemesh.store.base import StoreUnavailableError
+from devicemesh.store.base import Key, StoreUnavailableError
 from devicemesh.store.database import Database
 from devicemesh.testing.store import body
 
@@ -111,6 +111,32 @@ def test_what_is_in_the_way_of_a_start_is_named(tmp_path: Path) -> None:
     done = run_alone(tmp_path, "--settings", str(settings))
     assert (done.returncode, done.stderr.splitlines()[-1]) == (2, "Try: devicemesh explain settings.api")
     assert "there is neither" in done.stderr
+
+
+def test_a_device_that_is_deleted_while_its_value_is_waited_for(tmp_path: Path) -> None:
+    CliRunner().invoke(app, ["--home", str(tmp_path), "apply", "-f", str(FACTORY)])
+    store, key = Database(tmp_path / "store.db"), Key("Device", "default", "pump-1")
+    line = [
+        sys.executable,
+        "-m",
+        "devicemesh",
+        "--home",
+        str(tmp_path),
+        "set",
+        "pump-1",
+        "speed=100",
+        "--wait",
+    ]
+    waiting = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+    while not store.get(key).spec.get("desired"):
+        assert waiting.poll() is None
+    store.delete(key)
+    said = waiting.communicate(timeout=30)[1]
+    assert waiting.returncode == 1
+    assert said.splitlines()[1:] == [
+        "Error: there is no Device `pump-1` in namespace default",
+        "Try: devicemesh get devices",
+    ]
 
 
 def test_a_watch_outlives_a_busy_store_and_ends_quietly(
