@@ -29,6 +29,7 @@ from devicemesh.store.resource import (
     desired_patch,
     key_of,
     path,
+    rounded,
     status_patch,
 )
 from devicemesh.store.status import SlowDownError, StatusWriter
@@ -119,6 +120,8 @@ class KubernetesStore(Store):
 
     async def set_desired(self, key: Key, values: Mapping[str, Any], owner: str) -> Object:
         """Each entry belongs to whoever set it last (`owner`): an apply of the others leaves it alone."""
+        if large := [name for name, value in values.items() if rounded(value)]:
+            raise RefusedError(f"{', '.join(large)}: the API server keeps no integer beyond int64 as it is")
         for last in range(TRIES - 1, -1, -1):
             patch = desired_patch(await self.get(key), values)
             query = {"fieldManager": f"devicemesh-{owner}"}

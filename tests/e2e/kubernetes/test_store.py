@@ -96,6 +96,20 @@ def test_wrong_manifests_are_refused_with_the_rules_message(api_server: Any) -> 
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("value", [1 << 63, [{"at": -(1 << 63) - 1}]])
+def test_an_integer_that_the_server_would_round_is_refused(api_server: Any, value: Any) -> None:
+    async def scene() -> None:
+        async with opened(api_server) as store:
+            await store.apply([body(desired={"total": 1})])
+            with pytest.raises(RefusedError, match="total: the API server keeps no integer beyond int64"):
+                await store.set_desired(KEY, {"total": value}, "mqtt")
+            largest = (1 << 63) - 1
+            found = await store.set_desired(KEY, {"total": largest}, "mqtt")
+            assert found.spec["desired"] == [{"name": "total", "value": largest}]
+
+    asyncio.run(scene())
+
+
 def test_a_user_without_rights_gets_a_clear_error(api_server: Any) -> None:
     async def scene() -> None:
         async with opened(api_server, "nobody") as store:
