@@ -220,6 +220,8 @@ class KubernetesStore(Store):
         failures = 0
         while True:
             try:
+                if failures and await self._went_back(kind, version):
+                    version = await self._again(kind, known, queue)
                 async with contextlib.aclosing(self.cluster.watch(collection(kind), version)) as events:
                     async for event in events:
                         failures = 0
@@ -249,6 +251,18 @@ class KubernetesStore(Store):
             if failures == 1:
                 log.warning("watch of %s is interrupted, what runs goes on: %s", kind, why)
             await asyncio.sleep(min(MAX_BACKOFF_S, 0.5 * 2.0 ** min(failures, 10)))
+
+    async def _went_back(self, kind: str, version: str) -> bool:
+        """Whether the server's history is older than what it said last: its etcd was restored from a backup.
+
+        It takes a watch from there all the same, and tells of nothing until it has got there again.
+        """
+        key = Key(kind, "", "")
+        newest = await self._request(key, "GET", collection(kind), query={"limit": 1})
+        if int(newest["metadata"]["resourceVersion"]) >= int(version):
+            return False
+        log.warning("the API server's history went back: %ss are listed again", kind)
+        return True
 
     async def _again(self, kind: str, known: Mapping[Key, Object], queue: Any) -> str:
         """List a kind whose history was missed; says what is gone too."""

@@ -251,6 +251,40 @@ def test_an_expired_watch_lists_again(api_server: Any, monkeypatch: pytest.Monke
     asyncio.run(scene())
 
 
+def test_a_server_that_was_restored_from_a_backup_is_listed_again(
+    api_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its versions are older than those that the watch has seen: it would be silent until they come again."""
+    from devicemesh.store.cluster import Cluster
+
+    watched, real = asyncio.Event(), Cluster.watch
+
+    async def interrupted(self: Any, path: str, version: str) -> AsyncIterator[Any]:
+        if not watched.is_set():
+            watched.set()
+            version = str(int(version) + 10**6)
+            yield {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": version}}}
+            async with opened(api_server) as other:
+                await other.apply([body("a", desired={"speed": 7})])
+            raise StoreUnavailableError("the server is restored")
+        async for event in real(self, path, version):
+            yield event
+
+    monkeypatch.setattr(Cluster, "watch", interrupted)
+
+    async def scene() -> None:
+        async with opened(api_server) as store, asyncio.timeout(20):
+            await store.apply([body("a")])
+            watch = store.watch(("Device",))
+            assert [(await anext(watch)).type for _ in range(2)] == ["added", "synced"]
+            event = await anext(watch)
+            assert event.object is not None
+            assert event.object.spec["desired"] == [{"name": "speed", "value": 7}]
+            await watch.aclose()
+
+    asyncio.run(scene())
+
+
 def test_a_device_made_anew_while_nobody_looked_is_written_again(api_server: Any) -> None:
     async def scene() -> None:
         async with opened(api_server) as store, asyncio.timeout(20):
