@@ -58,9 +58,11 @@ def read_files(paths: Sequence[Path]) -> tuple[dict[str, str], list[Problem]]:
     sources: dict[str, str] = {}
     problems: list[Problem] = []
     for path in paths:
-        files = (
-            sorted(p for p in path.rglob("*") if p.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
-        )
+        try:
+            files = _within(path) if path.is_dir() else [path]
+        except OSError as error:  # a folder in it went away meanwhile
+            problems.append(Problem(str(path), 1, 1, 1, "no-file", f"can't be read: {error}"))
+            continue
         if not files:
             problems.append(Problem(str(path), 1, 1, 1, "no-file", "no *.yaml or *.yml in this folder"))
         for file in files:
@@ -71,6 +73,10 @@ def read_files(paths: Sequence[Path]) -> tuple[dict[str, str], list[Problem]]:
             except (OSError, UnicodeDecodeError) as error:
                 problems.append(Problem(str(file), 1, 1, 1, "no-file", f"can't be read: {error}"))
     return sources, problems
+
+
+def _within(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.suffix in (".yaml", ".yml"))
 
 
 def load(sources: Mapping[str, str], protocols: Mapping[str, Protocol], stored: ModelLookup) -> Manifest:

@@ -1,6 +1,7 @@
 """All mistakes at once, each at its place, each with its mend."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import yaml
@@ -194,6 +195,17 @@ def test_missing_files_are_problems_of_their_own(tmp_path) -> None:  # type: ign
     assert sources == {}
     assert [p.code for p in problems] == ["no-file", "no-file"]
     assert load(sources, {}, lambda a, b: None).resources == []
+
+
+def test_a_folder_that_goes_away_meanwhile_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "sub")
+
+    monkeypatch.setattr(Path, "rglob", gone)
+    sources, problems = read_files([tmp_path])
+    assert (sources, [p.code for p in problems]) == ({}, ["no-file"])
 
 
 def test_text_that_looks_like_a_number_is_to_be_quoted(check: Check) -> None:
