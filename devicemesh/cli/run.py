@@ -291,6 +291,7 @@ async def _run(settings: Settings, redirects: Mapping[str, str] | None) -> None:
     stopped = asyncio.create_task(
         until_stopped(), name="signals"
     )  # from the start: who is away may stay away
+    await asyncio.sleep(0)  # from here on a signal ends it in good order
     async with running(settings, redirects) as (runtime, broker, api):
         synced = asyncio.create_task(runtime.supervisor.synced.wait(), name="synced")
         await asyncio.wait({synced, stopped}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,5 +1,6 @@
 """What goes wrong is one sentence, one thing to try, and no secret."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -76,6 +77,21 @@ def test_run_says_why_it_can_not_apply(tmp_path: Path) -> None:
     done = run_alone(tmp_path, "--no-api", "-f", str(FACTORY))
     assert (done.returncode, done.stdout) == (3, "")
     assert "store.db can't be opened: file is not a database" in done.stderr
+
+
+def test_a_signal_while_it_starts_ends_run_in_good_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plugin that is imported at the start sends the signal, so that it comes then."""
+    info = tmp_path / "zz_signal-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: zz_signal\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[devicemesh]\nzz_signal = zz_signal\n")
+    (tmp_path / "zz_signal.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    done = run_alone(tmp_path / "home", "--no-api")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "stopping: flushing what is under way" in done.stderr
 
 
 def test_a_second_runtime_on_a_home_has_applied_nothing(tmp_path: Path) -> None:
