@@ -99,6 +99,13 @@ class BoundDevice:
             and self.paused == other.paused
         )
 
+    def reads_as(self, other: BoundDevice, name: str) -> bool:
+        """Whether what was read of a property by `other` is what is read of it by this one."""
+        mine, its = self.properties.get(name), other.properties.get(name)
+        if mine is None or its is None or self.endpoint != other.endpoint:
+            return False
+        return mine.address == its.address and mine.spec.type == its.spec.type
+
 
 @dataclass(frozen=True, slots=True)
 class Unbound:

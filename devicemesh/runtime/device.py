@@ -81,11 +81,17 @@ class RunningDevice:
         return self.names[self.column.index(slot)]
 
     def rebind(self, bound: BoundDevice) -> None:
-        """Take a new declaration. Desired values that changed are written unasked."""
-        before = self.bound.desired
+        """Take a new declaration. Desired values that changed are written unasked.
+
+        What became of the others holds while they stand for the same: a model that was mended may take what
+        it refused, and another peer has nothing of what was written to the one before.
+        """
+        before, known = self.bound.desired, self.bound.properties
         changed = {n for n, v in bound.desired.items() if n not in before or before[n] != v}
         self.edited = frozenset(changed | (self.edited & bound.desired.keys())) or NONE
         stay = [n for n in self.attempts if n in bound.desired and n not in changed]
+        moved = self.bound.endpoint != bound.endpoint
+        stay = [n for n in stay if not moved and known.get(n) == bound.properties.get(n)]
         self.attempts = {n: self.attempts[n] for n in stay} or NOTHING
         self.bound = bound
         self.deaf = {name: why for name, why in self.deaf.items() if name in bound.shape.events} or NOTHING

@@ -206,6 +206,58 @@ def test_an_answer_never_gets_the_name_of_a_property_that_took_its_slot(
     play(scene)
 
 
+@pytest.mark.parametrize("wrong", [{**SPEED, "maximum": 3}, {**SPEED, "access": "ReadOnly"}, LEVEL])
+def test_what_a_model_refused_is_written_once_the_model_is_mended(play: Play, wrong: dict[str, Any]) -> None:
+    async def scene(world: Any) -> None:
+        await world.model(wrong)
+        key = await world.device("pump-1", desired=[{"name": "speed", "value": 5.0}])
+        async with world.running():
+            await world.until(lambda: _refused(world, key))
+            await world.model(SPEED)
+            await world.applied(key)
+            assert world.mapper.written == [("h1", 1, "speed", 5.0)]
+
+    play(scene)
+
+
+async def _refused(world: Any, key: Any) -> bool:
+    return bool((await world.condition(key, "DesiredApplied")).get("status") == "False")
+
+
+@pytest.mark.parametrize("where", [{"host": "h2"}, {"unit": 2}])
+def test_a_device_that_moves_has_at_its_new_place_what_is_desired_of_it(
+    play: Play, where: dict[str, Any]
+) -> None:
+    async def scene(world: Any) -> None:
+        await world.model(SPEED)
+        wanted = {"desired": [{"name": "speed", "value": 5.0}]}
+        key = await world.device("pump-1", **wanted)
+        async with world.running():
+            await world.applied(key)
+            await asyncio.sleep(1)
+            await world.device("pump-1", **where, **wanted)
+            place = (where.get("host", "h1"), where.get("unit", 1), "speed")
+            await world.until(lambda: _is(world.mapper.written[-1][:3] == place), 10)
+            await asyncio.sleep(1)
+            assert (await world.condition(key, "DesiredApplied"))["reason"] == "Applied"
+            assert len(world.mapper.written) == 2
+
+    play(scene)
+
+
+def test_a_property_that_moves_is_not_what_was_read_of_its_old_place(play: Play) -> None:
+    async def scene(world: Any) -> None:
+        await world.model(SPEED)
+        key = await world.device("pump-1", desired=[{"name": "speed", "value": 5.0}])
+        async with world.running():
+            await world.applied(key)
+            await world.model({**SPEED, "address": {"fake": {"key": "elsewhere"}}})
+            await world.until(lambda: _is(world.mapper.written[-1][2] == "elsewhere"), 10)
+            assert [one[2] for one in world.mapper.written] == ["speed", "elsewhere"]
+
+    play(scene)
+
+
 def test_the_newest_of_two_edits_is_written(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene(world: Any) -> None:
         await world.model(SPEED)
