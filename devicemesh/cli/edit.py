@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from devicemesh.spec.values import ValueType
     from devicemesh.store.database import Database
 
+SHOWN = 200
+"""Characters of a line that are shown at most."""
+
 files_option = click.option(
     "-f",
     "--file",
@@ -95,9 +98,10 @@ def _show_problem(problem: Problem, source: str) -> None:
         number = str(problem.line)
         caret = "^" * min(problem.width, 60)
         line = lines[problem.line - 1].replace("\t", " ")
-        click.echo(f"{number} │ {line[:200]}")
+        left = max(0, problem.column - SHOWN // 2) if len(line) > SHOWN else 0  # of a long line, the part
+        click.echo(f"{number} │ {line[left : left + SHOWN]}")
         help_ = f"  {paint(problem.help, 'cyan')}" if problem.help else ""
-        click.echo(f"{' ' * len(number)} │ {' ' * (problem.column - 1)}{paint(caret, 'red')}{help_}")
+        click.echo(f"{' ' * len(number)} │ {' ' * (problem.column - 1 - left)}{paint(caret, 'red')}{help_}")
     elif problem.help:
         click.echo(f"    {problem.help}")
 

@@ -95,6 +95,18 @@ def test_where_nothing_is_like_that_there_may_be_others(dm: Invoke, store: Datab
         assert found.stderr.splitlines()[0].endswith(" is like that.")
 
 
+def test_the_caret_is_under_the_mistake_also_in_a_long_line(dm: Invoke, tmp_path: Path) -> None:
+    notes = ", ".join(f"note-{i}: x" for i in range(90))
+    file = tmp_path / "long.yaml"
+    file.write_text(f"{{kind: DeviceModel, metadata: {{annotations: {{{notes}}}, nam: long}}}}\n")
+    shown = dm("validate", "-f", str(file)).stdout.splitlines()
+    at = next(number for number, text in enumerate(shown) if "`nam` is not a field" in text)
+    place, line, caret = shown[at : at + 3]
+    assert ":1:" in place
+    assert len(line) < 220
+    assert line[caret.index("^") :].startswith("nam: long")
+
+
 def test_validate_makes_no_home(tmp_path: Path) -> None:
     home = tmp_path / "file/home"
     (tmp_path / "file").touch()  # nothing can be made there
