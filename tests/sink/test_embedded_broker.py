@@ -63,6 +63,7 @@ def test_a_start_that_is_called_off_at_any_moment_ends_and_leaves_nobody(kind: s
             await asyncio.sleep(60)
 
     async def main() -> None:
+        others = set(descendants(os.getpid()))
         for turns in (1, 2, 3, 4, 6, 8, 12):
             starting = asyncio.create_task(held(tmp_path / f"{turns}"))
             for _ in range(turns):
@@ -70,7 +71,7 @@ def test_a_start_that_is_called_off_at_any_moment_ends_and_leaves_nobody(kind: s
             starting.cancel()
             await asyncio.wait({starting}, timeout=20)
             assert starting.cancelled(), turns
-        assert descendants(os.getpid()) == []
+        assert set(descendants(os.getpid())) <= others
 
     asyncio.run(main())
 
