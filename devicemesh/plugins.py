@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, cast
 
 import pluggy
 
 from devicemesh.mapper import Hooks, Mapper
 from devicemesh.spec.base import Protocol
 
+log = logging.getLogger("devicemesh.plugins")
 GROUP = "devicemesh"
+_BROKEN = (Exception, SystemExit)
+"""What a distribution of others may raise while it is loaded: some leave where a library is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,7 @@ class Plugin:
     distribution: str
     version: str
     error: str | None = None  # why it could not be loaded
+    protocols: tuple[str, ...] = ()  # of its mappers
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,18 @@ class Plugins:
 
     def simulators(self) -> dict[str, Any]:
         """Simulators by protocol; a runtime never asks, and so never loads them."""
-        return {s.protocol: s for brought in self.manager.hook.devicemesh_simulators() for s in brought}
+        found: dict[str, Any] = {}
+        for impl in self.manager.hook.devicemesh_simulators.get_hookimpls():
+            bring: Callable[[], Iterable[Any]] = cast("Any", impl.function)
+            try:
+                found |= {one.protocol: one for one in bring()}
+            except _BROKEN as error:
+                log.error("the simulators of %s can't be loaded: %s", impl.plugin_name, _told(error))
+        return found
+
+    def simulating(self) -> set[str]:
+        """Names of the plugins that bring simulators; none is loaded."""
+        return {impl.plugin_name for impl in self.manager.hook.devicemesh_simulators.get_hookimpls()}
 
     def protocols(self) -> dict[str, Protocol]:
         """The shapes that manifests are checked against."""
@@ -51,19 +67,45 @@ def load() -> Plugins:
     """Load every entry point of the group `devicemesh`, each by itself."""
     manager = pluggy.PluginManager("devicemesh")
     manager.add_hookspecs(Hooks)
-    found = [_register(manager, entry) for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name)]
-    mappers = [mapper for brought in manager.hook.devicemesh_mappers() for mapper in brought]
-    return Plugins({m.protocol: m for m in mappers}, found, manager)
+    mappers: dict[str, Mapper[Any, Any]] = {}
+    entries = sorted(entry_points(group=GROUP), key=lambda e: e.name)
+    found = [_register(manager, entry, mappers) for entry in entries]
+    return Plugins(mappers, found, manager)
 
 
-def _register(manager: pluggy.PluginManager, entry: EntryPoint) -> Plugin:
+def _register(manager: pluggy.PluginManager, entry: EntryPoint, mappers: dict[str, Any]) -> Plugin:
+    """Take what an entry point brings, all of it or nothing."""
     distribution = entry.dist.name if entry.dist else entry.value
     version = entry.dist.version if entry.dist else "?"
+    plugin = Plugin(entry.name, distribution, version)
+    loaded = None
     try:
-        manager.register(entry.load(), name=entry.name)
+        loaded = entry.load()
+        manager.register(loaded, name=entry.name)
         manager.check_pending()  # a misspelt hook is a mistake, not silence
-    except Exception as error:
-        if manager.has_plugin(entry.name):
+        brought = _brought(manager, entry.name, mappers)
+    except _BROKEN as error:
+        if loaded is not None and manager.get_plugin(entry.name) is loaded:
             manager.unregister(name=entry.name)
-        return Plugin(entry.name, distribution, version, f"{type(error).__name__}: {error}")
-    return Plugin(entry.name, distribution, version)
+        return replace(plugin, error=_told(error))
+    mappers |= brought
+    return replace(plugin, protocols=tuple(brought))
+
+
+def _brought(manager: pluggy.PluginManager, name: str, others: Iterable[str]) -> dict[str, Mapper[Any, Any]]:
+    """The mappers of one plugin. Its hook is called alone: called together, one that raises ends all."""
+    brought: dict[str, Mapper[Any, Any]] = {}
+    for impl in manager.hook.devicemesh_mappers.get_hookimpls():
+        bring: Callable[[], Iterable[Any]] = cast("Any", impl.function)
+        for mapper in bring() if impl.plugin_name == name else ():
+            if not isinstance(mapper, Mapper):
+                raise TypeError(f"{mapper!r} is no mapper")
+            shapes(mapper)
+            if mapper.protocol in others:
+                raise ValueError(f"another mapper speaks {mapper.protocol} already")
+            brought[mapper.protocol] = mapper
+    return brought
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

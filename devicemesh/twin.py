@@ -42,7 +42,7 @@ class Attempt:
     time_ns: int
     reason: str = ""  # CamelCase word
     message: str = ""
-    retry_at_ns: int = 0  # failed: when to try again
+    retry_s: float = 0.0  # failed: when to try again, by the loop's clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,19 @@ def same(wanted: Any, got: Any) -> bool:
     if isinstance(wanted, bool) or isinstance(got, bool):
         return wanted is got
     if isinstance(wanted, int | float) and isinstance(got, int | float):
-        return wanted == got or math.isclose(wanted, got, rel_tol=2e-7, abs_tol=1e-9)
+        return wanted == got or _near(wanted, got)
     if isinstance(wanted, list) and isinstance(got, list):
         return len(wanted) == len(got) and all(map(same, wanted, got))
     if isinstance(wanted, dict) and isinstance(got, dict):
         return wanted.keys() == got.keys() and all(same(one, got[name]) for name, one in wanted.items())
     return bool(wanted == got)
+
+
+def _near(one: float, other: float) -> bool:
+    try:
+        return math.isclose(one, other, rel_tol=2e-7, abs_tol=1e-9)
+    except OverflowError:  # an integer inside JSON, of more digits than any float has
+        return False
 
 
 def delta(
@@ -89,8 +96,9 @@ def delta(
     attempts: Mapping[str, Attempt],
     edited: frozenset[str],
     now_ns: int,
+    clock_s: float = 0.0,
 ) -> Delta:
-    """Which desired values to write now.
+    """Which desired values to write now: `now_ns` stamps, `clock_s` says what is due.
 
     `nearest` has the desired values as a device reports them that holds them; `edited` names those that a
     person has just set: they are written unasked.
@@ -103,8 +111,7 @@ def delta(
             silent = (
                 name in properties and properties[name].access != "WriteOnly" and not _good(reported, name)
             )
-            waits = last.time_ns <= now_ns < last.retry_at_ns  # not for what a clock that was set back says
-            if last.state != "failed" or waits or silent:
+            if last.state != "failed" or clock_s < last.retry_s or silent:
                 continue  # a device that does not answer its reads is not asked to take writes
         elif refusal := _refusal(properties, name, value):
             settled[name] = Attempt(value, "refused", now_ns, refusal[0], refusal[1])

@@ -46,12 +46,10 @@ def mappers_command(output: str | None) -> None:
     from devicemesh import plugins
 
     found = plugins.load()
-    by_module = {type(m).__module__.partition(".")[0]: m for m in found.mappers.values()}
+    simulating = found.simulating()
     rows = []
     for plugin in found.found:
-        module = plugin.distribution.replace("-", "_")
-        mapper = by_module.get(module)
-        brings = mapper.protocol if mapper else ", ".join(found.simulators()) and "simulators"
+        brings = ", ".join([*plugin.protocols, *(["simulators"] if plugin.name in simulating else [])])
         rows.append([plugin.name, plugin.distribution, plugin.version, brings or "-", plugin.error or "ok"])
     if output:
         names = ("name", "distribution", "version", "brings", "state")

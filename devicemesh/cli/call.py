@@ -76,8 +76,14 @@ def _declared(model: DeviceModel, name: str) -> Command:
 @click.argument("command")
 @click.argument("arguments", nargs=-1, metavar="[ARGUMENT=VALUE]...")
 @namespace_option
-@click.option("--api", default="http://127.0.0.1:8080", show_default=True, envvar="DEVICEMESH_API",
-              help="The runtime that has the device; a token comes from $DEVICEMESH_API_TOKEN.")  # fmt: skip
+@click.option(
+    "--api",
+    default="http://127.0.0.1:8080",
+    envvar="DEVICEMESH_API_URL",
+    show_default=True,
+    show_envvar=True,
+    help="The runtime that has the device; a token comes from $DEVICEMESH_API_TOKEN.",
+)
 @click.option("-o", "--output", type=click.Choice(["json"]))
 @click.pass_context
 def call_command(

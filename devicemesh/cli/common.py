@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -75,12 +76,9 @@ def emit(value: Any, output: str) -> None:
     if output == "json":
         click.echo(json.dumps(value, indent=2, ensure_ascii=False))
         return
-    import yaml
+    from devicemesh.spec.places import dump
 
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    many = value if isinstance(value, list) else [value]
-    text = "---\n".join(yaml.dump(one, Dumper=dumper, sort_keys=False, allow_unicode=True) for one in many)
-    click.echo(text, nl=False)
+    click.echo(dump(value if isinstance(value, list) else [value]), nl=False)
 
 
 def output_option(*extra: str) -> Callable[[Any], Any]:
@@ -121,9 +119,13 @@ def table(
 
 
 def _columns() -> float:
-    if "COLUMNS" in os.environ:
-        return int(os.environ["COLUMNS"])
-    return os.get_terminal_size().columns if sys.stdout.isatty() else float("inf")
+    """The room for a line. A terminal that does not know its width (a serial console) says 0."""
+    asked = os.environ.get("COLUMNS", "")
+    width = int(asked) if asked.isdecimal() else 0
+    if not width and sys.stdout.isatty():
+        with contextlib.suppress(OSError):
+            width = os.get_terminal_size(sys.stdout.fileno()).columns
+    return width or float("inf")
 
 
 async def until_stopped() -> None:

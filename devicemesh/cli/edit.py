@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
 import sys
 import time
@@ -14,9 +16,11 @@ import click
 from devicemesh.cli.common import (
     NOT_REACHABLE,
     PROBLEMS,
+    STORE,
     WRONG_USE,
     database,
     fail,
+    home_of,
     namespace_option,
     paint,
 )
@@ -29,6 +33,9 @@ if TYPE_CHECKING:
     from devicemesh.spec.places import Problem
     from devicemesh.spec.values import ValueType
     from devicemesh.store.database import Database
+
+SHOWN = 200
+"""Characters of a line that are shown at most."""
 
 files_option = click.option(
     "-f",
@@ -91,9 +98,10 @@ def _show_problem(problem: Problem, source: str) -> None:
         number = str(problem.line)
         caret = "^" * min(problem.width, 60)
         line = lines[problem.line - 1].replace("\t", " ")
-        click.echo(f"{number} │ {line[:200]}")
+        left = max(0, problem.column - SHOWN // 2) if len(line) > SHOWN else 0  # of a long line, the part
+        click.echo(f"{number} │ {line[left : left + SHOWN]}")
         help_ = f"  {paint(problem.help, 'cyan')}" if problem.help else ""
-        click.echo(f"{' ' * len(number)} │ {' ' * (problem.column - 1)}{paint(caret, 'red')}{help_}")
+        click.echo(f"{' ' * len(number)} │ {' ' * (problem.column - 1 - left)}{paint(caret, 'red')}{help_}")
     elif problem.help:
         click.echo(f"    {problem.help}")
 
@@ -104,7 +112,8 @@ def _show_problem(problem: Problem, source: str) -> None:
 @click.pass_context
 def validate_command(ctx: click.Context, files: tuple[Path, ...], output: str | None) -> None:
     """Check YAML files: all mistakes at once, each with file:line:column."""
-    found = check(files, database(ctx))
+    there = (home_of(ctx) / STORE).exists()  # none is made: a build server may have no home, or not its own
+    found = check(files, database(ctx) if there else None)
     if found.problems:
         show_problems(found, output, "changed")
         sys.exit(PROBLEMS)
@@ -163,16 +172,26 @@ def delete_command(
 ) -> None:
     """Remove resources: `delete device pump-1`, or `delete -f DIR`."""
     store = database(ctx)
-    if files:
+    if files and kind is None:
         found = check(files, store)
         if found.problems:
             show_problems(found, None, "deleted")
             sys.exit(PROBLEMS)
         keys = [Key(r.kind, r.namespace, r.name) for r in found.resources]
-    elif kind and names:
-        keys = [Key(kind_of(kind), namespace, name) for name in names]
+    elif kind and names and not files:
+        keys = [Key(kind_of(kind), namespace, name) for name in dict.fromkeys(names)]
     else:
         fail("say what to delete", WRONG_USE, "devicemesh delete device NAME, or: devicemesh delete -f DIR")
+    missing = [key for key in keys if not _exists(store, key)]
+    if missing and not files:  # a misspelt name: nothing is deleted of the others
+        gone = ", ".join(f"`{key.name}`" for key in missing)
+        kind = missing[0].kind
+        fail(
+            f"there is no {kind} {gone} in namespace {namespace}", PROBLEMS, f"devicemesh get {kind.lower()}s"
+        )
+    for key in missing:
+        click.echo(f"{key.kind.lower()}/{key.name} is not there", err=True)
+    keys = [key for key in keys if key not in missing]
     going = set(keys)
     for key in (k for k in keys if k.kind == "DeviceModel"):
         users = [
@@ -187,11 +206,17 @@ def delete_command(
                 f"devicemesh delete device {users[0]}",
             )
     for key in sorted(keys):  # Device before DeviceModel
-        try:
+        with contextlib.suppress(NotFoundError):  # somebody else was quicker
             store.delete(key)
-        except NotFoundError as error:
-            fail(str(error), PROBLEMS, f"devicemesh get {key.kind.lower()}s")
         click.echo(f"{key.kind.lower()}/{key.name} deleted")
+
+
+def _exists(store: Database, key: Key) -> bool:
+    try:
+        store.get(key)
+    except NotFoundError:
+        return False
+    return True
 
 
 def parse_value(text: str, type_: ValueType) -> Any:
@@ -199,8 +224,10 @@ def parse_value(text: str, type_: ValueType) -> Any:
     from devicemesh.spec.places import plain
     from devicemesh.spec.values import ValueType
 
-    if type_ in (ValueType.STRING, ValueType.BYTES):
-        return text if type_ == ValueType.STRING else bytes.fromhex(text).decode("latin-1")
+    if type_ == ValueType.STRING:
+        return text
+    if type_ == ValueType.BYTES:
+        return base64.b64encode(bytes.fromhex(text)).decode()
     if type_ == ValueType.BOOL:
         words = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
         if text.lower() not in words:
@@ -256,7 +283,7 @@ def set_command(
     timeout: float,
     yes: bool,
 ) -> None:
-    """Set desired values: `set pump-1 speed=1200 --wait`. `speed=` takes one back."""
+    """Set desired values: `set pump-1 speed=1200 --wait`. `speed=` takes one back. Bytes are hexadecimal."""
     store = database(ctx)
     key = Key("Device", namespace, device.removeprefix("device/"))
     try:

@@ -59,6 +59,14 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"No such command '{name}'.{hint}", ctx)
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # `devicemesh get | head` has what it wanted; click would exit with 1
+            with Path(os.devnull).open("w") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())  # what is still to be flushed has no reader
+            sys.exit(0)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
@@ -91,13 +99,12 @@ def main() -> None:
     """Exit codes: 0 well, 1 problems found, 2 wrong use, 3 not reachable."""
     try:
         app(prog_name="devicemesh")
-    except BrokenPipeError:  # `devicemesh get | head`
-        sys.stderr.close()
-        sys.exit(0)
     except Exception as error:
-        from devicemesh.cli.common import NOT_REACHABLE, fail
-        from devicemesh.store.base import StoreUnavailableError
+        from devicemesh.cli.common import NOT_REACHABLE, PROBLEMS, fail
+        from devicemesh.store.base import NotFoundError, StoreUnavailableError
 
+        if isinstance(error, NotFoundError):  # it was deleted meanwhile
+            fail(str(error), PROBLEMS, "devicemesh get devices")
         if isinstance(error, StoreUnavailableError):
             fail(str(error), NOT_REACHABLE, "devicemesh doctor")
         raise

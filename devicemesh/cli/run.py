@@ -9,6 +9,7 @@ import logging
 import os
 import resource
 import sys
+import traceback
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -204,10 +205,8 @@ def run_command(
         fail(f"the settings are wrong: {error}", WRONG_USE, "devicemesh explain settings")
     if files and settings.store.kind != "sqlite":
         fail("-f applies to the embedded store only", WRONG_USE, f"kubectl apply -f {files[0]}")
-    if files:
-        apply_files(settings.home, files)
     redirects = read_redirects(settings.home) if simulated else None
-    run_guarded(_run(settings, redirects), settings)
+    run_guarded(_run(settings, redirects), settings, files)
 
 
 def _check_mqtt(settings: Settings) -> None:
@@ -234,6 +233,8 @@ def apply_files(home: Path, files: tuple[Path, ...]) -> None:
         code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else PROBLEMS
+    except Exception:  # a bug: nobody else could tell of it
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -243,13 +244,16 @@ def apply_files(home: Path, files: tuple[Path, ...]) -> None:
 def _apply(home: Path, files: tuple[Path, ...]) -> None:
     from devicemesh.store.database import Database
 
-    store = Database(home / STORE)
-    found = check(files, store)
-    if found.problems:
-        show_problems(found, None, "applied")
-        sys.exit(PROBLEMS)
-    store.apply([r.body for r in sorted(found.resources, key=lambda r: r.kind != "DeviceModel")])
-    store.close()
+    try:
+        store = Database(home / STORE)
+        found = check(files, store)
+        if found.problems:
+            show_problems(found, None, "applied")
+            sys.exit(PROBLEMS)
+        store.apply([r.body for r in sorted(found.resources, key=lambda r: r.kind != "DeviceModel")])
+        store.close()
+    except StoreUnavailableError as error:
+        fail(str(error), NOT_REACHABLE, "devicemesh doctor")
 
 
 def use_all_descriptors() -> None:
@@ -259,26 +263,35 @@ def use_all_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def run_guarded(main: Any, settings: Settings) -> None:
-    """Run a coroutine with the home held; what can go wrong at a start becomes a sentence."""
+def run_guarded(main: Any, settings: Settings, files: tuple[Path, ...] = ()) -> None:
+    """Run a coroutine with the home held; what can go wrong at a start becomes a sentence.
+
+    The files are applied once the home is held: a runtime that is refused has changed nothing.
+    """
     from devicemesh.api.server import ExposedError
     from devicemesh.runtime.memory import one_arena
     from devicemesh.sink.broker import BrokerError
+    from devicemesh.sink.secret import SecretError
 
     one_arena()
     use_all_descriptors()
 
     try:
         with exclusive(settings):
+            if files:
+                apply_files(settings.home, files)
             asyncio.run(main)
     except AlreadyRunningError as error:
         fail(str(error), WRONG_USE, "devicemesh --home DIR run")
     except (StoreUnavailableError, BrokerError) as error:
         fail(str(error), NOT_REACHABLE, "devicemesh doctor")
-    except ExposedError as error:
+    except (ExposedError, SecretError) as error:
         fail(str(error), WRONG_USE, "devicemesh explain settings.api")
     except OSError as error:
-        fail(error.strerror or f"{error}", NOT_REACHABLE, "devicemesh run --api-port 0")
+        why = error.strerror or f"{error}"
+        if error.filename is not None:
+            fail(f"{error.filename}: {why}", NOT_REACHABLE, "devicemesh doctor")
+        fail(why, NOT_REACHABLE, "devicemesh run --api-port 0")
     finally:
         main.close()
 
@@ -287,6 +300,7 @@ async def _run(settings: Settings, redirects: Mapping[str, str] | None) -> None:
     stopped = asyncio.create_task(
         until_stopped(), name="signals"
     )  # from the start: who is away may stay away
+    await asyncio.sleep(0)  # from here on a signal ends it in good order
     async with running(settings, redirects) as (runtime, broker, api):
         synced = asyncio.create_task(runtime.supervisor.synced.wait(), name="synced")
         await asyncio.wait({synced, stopped}, return_when=asyncio.FIRST_COMPLETED)

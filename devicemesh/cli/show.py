@@ -33,8 +33,12 @@ KINDS = {
     **dict.fromkeys(("devicemodel", "devicemodels", "model", "models", "dm"), "DeviceModel"),
 }
 DEVICE = (("NAME", 0), ("MODEL", 3), ("PROTOCOL", 2), ("READY", 0), ("REASON", 0), ("DESIRED", 1), ("AGE", 0))
+NAMESPACE = ("NAMESPACE", 0)
 WIDE = (("NAMESPACE", 3), *DEVICE, ("ENDPOINT", 4), ("LABELS", 5), ("MESSAGE", 6))
 MODEL = (("NAME", 0), ("PROPERTIES", 0), ("WRITABLE", 1), ("PROTOCOLS", 1), ("AGE", 0))
+
+
+Columns = tuple[tuple[str, int], ...]
 
 
 def kind_of(word: str) -> str:
@@ -72,10 +76,11 @@ class Endpoints:
 
 
 def device_row(found: Object, now: datetime, endpoints: Endpoints | None) -> Row:
-    """A row of the listing; with `endpoints` of the wide one."""
+    """A row of the listing, which begins with the namespace; with `endpoints` of the wide one."""
     ready = condition(found.status, "Ready")
     desired = found.status.get("desired") or f"0/{len(found.spec.get('desired', ()))}"
     row = [
+        found.key.namespace,
         found.key.name,
         found.spec["modelRef"]["name"],
         next(iter(found.spec["endpoint"])),
@@ -87,7 +92,7 @@ def device_row(found: Object, now: datetime, endpoints: Endpoints | None) -> Row
     if endpoints is None:
         return row
     labels = ",".join(f"{k}={v}" for k, v in found.labels.items()) or "-"
-    return [found.key.namespace, *row, endpoints.of(found.spec)[1], labels, ready.get("message", "")]
+    return [*row, endpoints.of(found.spec)[1], labels, ready.get("message", "")]
 
 
 def model_row(found: Object, now: datetime) -> Row:
@@ -95,6 +100,7 @@ def model_row(found: Object, now: datetime) -> Row:
     writable = sum(p.get("access", "ReadOnly") != "ReadOnly" for p in properties)
     protocols = sorted({protocol for p in properties for protocol in p.get("address", {})})
     return [
+        found.key.namespace,
         found.key.name,
         str(len(properties)),
         str(writable),
@@ -148,7 +154,7 @@ def get_command(
         return select(listed, labels, not_ready)
 
     if kind == "Device" and not (name or labels or watch or output):
-        _print_rows(ctx, store.device_rows(namespace), not_ready)
+        _print_rows(ctx, store.device_rows(namespace), namespace, not_ready)
         return
     try:
         found = look()
@@ -156,17 +162,19 @@ def get_command(
         fail(str(error), NOT_REACHABLE, "devicemesh doctor")
     if name is not None and not found:
         fail(f"there is no {kind} `{name}`", PROBLEMS, f"devicemesh get {kind.lower()}s")
-    _print(found, kind, output)
+    _print(found, kind, output, alone=name is not None)
     if not found and output is None:
-        _nothing(ctx, kind)
-    before = {one.key: _shown(one, kind) for one in found}
+        _nothing(ctx, kind, sifted=bool(namespace or labels or not_ready))
+    before = {one.key: _shown(one) for one in found}
     if watch:
         with contextlib.suppress(KeyboardInterrupt):
-            _watch(look, before, kind, output)
+            _watch(look, before, lambda changed: _print(changed, kind, output, alone=name is not None))
 
 
 def _watch(
-    look: Callable[[], list[Object]], before: dict[Key, tuple[Any, ...]], kind: str, output: str | None
+    look: Callable[[], list[Object]],
+    before: dict[Key, tuple[Any, ...]],
+    show: Callable[[list[Object]], None],
 ) -> None:
     """Print what changes, for ever; a store that is busy is asked again."""
     while True:
@@ -175,11 +183,11 @@ def _watch(
             now = {one.key: one for one in look()}
         except StoreUnavailableError:
             continue
-        changed = [one for key, one in now.items() if before.get(key) != _shown(one, kind)]
+        changed = [one for key, one in now.items() if before.get(key) != _shown(one)]
         if changed:
-            _print(changed, kind, output)
+            show(changed)
             sys.stdout.flush()
-        before = {key: _shown(one, kind) for key, one in now.items()}
+        before = {key: _shown(one) for key, one in now.items()}
 
 
 def _how_fresh(ctx: click.Context) -> None:
@@ -190,46 +198,61 @@ def _how_fresh(ctx: click.Context) -> None:
         click.echo("No runtime runs on this home: this is how it was.\nTry: devicemesh run", err=True)
 
 
-def _nothing(ctx: click.Context, kind: str) -> None:
-    click.echo(f"No {kind}s in {home_of(ctx)}.\nTry: devicemesh apply -f DIR", err=True)
+def _nothing(ctx: click.Context, kind: str, *, sifted: bool) -> None:
+    if sifted:
+        click.echo(f"No {kind} is like that.\nTry: devicemesh get {kind.lower()}s", err=True)
+    else:
+        click.echo(f"No {kind}s in {home_of(ctx)}.\nTry: devicemesh apply -f DIR", err=True)
 
 
-def _print_rows(ctx: click.Context, found: Iterable[Sequence[str | None]], not_ready: bool) -> None:
+def _print_rows(
+    ctx: click.Context, found: Iterable[Sequence[str | None]], namespace: str | None, not_ready: bool
+) -> None:
     """The plain listing of devices: as quick with ten thousand as with ten."""
     now = datetime.now(UTC)
     rows = [
         [
-            str(name), str(model), str(protocol), ready or "Unknown", reason or "NotRunning",
+            str(place), str(name), str(model), str(protocol), ready or "Unknown", reason or "NotRunning",
             "-" if desired in (None, "0/0") else str(desired), ago(seen, now),
         ]
-        for name, model, protocol, ready, reason, desired, seen in found
+        for place, name, model, protocol, ready, reason, desired, seen in found
         if not (not_ready and ready == "True")
     ]  # fmt: skip
     if rows:
-        click.echo(table(DEVICE, rows, tint))
+        click.echo(_listed(DEVICE, rows, tint))
         _how_fresh(ctx)
     else:
-        _nothing(ctx, "Device")
+        _nothing(ctx, "Device", sifted=bool(namespace or not_ready))
 
 
-def _shown(found: Object, kind: str) -> tuple[Any, ...]:
+def _listed(columns: Columns, rows: Sequence[Row], tint: Callable[[Row], str | None] | None = None) -> str:
+    """Rows that begin with the namespace; it is shown where there are several, or a name would mean two."""
+    if len({row[0] for row in rows}) > 1:
+        return table((NAMESPACE, *columns), rows, tint)
+    return table(columns, [row[1:] for row in rows], tint)
+
+
+def _shown(found: Object) -> tuple[Any, ...]:
     """What a watch compares: everything but the ages."""
     conditions = [(c["type"], c["status"], c["reason"]) for c in found.status.get("conditions", ())]
-    return found.version, conditions, found.status.get("desired"), kind
+    return found.version, conditions, found.status.get("desired")
 
 
-def _print(found: list[Object], kind: str, output: str | None) -> None:
+def _print(found: list[Object], kind: str, output: str | None, *, alone: bool) -> None:
+    """`alone`: one was asked for, so that one is no list."""
     now = datetime.now(UTC)
     if output in ("json", "yaml"):
         resources = [one.resource() for one in found]
-        emit(resources if len(resources) != 1 else resources[0], output)
+        emit(resources[0] if alone and len(resources) == 1 else resources, output)
     elif output == "name":
         click.echo("".join(f"{kind.lower()}/{one.key.name}\n" for one in found), nl=False)
-    elif kind == "DeviceModel":
-        click.echo(table(MODEL, [model_row(one, now) for one in found]))
+    elif found and kind == "DeviceModel":
+        click.echo(_listed(MODEL, [model_row(one, now) for one in found]))
+    elif found and output == "wide":
+        endpoints = Endpoints()
+        click.echo(table(WIDE, [device_row(one, now, endpoints) for one in found], tint))
     elif found:
-        endpoints = Endpoints() if output == "wide" else None
-        click.echo(table(WIDE if endpoints else DEVICE, [device_row(o, now, endpoints) for o in found], tint))
+        click.echo(_listed(DEVICE, [device_row(one, now, None) for one in found], tint))
 
 
 @click.command("describe")

@@ -99,6 +99,13 @@ class BoundDevice:
             and self.paused == other.paused
         )
 
+    def reads_as(self, other: BoundDevice, name: str) -> bool:
+        """Whether what was read of a property by `other` is what is read of it by this one."""
+        mine, its = self.properties.get(name), other.properties.get(name)
+        if mine is None or its is None or self.endpoint != other.endpoint:
+            return False
+        return mine.address == its.address and mine.spec.type == its.spec.type
+
 
 @dataclass(frozen=True, slots=True)
 class Unbound:
@@ -243,10 +250,11 @@ def nearest(shape: Shape, name: str, value: Any) -> Any:
     bound = shape.properties.get(name)
     if bound is None or bound.spec.refusal(value) is not None:
         return value
+    taken = bound.spec.taken(value)
     try:
-        return bound.address.nearest(bound.spec.type, value)
+        return bound.address.nearest(bound.spec.type, taken)
     except ValueError:
-        return value  # the write will say why
+        return taken  # the write will say why
 
 
 def point(device: BoundDevice, name: str, slot: int) -> Point[Any, Any]:

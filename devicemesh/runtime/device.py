@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
@@ -80,11 +81,17 @@ class RunningDevice:
         return self.names[self.column.index(slot)]
 
     def rebind(self, bound: BoundDevice) -> None:
-        """Take a new declaration. Desired values that changed are written unasked."""
-        before = self.bound.desired
+        """Take a new declaration. Desired values that changed are written unasked.
+
+        What became of the others holds while they stand for the same: a model that was mended may take what
+        it refused, and another peer has nothing of what was written to the one before.
+        """
+        before, known = self.bound.desired, self.bound.properties
         changed = {n for n, v in bound.desired.items() if n not in before or before[n] != v}
         self.edited = frozenset(changed | (self.edited & bound.desired.keys())) or NONE
         stay = [n for n in self.attempts if n in bound.desired and n not in changed]
+        moved = self.bound.endpoint != bound.endpoint
+        stay = [n for n in stay if not moved and known.get(n) == bound.properties.get(n)]
         self.attempts = {n: self.attempts[n] for n in stay} or NOTHING
         self.bound = bound
         self.deaf = {name: why for name, why in self.deaf.items() if name in bound.shape.events} or NOTHING
@@ -111,7 +118,7 @@ class RunningDevice:
         readings = zip(wanted, map(aggregator.latest, slots), strict=True)
         return {name: Reported(r.value, r.time_ns, r.quality) for name, r in readings}
 
-    def plan_writes(self, aggregator: Aggregator, now_ns: int) -> Delta:
+    def plan_writes(self, aggregator: Aggregator, now_ns: int, clock_s: float) -> Delta:
         """What to write now; what is settled without a write is noted."""
         if self.bound.paused or not self.bound.desired:
             return Delta({}, {})
@@ -123,6 +130,7 @@ class RunningDevice:
             self.attempts,
             self.edited,
             now_ns,
+            clock_s,
         )
         for name, attempt in plan.settled.items():
             self.settle(name, attempt)
@@ -138,6 +146,12 @@ class RunningDevice:
         return all(
             (a := self.attempts.get(n)) is not None and a.state != "failed" for n in self.bound.desired
         )
+
+    def again_s(self, clock_s: float) -> float:
+        """When the next of the writes that failed is due again; infinity where none waits for its time."""
+        waits = [self.attempts[n] for n in self.bound.desired if n in self.attempts]
+        due = (a.retry_s for a in waits if a.state == "failed" and a.retry_s > clock_s)
+        return min(due, default=math.inf)
 
     def settle(self, name: str, attempt: Attempt) -> None:
         """Note what became of a desired value."""

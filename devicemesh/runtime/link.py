@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from array import array
@@ -274,7 +275,8 @@ class Link:
             if self._reopen or self._stale or self.writeback.urgent:  # while it wrote
                 continue
             if entry is None or entry.due > now:
-                await self._sleep(None if entry is None else entry.due - now)
+                due = min(entry.due if entry is not None else math.inf, self.writeback.again_s)
+                await self._sleep(max(0.0, due - now) if due < math.inf else None)
                 continue
             self.stats.lag.add(now - entry.due)
             asked, stamp = now, None

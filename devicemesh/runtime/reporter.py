@@ -328,6 +328,11 @@ class Reporter:
             log.info("status is written again")
         self._said = why
 
+    def renew(self, key: Key) -> None:
+        """A device of this name was made anew: nothing is written of it yet."""
+        if (memory := self._memory.get(key)) is not None:
+            memory.written, memory.again_s = False, 0.0
+
     def release(self, key: Key) -> None:
         """Another runtime serves the device from now on, and speaks for it."""
         if self._memory.pop(key, None) is not None:

@@ -130,6 +130,9 @@ class Supervisor:
                 if event.type == "deleted":
                     self._objects.pop(found.key, None)
                 else:
+                    known = self._objects.get(found.key)
+                    if known is None or known.uid != found.uid:
+                        reporter.renew(found.key)
                     if listed is not None and found.status:
                         self._before.setdefault(found.key, before(found.status))
                     self._objects[found.key] = found.bare()
@@ -234,6 +237,7 @@ class Supervisor:
             running.rebind(bound)
             return {bound.link}
         touched = {bound.link}
+        stays: set[str] = set()  # properties that keep their slot, and with it their last reading
         if running is None:
             told = self._before.get(bound.key, NEVER)
             running = RunningDevice(bound, self._numbers.take(bound.key), told)
@@ -242,13 +246,12 @@ class Supervisor:
             self.devices[bound.key] = running
         else:
             touched.add(running.bound.link)
+            stays = {name for name in running.names if bound.reads_as(running.bound, name)}
             running.rebind(bound)
         before = dict(zip(running.names, running.column, strict=True))
-        self._free([before[name] for name in before.keys() - bound.properties.keys()], pipeline)
+        self._free([before[name] for name in before.keys() - stays], pipeline)
         running.names = bound.shape.names
-        running.column = array(
-            "I", [before[n] if n in before else self._slot(running) for n in running.names]
-        )
+        running.column = array("I", [before[n] if n in stays else self._slot(running) for n in running.names])
         for name, slot in zip(running.names, running.column, strict=True):
             self._aggregator.define(series(running.specs[name], slot, running.stream))
         return touched

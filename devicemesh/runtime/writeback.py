@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -27,7 +28,7 @@ from devicemesh.runtime.pipeline import Pipeline
 from devicemesh.twin import Attempt, State, same, text
 
 log = logging.getLogger("devicemesh.write")
-RETRY_NS = 5 * 10**9
+RETRY_S = 5.0
 
 Answer = Callable[[str, Mapping[str, Attempt]], None]
 
@@ -60,6 +61,7 @@ class Writeback:
         self._devices: Mapping[str, RunningDevice] = {}
         self._unsettled: set[str] = set()  # devices with desired values that may have to be written
         self._look = False  # something happened that may let an unsettled one go ahead
+        self.again_s = math.inf  # when a write that failed is due again, by the loop's clock
         self._commands: deque[_Command] = deque()
         self.fence: Callable[[], bool] | None = None  # whether we may write; None: always
         self.duration = Histogram()
@@ -128,21 +130,24 @@ class Writeback:
             self._commands.popleft()
             if not command.future.done():
                 command.future.set_result(done)
-        if not self._look:
+        loop = asyncio.get_running_loop()
+        if not self._look and loop.time() < self.again_s:
             return
         self._look = False
-        now_ns = time.time_ns()
+        now_ns, clock_s = time.time_ns(), loop.time()
         for name in sorted(self._unsettled):
             device_ = self._devices.get(name)
             if device_ is None:
                 continue  # removed while its neighbour was written
-            writes_ = device_.plan_writes(self._pipeline.aggregator, now_ns).writes
+            writes_ = device_.plan_writes(self._pipeline.aggregator, now_ns, clock_s).writes
             if writes_:
                 for prop, attempt in (await self._write(session, name, list(writes_.items()))).items():
                     if device_.wants(prop, attempt.value):  # else it was edited meanwhile
                         device_.settle(prop, attempt)
             if device_.settled:
                 self._unsettled.discard(name)
+        waiting = (self._devices[name] for name in self._unsettled if name in self._devices)
+        self.again_s = min((device.again_s(clock_s) for device in waiting), default=math.inf)
 
     async def _called(self, session: Session[Any, Any], invocation: Invocation[Any]) -> CallOutcome:
         if not isinstance(session, Invocable):
@@ -169,7 +174,7 @@ class Writeback:
         if device is None or not isinstance(session, Writable):
             why = "the device is gone" if device is None else "this protocol can't write"
             return {n: Attempt(v, "refused", time.time_ns(), "NotWritable", why) for n, v in writes}
-        wanted = [Write(point(device.bound, n, device.slot(n)), v) for n, v in writes]
+        wanted = [Write(point(device.bound, n, device.slot(n)), device.specs[n].taken(v)) for n, v in writes]
         started = time.monotonic()
         outcomes = await self._wire(session, wanted)
         self.duration.add(time.monotonic() - started)
@@ -224,8 +229,9 @@ class Writeback:
             self._pipeline.value(device.slot(prop), kind(spec.type), outcome.value)
         if outcome.error is not None:
             silent = outcome.error.reason == "NoAnswer"
-            state, retry = ("failed", now_ns + RETRY_NS) if silent else ("refused", 0)
-            return Attempt(value, state, now_ns, outcome.error.reason, str(outcome.error), retry)  # type: ignore[arg-type]
+            state: State = "failed" if silent else "refused"
+            retry_s = asyncio.get_running_loop().time() + RETRY_S if silent else 0.0
+            return Attempt(value, state, now_ns, outcome.error.reason, str(outcome.error), retry_s)
         if outcome.value is not None and not same(device.bound.nearest(prop, value), outcome.value):
             message = (
                 f"{text(value, spec.unit)} was written, but reads back as {text(outcome.value, spec.unit)}"

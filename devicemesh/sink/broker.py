@@ -150,14 +150,13 @@ class _Child:
         """Run it until it takes connections. Raises BrokerError."""
         if self._log.exists() and self._log.stat().st_size > _LOG_BYTES:
             self._log.replace(self._log.with_suffix(".log.1"))
-        with self._log.open("ab") as output:
-            self._process = await asyncio.create_subprocess_exec(
-                *("/bin/sh", "-c", _LEASH, "devicemesh-broker", *self._command),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+        spawning = asyncio.create_task(self._spawn())  # asyncio's own hangs for ever where it is cancelled
+        try:
+            self._process = await asyncio.shield(spawning)
+        except asyncio.CancelledError:
+            self._process = await spawning
+            await self.stop()
+            raise
         reason = f"takes no connections on port {self._port}"
         try:
             async with asyncio.timeout(START_S):
@@ -172,6 +171,16 @@ class _Child:
         except BaseException:
             await self.stop()
             raise
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        with self._log.open("ab") as output:
+            return await asyncio.create_subprocess_exec(
+                *("/bin/sh", "-c", _LEASH, "devicemesh-broker", *self._command),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
 
     async def stop(self) -> None:
         """End it; its process group, if it does not listen."""

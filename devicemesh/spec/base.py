@@ -24,7 +24,7 @@ class Strict(BaseModel):
         alias_generator=to_camel,
         populate_by_name=True,
         use_attribute_docstrings=True,
-        ser_json_inf_nan="constants",
+        allow_inf_nan=False,  # JSON has neither, and no limit that is one is ever passed
         defer_build=True,  # of many installed mappers a runtime uses one or two
     )
 

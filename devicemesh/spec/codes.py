@@ -10,7 +10,7 @@ Mostly the indentation, a missing `:` or a quote that was not closed, on the lin
     "too-deep": """Values are nested deeper, or are more, than any manifest has:
 perhaps an alias refers to itself.""",
     "duplicate-key": """The same key stands twice in one map; YAML would silently take one of them. Remove one.""",
-    "duplicate-name": """Two resources of a kind, or two properties, alarms or desired values, have one name.""",
+    "duplicate-name": """Two resources of a kind, or two properties, alarms, desired values or overrides, have one name.""",
     "unknown-kind": """Every document declares `kind: Device` or `kind: DeviceModel`.""",
     "unknown-field": """There is no such field here: mostly a misspelling. Fields are camelCase.
 See `devicemesh explain device.spec` and `devicemesh explain device.spec.endpoint.modbus`.""",

@@ -137,7 +137,7 @@ class Simulation(Strict):
         if self.signal == "replay" and self.file is None:
             raise ValueError("signal replay needs `file`, a CSV of `seconds,value`")
         if self.low is not None and self.high is not None and self.low > self.high:
-            raise ValueError(f"low {self.low:g} is above high {self.high:g}")
+            raise ValueError(f"low {self.low} is above high {self.high}")
         return self
 
     def refusal(self, type_: ValueType) -> str | None:
@@ -160,6 +160,13 @@ def _unfit(slot: Property | Argument, value: Any) -> str | None:
     if slot.maximum is not None and value > slot.maximum:
         return f"{value} is above {slot.name}'s maximum of {slot.maximum:g}{unit}"
     return None
+
+
+def _from_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise ValueError(f"{text[:40]!r} is not base64") from None
 
 
 def _check_limits(slot: Property | Argument) -> None:
@@ -219,7 +226,14 @@ class Property(Strict):
         """Say why `value` may not be written to this property, or None when it may."""
         if self.access == "ReadOnly":
             return f"{self.name} is read-only"
-        return _unfit(self, value)
+        try:
+            return _unfit(self, self.taken(value))
+        except ValueError as error:
+            return str(error)
+
+    def taken(self, value: Any) -> Any:
+        """A value out of JSON as it is written; bytes are base64 there. Raises ValueError."""
+        return _from_base64(value) if self.type == ValueType.BYTES and isinstance(value, str) else value
 
 
 class PropertyValue(Strict):
@@ -228,14 +242,14 @@ class PropertyValue(Strict):
     name: str
     """A property of the model."""
     value: Any
-    """Plain scalar, of the property's type and within its range."""
+    """Plain scalar, of the property's type and within its range; bytes are base64."""
 
 
 class CommandWrite(Strict):
     property: str
     """A property of the model."""
     value: Any
-    """What is written."""
+    """What is written; bytes are base64."""
 
 
 class Argument(Strict):
@@ -267,9 +281,9 @@ class Argument(Strict):
         """A value out of JSON as this argument is sent; bytes are base64 there. Raises ValueError."""
         if self.type == ValueType.BYTES and isinstance(value, str):
             try:
-                return base64.b64decode(value, validate=True)
-            except ValueError:
-                raise ValueError(f"{self.name}: {value[:40]!r} is not base64") from None
+                return _from_base64(value)
+            except ValueError as error:
+                raise ValueError(f"{self.name}: {error}") from None
         if wrong := _unfit(self, value):
             raise ValueError(f"{self.name}: {wrong}")
         taken: Scalar = float(value) if self.type.is_float else value

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from typing import Protocol as Shaped
 
 from pydantic import ValidationError
 
@@ -57,9 +58,11 @@ def read_files(paths: Sequence[Path]) -> tuple[dict[str, str], list[Problem]]:
     sources: dict[str, str] = {}
     problems: list[Problem] = []
     for path in paths:
-        files = (
-            sorted(p for p in path.rglob("*") if p.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
-        )
+        try:
+            files = _within(path) if path.is_dir() else [path]
+        except OSError as error:  # a folder in it went away meanwhile
+            problems.append(Problem(str(path), 1, 1, 1, "no-file", f"can't be read: {error}"))
+            continue
         if not files:
             problems.append(Problem(str(path), 1, 1, 1, "no-file", "no *.yaml or *.yml in this folder"))
         for file in files:
@@ -70,6 +73,10 @@ def read_files(paths: Sequence[Path]) -> tuple[dict[str, str], list[Problem]]:
             except (OSError, UnicodeDecodeError) as error:
                 problems.append(Problem(str(file), 1, 1, 1, "no-file", f"can't be read: {error}"))
     return sources, problems
+
+
+def _within(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.suffix in (".yaml", ".yml"))
 
 
 def load(sources: Mapping[str, str], protocols: Mapping[str, Protocol], stored: ModelLookup) -> Manifest:
@@ -190,14 +197,10 @@ def _link_conflicts(parsed: Sequence[_Parsed], protocols: Mapping[str, Protocol]
 def _check_model(
     document: Document, model: DeviceModel, protocols: Mapping[str, Protocol]
 ) -> Iterator[Problem]:
-    names: dict[str, int] = {}
-    for index, prop in enumerate(model.spec.properties):
-        if prop.name in names:
-            node = document.at(("spec", "properties", index, "name"))
-            yield document.problem(node, "duplicate-name", f"property `{prop.name}` is declared twice")
-        names.setdefault(prop.name, index)
+    yield from _names_once(document, ("spec", "properties"), "property", model.spec.properties)
     by_protocol: dict[str, list[tuple[Property, Any, tuple[int | str, ...]]]] = {}
     for index, prop in enumerate(model.spec.properties):
+        yield from _names_once(document, ("spec", "properties", index, "alarms"), "alarm", prop.alarms)
         for protocol, raw in prop.address.items():
             loc: tuple[int | str, ...] = ("spec", "properties", index, "address", protocol)
             address = yield from _address(document, loc, protocol, raw, prop, protocols)
@@ -206,8 +209,8 @@ def _check_model(
     for placed in by_protocol.values():
         yield from _overlaps(document, placed)
     properties = {p.name: p for p in model.spec.properties}
-    yield from _names_once(document, "commands", [one.name for one in model.spec.commands])
-    yield from _names_once(document, "events", [one.name for one in model.spec.events])
+    yield from _names_once(document, ("spec", "commands"), "command", model.spec.commands)
+    yield from _names_once(document, ("spec", "events"), "event", model.spec.events)
     for i, command in enumerate(model.spec.commands):
         for j, write in enumerate(command.writes):
             loc = ("spec", "commands", i, "writes", j)
@@ -217,11 +220,20 @@ def _check_model(
         yield from _places(document, ("spec", "events", i), "event", event.address, protocols)
 
 
-def _names_once(document: Document, part: str, names: Sequence[str]) -> Iterator[Problem]:
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            node = document.at(("spec", part, index, "name"))
-            yield document.problem(node, "duplicate-name", f"{part[:-1]} `{name}` is declared twice")
+class _Named(Shaped):
+    @property
+    def name(self) -> str: ...
+
+
+def _names_once(
+    document: Document, loc: tuple[int | str, ...], what: str, named: Sequence[_Named]
+) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, one in enumerate(named):
+        if one.name in seen:
+            node = document.at((*loc, index, "name"))
+            yield document.problem(node, "duplicate-name", f"{what} `{one.name}` is declared twice")
+        seen.add(one.name)
 
 
 def _places(
@@ -334,6 +346,7 @@ def _check_against(
 ) -> Iterator[Problem]:
     properties = {p.name: p for p in model.spec.properties}
     placed = {p.name for p in model.spec.properties if protocol in p.address}
+    yield from _names_once(document, ("spec", "properties"), "override of", device.spec.properties)
     for index, override in enumerate(device.spec.properties):
         loc: tuple[int | str, ...] = ("spec", "properties", index)
         prop = properties.get(override.name)
@@ -356,14 +369,9 @@ def _check_against(
         yield document.problem(
             node, "no-address", message, "give it in the model, or in this device's `properties`"
         )
-    seen: set[str] = set()
+    yield from _names_once(document, ("spec", "desired"), "desired", device.spec.desired)
     for index, wanted in enumerate(device.spec.desired):
         loc = ("spec", "desired", index)
-        if wanted.name in seen:
-            yield document.problem(
-                document.at((*loc, "name")), "duplicate-name", f"desired `{wanted.name}` is given twice"
-            )
-        seen.add(wanted.name)
         yield from _wanted(document, loc, "name", wanted.name, wanted.value, model, properties)
 
 
@@ -378,6 +386,7 @@ def _check_overrides(
         ("event", sources, device.spec.events),
     ]
     for part, known, overrides in parts:
+        yield from _names_once(document, ("spec", f"{part}s"), "override of", overrides)
         for index, override in enumerate(overrides):
             loc: tuple[int | str, ...] = ("spec", f"{part}s", index)
             yield from _places(document, loc, part, override.address, protocols)

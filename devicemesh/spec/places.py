@@ -1,4 +1,4 @@
-"""YAML with places: every node keeps where it stands, and nothing but plain data comes out.
+"""YAML with places: every node keeps where it stands, and nothing but plain data comes out; `dump` writes it.
 
 Scalars follow the YAML 1.2 core schema (10.3.2): `no`, `on` and `12:30` stay text, `010` is ten, `1e3` a
 number. What YAML would pass over in silence (a key given twice, an alias bomb) is a problem here.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -197,6 +197,25 @@ def parse(path: str, text: str) -> tuple[list[Document], list[Problem]]:
             problems.extend(build.problems)
             documents.append(Document(path, first_line, node, data))
     return documents, problems
+
+
+class _Writer(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Quotes text that a reader of YAML 1.2 takes for something else, as the EUI 0080e11500004218."""
+
+
+def _text(writer: Any, text: str) -> yaml.Node:
+    style = None if isinstance(plain(text), str) else "'"
+    node: yaml.Node = writer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+    return node
+
+
+_Writer.add_representer(str, _text)
+
+
+def dump(documents: Iterable[Any]) -> str:
+    """Documents as YAML that reads back as they are, here and by YAML 1.1."""
+    written = (yaml.dump(one, Dumper=_Writer, sort_keys=False, allow_unicode=True) for one in documents)
+    return "---\n".join(written)
 
 
 _WORDS = (

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import enum
 import functools
+import json
 import math
 import re
+import sys
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator
@@ -59,7 +61,11 @@ SIZES: dict[ValueType, int] = {
     **{ValueType(f"{s}int{n}"): n // 8 for s in ("", "u") for n in (8, 16, 32, 64)},
     **{ValueType(f"float{n}"): n // 8 for n in (16, 32, 64)},
 }
-_FLOAT_MAX = {ValueType.FLOAT16: 65504.0, ValueType.FLOAT32: 3.4028234663852886e38}
+_FLOAT_MAX = {
+    ValueType.FLOAT16: 65504.0,
+    ValueType.FLOAT32: 3.4028234663852886e38,
+    ValueType.FLOAT64: sys.float_info.max,
+}
 _KINDS = {ValueType.BOOL: bool, ValueType.STRING: str, ValueType.BYTES: bytes}
 
 
@@ -73,13 +79,24 @@ def mismatch(value: Any, type_: ValueType) -> str | None:
     if type_.is_float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return f"{value!r} is not a number"
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             return f"{value} is not a finite number"
-        limit = _FLOAT_MAX.get(type_, math.inf)
+        limit = _FLOAT_MAX[type_]  # compared, not converted: an integer may have a thousand digits
         return None if abs(value) <= limit else f"{value} does not fit {type_}: at most {limit:g}"
     kind = _KINDS.get(type_)
     if kind is not None and not isinstance(value, kind):
         return f"{value!r} is not a {type_}"
+    return _unspeakable(value) if type_ in (ValueType.STRING, ValueType.JSON) else None
+
+
+def _unspeakable(value: Any) -> str | None:
+    """Say why `value` can't be kept and sent: JSON in UTF-8 has no NaN and no half of a surrogate pair."""
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:
+        return f"{value!r} is not Unicode text"
+    except (TypeError, ValueError):
+        return f"{value!r} is not JSON: it has a number that is not finite, or something else of no JSON type"
     return None
 
 

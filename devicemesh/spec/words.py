@@ -19,6 +19,7 @@ _ARTICLES = {
     "int_from_float": "a whole number",
     "float_type": "a number",
     "float_parsing": "a number",
+    "finite_number": "a finite number",
     "bool_type": "true or false",
     "bool_parsing": "true or false",
     "dict_type": "a map of keys and values",
@@ -90,8 +91,9 @@ def _problem(
         help_ = suggest(value, words) or f"one of {', '.join(words)}"
         return document.problem(node, "unknown-word", f"`{value}` is not a {name}", help_)
     if kind in _ARTICLES:
+        quoted = f'write "{node.value}"' if kind == "string_type" and _is_bare(value) else ""
         return document.problem(
-            node, "wrong-type", f"`{name}` must be {_ARTICLES[kind]}, not {_shown(value)}"
+            node, "wrong-type", f"`{name}` must be {_ARTICLES[kind]}, not {_shown(value)}", quoted
         )
     if kind in _BOUNDS:
         key, words_ = _BOUNDS[kind]
@@ -118,6 +120,11 @@ def meant(finding: dict[str, Any]) -> str | None:
     if finding["type"] not in ("literal_error", "enum"):
         return None
     return next(iter(difflib.get_close_matches(str(finding.get("input")), _expected(finding), 1, 0.6)), None)
+
+
+def _is_bare(value: Any) -> bool:
+    """Whether text was given that YAML takes for something else."""
+    return isinstance(value, bool | int | float)
 
 
 def _shown(value: Any) -> str:

@@ -31,6 +31,11 @@ def pack(body: Any) -> bytes:
     return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+def alike(one: Any, other: Any) -> bool:
+    """Whether two bodies are the same JSON: Python itself takes 1 for true."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Object:
     """A stored resource: `body` holds apiVersion, kind, metadata, spec; `generation` counts spec changes.

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from devicemesh.store.base import Key, NotFoundError, Object, StoreUnavailableError, pack
+from devicemesh.store.base import Key, NotFoundError, Object, StoreUnavailableError, alike, pack
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -146,10 +146,10 @@ class Database:
         return [found for found, _ in rows]
 
     def device_rows(self, namespace: str | None = None) -> Sequence[tuple[str | None, ...]]:
-        """What a listing of devices shows: (name, model, protocol, ready, reason, desired, last seen)."""
+        """What a listing shows: namespace, name, model, protocol, ready, reason, desired, last seen."""
         where, parameters = ("", []) if namespace is None else ("AND o.namespace=?", [namespace])
         query = (
-            "SELECT o.name, o.model, o.protocol, s.ready, s.reason, s.desired, s.last_seen"
+            "SELECT o.namespace, o.name, o.model, o.protocol, s.ready, s.reason, s.desired, s.last_seen"
             f" {_FROM} WHERE o.kind='Device' AND NOT o.deleted {where} ORDER BY o.namespace, o.name"
         )
         try:
@@ -194,9 +194,9 @@ class Database:
                 declared["spec"] = {
                     **declared["spec"], "desired": [*declared["spec"].get("desired", ()), entry]
                 }  # fmt: skip
-        if declared == old:
+        if alike(declared, old):
             return key, "unchanged"
-        self._update(key, declared, owners, generation + (declared["spec"] != old["spec"]))
+        self._update(key, declared, owners, generation + (not alike(declared["spec"], old["spec"])))
         return key, "configured"
 
     def _update(self, key: Key, body: Mapping[str, Any], owners: Mapping[str, str], generation: int) -> None:

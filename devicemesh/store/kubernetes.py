@@ -29,6 +29,7 @@ from devicemesh.store.resource import (
     desired_patch,
     key_of,
     path,
+    rounded,
     status_patch,
 )
 from devicemesh.store.status import SlowDownError, StatusWriter
@@ -119,6 +120,8 @@ class KubernetesStore(Store):
 
     async def set_desired(self, key: Key, values: Mapping[str, Any], owner: str) -> Object:
         """Each entry belongs to whoever set it last (`owner`): an apply of the others leaves it alone."""
+        if large := [name for name, value in values.items() if rounded(value)]:
+            raise RefusedError(f"{', '.join(large)}: the API server keeps no integer beyond int64 as it is")
         for last in range(TRIES - 1, -1, -1):
             patch = desired_patch(await self.get(key), values)
             query = {"fieldManager": f"devicemesh-{owner}"}
@@ -177,6 +180,8 @@ class KubernetesStore(Store):
         for kind in kinds:
             found, versions[kind] = await self._list(kind)
             for one in sorted(found, key=lambda one: one.key):
+                if (before := self._known.get(one.key)) is not None and before.uid != one.uid:
+                    self._forget(one.key)
                 known[one.key] = one.bare()
                 yield Event("added", one)  # with its status, this once: it tells of the time before us
         self._known = known
@@ -203,7 +208,9 @@ class KubernetesStore(Store):
             known.pop(found.key, None)
             self._forget(found.key)
             return Event("deleted", found) if before else None
-        if before is not None and before.packed == found.packed and before.uid == found.uid:
+        if before is None or before.uid != found.uid:
+            self._forget(found.key)  # what was written was of another of its name
+        elif before.packed == found.packed:
             return None
         known[found.key] = found.bare()
         return Event("modified" if before else "added", known[found.key])
@@ -213,6 +220,8 @@ class KubernetesStore(Store):
         failures = 0
         while True:
             try:
+                if failures and await self._went_back(kind, version):
+                    version = await self._again(kind, known, queue)
                 async with contextlib.aclosing(self.cluster.watch(collection(kind), version)) as events:
                     async for event in events:
                         failures = 0
@@ -242,6 +251,18 @@ class KubernetesStore(Store):
             if failures == 1:
                 log.warning("watch of %s is interrupted, what runs goes on: %s", kind, why)
             await asyncio.sleep(min(MAX_BACKOFF_S, 0.5 * 2.0 ** min(failures, 10)))
+
+    async def _went_back(self, kind: str, version: str) -> bool:
+        """Whether the server's history is older than what it said last: its etcd was restored from a backup.
+
+        It takes a watch from there all the same, and tells of nothing until it has got there again.
+        """
+        key = Key(kind, "", "")
+        newest = await self._request(key, "GET", collection(kind), query={"limit": 1})
+        if int(newest["metadata"]["resourceVersion"]) >= int(version):
+            return False
+        log.warning("the API server's history went back: %ss are listed again", kind)
+        return True
 
     async def _again(self, kind: str, known: Mapping[Key, Object], queue: Any) -> str:
         """List a kind whose history was missed; says what is gone too."""

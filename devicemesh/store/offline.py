@@ -110,20 +110,39 @@ class OfflineStore(Store):
             except StoreUnavailableError:
                 if key not in self._kept:
                     raise
-        if key not in self._kept:
-            raise NotFoundError(f"there is no {key.kind} `{key.name}` in namespace {key.namespace}")
+        self._check_kept(key)
         known = _desired(self._kept[key])
-        before = self._edits.get(key, {})
+        before = dict(self._edits.get(key, {}))
         now_ns = self._wall_ns()
         edits = {
             name: Edit(name, value, before[name].base if name in before else known.get(name), now_ns, owner)
             for name, value in values.items()
         }
-        await self._run(self._mirror.edit, key, list(edits.values()))
-        self._edits.setdefault(key, {}).update(edits)
+        self._edits.setdefault(key, {}).update(
+            edits
+        )  # at once: what is told to the server meanwhile is its base
+        try:
+            await self._run(self._mirror.edit, key, list(edits.values()))
+        except StoreUnavailableError:
+            self._take_back(key, edits, before)
+            raise
         self._more.set()
+        self._check_kept(key)  # it may have been deleted meanwhile
         self._tell(key)
         return self._shown(key)
+
+    def _check_kept(self, key: Key) -> None:
+        if key not in self._kept:
+            raise NotFoundError(f"there is no {key.kind} `{key.name}` in namespace {key.namespace}")
+
+    def _take_back(self, key: Key, edits: Mapping[str, Edit], before: Mapping[str, Edit]) -> None:
+        """These edits could not be kept: they are as before, unless somebody has edited them since."""
+        now = self._edits.get(key, {})
+        ours = [name for name, edit in edits.items() if now.get(name) is edit]
+        left = {n: e for n, e in now.items() if n not in ours} | {n: before[n] for n in ours if n in before}
+        self._edits.pop(key, None)
+        if left:
+            self._edits[key] = left
 
     def _shown(self, key: Key) -> Object:
         """What the server had last, with what was edited since."""

@@ -93,6 +93,13 @@ def desired_patch(found: Object, values: Mapping[str, Any]) -> dict[str, Any]:
     return {"metadata": {"resourceVersion": str(found.version)}, "spec": {"desired": entries}}
 
 
+def rounded(value: Any) -> bool:
+    """Whether an API server would keep another number: an integer beyond int64 becomes a float there."""
+    if isinstance(value, list | dict):
+        return any(map(rounded, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, int) and not -(1 << 63) <= value < 1 << 63
+
+
 def status_patch(key: Key, part: bytes) -> dict[str, Any]:
     """A part of a status as a server-side apply."""
     metadata = {"name": key.name, "namespace": key.namespace}

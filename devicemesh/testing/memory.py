@@ -8,7 +8,16 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Self
 
-from devicemesh.store.base import Event, Key, NotFoundError, Object, Store, StoreUnavailableError, pack
+from devicemesh.store.base import (
+    Event,
+    Key,
+    NotFoundError,
+    Object,
+    Store,
+    StoreUnavailableError,
+    alike,
+    pack,
+)
 
 
 class MemoryStore(Store):
@@ -71,7 +80,7 @@ class MemoryStore(Store):
             if kept:
                 desired = [*declared["spec"].get("desired", ()), *kept]
                 declared["spec"] = {**declared["spec"], "desired": desired}
-            if old.body == declared:
+            if alike(old.body, declared):
                 return key, "unchanged"
         self._owners[key] = owners
         await self._store(key, declared)
@@ -80,7 +89,7 @@ class MemoryStore(Store):
     async def _store(self, key: Key, body: Mapping[str, Any]) -> None:
         old = self._objects.get(key)
         self._version += 1
-        changed = old is None or old.spec != body["spec"]
+        changed = old is None or not alike(old.spec, body["spec"])
         self._objects[key] = Object(
             key,
             old.uid if old else str(uuid.uuid4()),

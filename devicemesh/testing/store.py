@@ -78,6 +78,16 @@ class StoreContract:
 
         self.run(test)
 
+    def test_one_is_not_true(self) -> None:
+        async def test(store: Store) -> None:
+            await store.apply([body(desired={"on": 1})])
+            assert await store.apply([body(desired={"on": True})]) == [(KEY, "configured")]
+            found = await store.get(KEY)
+            assert found.spec["desired"][0]["value"] is True
+            assert found.generation == 2
+
+        self.run(test)
+
     def test_status_is_apart_from_spec(self) -> None:
         async def test(store: Store) -> None:
             await store.apply([body()])

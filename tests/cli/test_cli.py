@@ -1,6 +1,7 @@
 """What a person types, and what comes back: text, data and exit codes."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from devicemesh.cli.main import COMMANDS, app
 from devicemesh.spec.codes import CODES
 from devicemesh.store.base import Key
 from devicemesh.store.database import Database
+from devicemesh.testing.store import HEALTH, body
 
 FACTORY = Path(__file__).parent.parent.parent / "examples/factory"
 Invoke = Callable[..., Result]
@@ -61,6 +63,75 @@ def test_delete_of_all_that_files_declare(dm: Invoke) -> None:
     dm("apply", "-f", str(FACTORY))
     assert dm("delete", "-f", str(FACTORY)).exit_code == 0
     assert "No Devices" in dm("get").stderr
+
+
+def test_a_listing_is_a_list_and_one_that_is_named_is_not(dm: Invoke, store: Database) -> None:
+    store.apply([body("pump-1")])
+    assert [one["metadata"]["name"] for one in json.loads(dm("get", "-o", "json").stdout)] == ["pump-1"]
+    assert json.loads(dm("get", "device", "pump-1", "-o", "json").stdout)["metadata"]["name"] == "pump-1"
+    assert json.loads(dm("get", "models", "-o", "json").stdout) == []
+
+
+def test_devices_of_one_name_in_two_namespaces_are_told_apart(dm: Invoke, store: Database) -> None:
+    other = body("pump-1")
+    other["metadata"]["namespace"] = "site-2"
+    store.apply([body("pump-1"), other])
+    for words in (("get",), ("get", "device", "pump-1")):
+        lines = dm(*words).stdout.splitlines()
+        assert [line.split()[:2] for line in lines] == [
+            ["NAMESPACE", "NAME"],
+            ["default", "pump-1"],
+            ["site-2", "pump-1"],
+        ]
+    assert dm("get", "-n", "site-2").stdout.splitlines()[1].startswith("pump-1 ")
+
+
+def test_where_nothing_is_like_that_there_may_be_others(dm: Invoke, store: Database) -> None:
+    store.apply([body("pump-1")])
+    store.patch_status({PUMP: {"conditions": [HEALTH]}})
+    for words in (("--not-ready",), ("-n", "site-9"), ("-l", "line=z"), ("models", "-l", "line=z")):
+        found = dm("get", *words)
+        assert (found.exit_code, found.stdout) == (0, "")
+        assert found.stderr.splitlines()[0].endswith(" is like that.")
+
+
+def test_the_caret_is_under_the_mistake_also_in_a_long_line(dm: Invoke, tmp_path: Path) -> None:
+    notes = ", ".join(f"note-{i}: x" for i in range(90))
+    file = tmp_path / "long.yaml"
+    file.write_text(f"{{kind: DeviceModel, metadata: {{annotations: {{{notes}}}, nam: long}}}}\n")
+    shown = dm("validate", "-f", str(file)).stdout.splitlines()
+    at = next(number for number, text in enumerate(shown) if "`nam` is not a field" in text)
+    place, line, caret = shown[at : at + 3]
+    assert ":1:" in place
+    assert len(line) < 220
+    assert line[caret.index("^") :].startswith("nam: long")
+
+
+def test_validate_makes_no_home(tmp_path: Path) -> None:
+    home = tmp_path / "file/home"
+    (tmp_path / "file").touch()  # nothing can be made there
+    done = CliRunner().invoke(app, ["--home", str(home), "validate", "-f", str(FACTORY)])
+    assert (done.exit_code, "no problems" in done.stderr) == (0, True)
+    CliRunner().invoke(app, ["--home", str(tmp_path / "new"), "validate", "-f", str(FACTORY)])
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_misspelt_name_deletes_nothing_of_the_others(dm: Invoke) -> None:
+    dm("apply", "-f", str(FACTORY))
+    refused = dm("delete", "device", "pump-1", "pump-9", "oven-1", "oven-9")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "there is no Device `pump-9`, `oven-9` in namespace default" in refused.stderr
+    assert dm("delete", "device", "pump-1", "pump-1").stdout == "device/pump-1 deleted\n"
+    both = dm("delete", "device", "pump-2", "-f", str(FACTORY))
+    assert (both.exit_code, "say what to delete" in both.stderr) == (2, True)
+
+
+def test_delete_of_files_goes_on_where_some_is_gone(dm: Invoke) -> None:
+    dm("apply", "-f", str(FACTORY))
+    dm("delete", "device", "meter-1")
+    done = dm("delete", "-f", str(FACTORY))
+    assert (done.exit_code, done.stderr) == (0, "device/meter-1 is not there\n")
+    assert dm("get", "-o", "name").stdout == dm("get", "models", "-o", "name").stdout == ""
 
 
 def test_a_wrong_manifest_changes_nothing_and_shows_everything(dm: Invoke, tmp_path: Path) -> None:
@@ -135,6 +206,29 @@ def test_set_checks_before_it_writes(dm: Invoke, store: Database) -> None:
     assert store.get(PUMP).spec["desired"] == [{"name": "speed", "value": 1200}]
     assert dm("set", "pump-1", "speed=").exit_code == 0
     assert store.get(PUMP).spec["desired"] == []
+
+
+def test_bytes_are_typed_in_hexadecimal(dm: Invoke, store: Database, tmp_path: Path) -> None:
+    manifest = tmp_path / "key.yaml"
+    manifest.write_text("""
+apiVersion: devicemesh.io/v1alpha1
+kind: DeviceModel
+metadata: {name: lock}
+spec:
+  properties:
+  - {name: key, type: bytes, access: ReadWrite, address: {modbus: {table: holding, offset: 0, length: 2}}}
+---
+apiVersion: devicemesh.io/v1alpha1
+kind: Device
+metadata: {name: lock-1}
+spec: {modelRef: {name: lock}, endpoint: {modbus: {host: 192.0.2.7}}, desired: [{name: key, value: AP8=}]}
+""")
+    assert dm("apply", "-f", str(manifest)).exit_code == 0
+    assert dm("set", "lock-1", "key=deadbeef").exit_code == 0
+    assert store.get(Key("Device", "default", "lock-1")).spec["desired"] == [
+        {"name": "key", "value": "3q2+7w=="}
+    ]
+    assert dm("set", "lock-1", "key=xyz").exit_code == 1
 
 
 def test_set_wait_says_what_the_runtime_said(dm: Invoke, store: Database) -> None:
@@ -228,6 +322,32 @@ def test_narrow_terminals_lose_columns_by_rank(monkeypatch: pytest.MonkeyPatch) 
     assert table(columns, rows) == "NAME     WHY\npump-1   Polling"
     monkeypatch.setenv("COLUMNS", "5")
     assert table(columns, rows).startswith("NAME")
+    for unknown in ("", "0", "wide"):
+        monkeypatch.setenv("COLUMNS", unknown)
+        assert "MODEL" in table(columns, rows)
+
+
+def test_a_console_that_does_not_know_its_width_shows_all(tmp_path: Path) -> None:
+    Database(tmp_path / "store.db").apply([body()])
+    ours, theirs = os.openpty()  # 0 columns, as a serial console has them
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    line = [sys.executable, "-m", "devicemesh", "--home", str(tmp_path), "get"]
+    subprocess.run(line, stdout=theirs, stderr=subprocess.DEVNULL, env=environment, check=True, timeout=30)
+    shown = os.read(ours, 4096)
+    os.close(ours)
+    os.close(theirs)
+    assert b"MODEL" in shown
+
+
+@pytest.mark.parametrize("words", [["get"], ["get", "-o", "yaml"], ["crd"]])
+def test_a_reader_that_has_enough_is_no_problem(tmp_path: Path, words: list[str]) -> None:
+    Database(tmp_path / "store.db").apply([body()])
+    line = [sys.executable, "-m", "devicemesh", "--home", str(tmp_path), *words]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(line, stdout=writer, stderr=subprocess.PIPE, check=False, timeout=30)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_colour_is_never_forced_on_a_pipe(dm: Invoke) -> None:

@@ -173,6 +173,25 @@ def test_a_store_that_can_not_be_watched_is_told_once(play: Play, caplog: pytest
     play(scene)
 
 
+@pytest.mark.parametrize(("reason", "spec"), [("ModelNotFound", {}), ("Paused", {"paused": True})])
+def test_a_device_made_anew_within_a_moment_has_a_status_again(
+    play: Play, reason: str, spec: dict[str, Any]
+) -> None:
+    async def scene(world: Any) -> None:
+        if reason == "Paused":
+            await world.model(SPEED)
+        key = await world.device("pump-1", **spec)
+        async with world.running():
+            await world.ready(key, reason)
+            await asyncio.sleep(10)
+            await world.store.delete(key)
+            await world.device("pump-1", **spec)
+            assert await world.status(key) == {}
+            await world.ready(key, reason, 10)
+
+    play(scene)
+
+
 def test_why_a_device_can_not_run_is_said_once_the_store_is_back(play: Play) -> None:
     async def scene(world: Any) -> None:
         key = await world.device("pump-1")
@@ -245,6 +264,58 @@ def test_an_answer_never_gets_the_name_of_a_property_that_took_its_slot(
         assert {r["other"] for r in rows if "other" in r} == {1.0}
         samples = world.runtime.samples()
         assert samples["read"] == samples["published"] + sum(samples["dropped"].values())
+
+    play(scene)
+
+
+@pytest.mark.parametrize("wrong", [{**SPEED, "maximum": 3}, {**SPEED, "access": "ReadOnly"}, LEVEL])
+def test_what_a_model_refused_is_written_once_the_model_is_mended(play: Play, wrong: dict[str, Any]) -> None:
+    async def scene(world: Any) -> None:
+        await world.model(wrong)
+        key = await world.device("pump-1", desired=[{"name": "speed", "value": 5.0}])
+        async with world.running():
+            await world.until(lambda: _refused(world, key))
+            await world.model(SPEED)
+            await world.applied(key)
+            assert world.mapper.written == [("h1", 1, "speed", 5.0)]
+
+    play(scene)
+
+
+async def _refused(world: Any, key: Any) -> bool:
+    return bool((await world.condition(key, "DesiredApplied")).get("status") == "False")
+
+
+@pytest.mark.parametrize("where", [{"host": "h2"}, {"unit": 2}])
+def test_a_device_that_moves_has_at_its_new_place_what_is_desired_of_it(
+    play: Play, where: dict[str, Any]
+) -> None:
+    async def scene(world: Any) -> None:
+        await world.model(SPEED)
+        wanted = {"desired": [{"name": "speed", "value": 5.0}]}
+        key = await world.device("pump-1", **wanted)
+        async with world.running():
+            await world.applied(key)
+            await asyncio.sleep(1)
+            await world.device("pump-1", **where, **wanted)
+            place = (where.get("host", "h1"), where.get("unit", 1), "speed")
+            await world.until(lambda: _is(world.mapper.written[-1][:3] == place), 10)
+            await asyncio.sleep(1)
+            assert (await world.condition(key, "DesiredApplied"))["reason"] == "Applied"
+            assert len(world.mapper.written) == 2
+
+    play(scene)
+
+
+def test_a_property_that_moves_is_not_what_was_read_of_its_old_place(play: Play) -> None:
+    async def scene(world: Any) -> None:
+        await world.model(SPEED)
+        key = await world.device("pump-1", desired=[{"name": "speed", "value": 5.0}])
+        async with world.running():
+            await world.applied(key)
+            await world.model({**SPEED, "address": {"fake": {"key": "elsewhere"}}})
+            await world.until(lambda: _is(world.mapper.written[-1][2] == "elsewhere"), 10)
+            assert [one[2] for one in world.mapper.written] == ["speed", "elsewhere"]
 
     play(scene)
 

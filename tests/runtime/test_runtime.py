@@ -2,14 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
-from devicemesh.mapper import PointError
+from devicemesh.mapper import Outcome, PointError
 from devicemesh.sink.base import Command
 from devicemesh.store.base import Key
+from devicemesh.testing.fake import FakeSession
 
 Play = Callable[[Any], None]
 SPEED = {"name": "speed", "access": "ReadWrite", "maximum": 3000, "unit": "rpm",
@@ -336,7 +337,8 @@ def test_store_writes_do_not_grow_with_samples(play: Play) -> None:
 
 def test_commands_over_the_sink(play: Play) -> None:
     async def scene(world: Any) -> None:
-        await world.model(SPEED, commands=[{"name": "stop", "writes": [{"property": "speed", "value": 0}]}])
+        stop = {"name": "stop", "writes": [{"property": "speed", "value": 0}]}
+        await world.model(SPEED, {"name": "note", "type": "string", "access": "WriteOnly"}, commands=[stop])
         key = await world.device("pump-1")
         world.mapper.values["h1", 1, "speed"] = 5.0
         async with world.running():
@@ -356,6 +358,8 @@ def test_commands_over_the_sink(play: Play) -> None:
             back = await ask("desired", "", {"speed": None})
             assert [(b["state"], b["value"], b["id"]) for b in back] == [("applied", None, "id-1")]
             assert (await ask("desired", "", {"speed": 9999}))[0]["state"] == "refused"
+            assert (await ask("desired", "", {"speed": 10**400}))[0]["state"] == "refused"
+            assert (await ask("desired", "", {"note": "\ud800"}))[0]["state"] == "refused"
             assert (await ask("desired", "", {"__proto__": 1}))[0]["state"] == "refused"
             assert (await ask("desired", "", "text"))[0]["reason"] == "BadPayload"
             assert (await ask("desired", "", None))[0]["reason"] == "BadPayload"
@@ -370,6 +374,53 @@ def test_commands_over_the_sink(play: Play) -> None:
             await world.ready(key)
             await asyncio.sleep(10)
             assert len(world.mapper.written) == written, "a failed command must not be kept for later"
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    "read", [{"access": "WriteOnly"}, {"telemetry": {"samplingInterval": "1h"}}], ids=["never", "seldom"]
+)
+def test_a_write_without_an_answer_is_tried_again_without_waiting_for_a_poll(
+    play: Play, read: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unanswered(_: Any, writes: Sequence[Any]) -> list[Outcome]:
+        return [Outcome(error=PointError("no answer", reason="NoAnswer")) for _ in writes]
+
+    async def scene(world: Any) -> None:
+        await world.model({**SPEED, **read})
+        key = await world.device("pump-1")
+        async with world.running():
+            await world.until(lambda: _done(world.mapper.opened == ["h1"]))
+            if "telemetry" in read:
+                await world.ready(key, seconds=3700)
+            with monkeypatch.context() as patched:
+                patched.setattr(FakeSession, "write", unanswered)
+                await world.store.set_desired(key, {"speed": 5.0}, "cli")
+                await world.applied(key, "NoAnswer")
+                await asyncio.sleep(20)
+            begin = world.loop.time()
+            await world.applied(key)
+            assert world.loop.time() - begin < 6
+            assert [one[3] for one in world.mapper.written] == [5.0]
+
+    play(scene)
+
+
+def test_bytes_are_base64_where_they_are_desired_and_bytes_where_they_are_written(play: Play) -> None:
+    async def scene(world: Any) -> None:
+        flash = {"name": "flash", "writes": [{"property": "key", "value": "AP8="}]}
+        await world.model({"name": "key", "type": "bytes", "access": "WriteOnly"}, commands=[flash])
+        key = await world.device("pump-1", desired=[{"name": "key", "value": "3q2+7w=="}])
+        async with world.running():
+            await world.applied(key)
+            assert world.mapper.written == [("h1", 1, "key", b"\xde\xad\xbe\xef")]
+            desired = (await world.status(key))["properties"][0]["desired"]
+            assert (desired["value"], desired["state"]) == ("3q2+7w==", "applied")
+            await world.sink.handler(Command("command", "default/pump-1", "flash", None, None))
+            assert world.mapper.written[-1] == ("h1", 1, "key", b"\x00\xff")
+            await world.sink.handler(Command("desired", "default/pump-1", "", {"key": "00ff!"}, None))
+            assert world.sink.events[-1][2]["message"] == "'00ff!' is not base64"
 
     play(scene)
 

@@ -70,13 +70,13 @@ def test_a_refused_value_is_not_tried_again_but_a_new_one_is() -> None:
 
 
 def test_a_failed_write_is_tried_again_in_time() -> None:
-    failed = {"speed": Attempt(1200, "failed", 7, "NoAnswer", "silent", retry_at_ns=100)}
-    set_back = delta(SPEED, {"speed": 1200}, {"speed": 1200}, GOOD, failed, NONE, 6)
-    assert set_back.writes == {"speed": 1200}
-    assert delta(SPEED, {"speed": 1200}, {"speed": 1200}, GOOD, failed, NONE, 99).writes == {}
-    assert delta(SPEED, {"speed": 1200}, {"speed": 1200}, GOOD, failed, NONE, 100).writes == {"speed": 1200}
+    failed = {"speed": Attempt(1200, "failed", 7, "NoAnswer", "silent", retry_s=100)}
+    assert delta(SPEED, {"speed": 1200}, {"speed": 1200}, GOOD, failed, NONE, 9, 99).writes == {}
+    assert delta(SPEED, {"speed": 1200}, {"speed": 1200}, GOOD, failed, NONE, 9, 100).writes == {
+        "speed": 1200
+    }
     silent = {"speed": Reported(None, 5, Quality.NO_ANSWER)}
-    assert delta(SPEED, {"speed": 1200}, {"speed": 1200}, silent, failed, NONE, 100).writes == {}, (
+    assert delta(SPEED, {"speed": 1200}, {"speed": 1200}, silent, failed, NONE, 9, 100).writes == {}, (
         "its neighbours would wait"
     )
 
@@ -157,3 +157,9 @@ def test_objects_and_lists_hold_what_their_parts_hold() -> None:
 
 def test_objects_are_told_as_they_are_typed() -> None:
     assert text({"a": [1, True, None, "ü"]}, None) == '{"a": [1, true, null, "ü"]}'
+
+
+def test_numbers_of_more_digits_than_a_float_has_are_compared() -> None:
+    assert not same({"at": 10**400}, {"at": 1.5})
+    assert not same(1.5, -(10**400))
+    assert same([10**400], [10**400])

@@ -57,6 +57,25 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return str(request.param)
 
 
+def test_a_start_that_is_called_off_at_any_moment_ends_and_leaves_nobody(kind: str, tmp_path: Path) -> None:
+    async def held(folder: Path) -> None:
+        async with embedded_broker(folder, free_port()):
+            await asyncio.sleep(60)
+
+    async def main() -> None:
+        others = set(descendants(os.getpid()))
+        for turns in (1, 2, 3, 4, 6, 8, 12):
+            starting = asyncio.create_task(held(tmp_path / f"{turns}"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            starting.cancel()
+            await asyncio.wait({starting}, timeout=20)
+            assert starting.cancelled(), turns
+        assert set(descendants(os.getpid())) <= others
+
+    asyncio.run(main())
+
+
 def test_messages_pass_and_it_ends_with_the_block(kind: str, rig: Any, tmp_path: Path) -> None:
     async def scenario() -> int:
         async with embedded_broker(tmp_path / "broker", free_port()) as url:

@@ -1,11 +1,16 @@
 """All mistakes at once, each at its place, each with its mend."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from devicemesh.spec.codes import CODES
 from devicemesh.spec.manifest import Manifest, load, read_files
+from devicemesh.spec.places import dump, parse
 
 Check = Callable[[str], Manifest]
 
@@ -113,6 +118,30 @@ kind: Devise
             MODEL + DEVICE + "  properties: [{name: level, simulation: {value: 70000}}]\n",
             [(15, 16, "wrong-value")],
         ),
+        (
+            MODEL.replace(
+                "maximum: 3000", "maximum: 3000, alarms: [{name: a, above: 1}, {name: a, below: 0}]"
+            ),
+            [(6, 128, "duplicate-name")],
+        ),
+        (
+            MODEL + DEVICE + "  properties: [{name: level, address: {toy: {table: input, offset: 9}}},\n"
+            "    {name: level, telemetry: {report: every}}]\n",
+            [(16, 12, "duplicate-name")],
+        ),
+        (
+            MODEL + DEVICE + "  desired: [{name: speed, value: 1},\n    {name: speed, value: 2}]\n",
+            [(16, 12, "duplicate-name")],
+        ),
+        (
+            MODEL.replace("maximum: 3000", "maximum: 3000, alarms: [{name: a, above: .nan}]"),
+            [(6, 117, "wrong-type")],
+        ),
+        (
+            MODEL.replace("maximum: 3000", f"simulation: {{low: {10**400}, high: 1}}"),
+            [(6, 88, "wrong-value")],
+        ),
+        (MODEL.replace("maximum: 3000", "telemetry: {deadband: .inf}"), [(6, 98, "wrong-type")]),
         (DEVICE, [(5, 20, "unknown-model")]),
         ("a: [1\n", [(2, 1, "yaml")]),
         ("- 1\n", [(1, 1, "wrong-type")]),
@@ -166,3 +195,31 @@ def test_missing_files_are_problems_of_their_own(tmp_path) -> None:  # type: ign
     assert sources == {}
     assert [p.code for p in problems] == ["no-file", "no-file"]
     assert load(sources, {}, lambda a, b: None).resources == []
+
+
+def test_a_folder_that_goes_away_meanwhile_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "sub")
+
+    monkeypatch.setattr(Path, "rglob", gone)
+    sources, problems = read_files([tmp_path])
+    assert (sources, [p.code for p in problems]) == ({}, ["no-file"])
+
+
+def test_text_that_looks_like_a_number_is_to_be_quoted(check: Check) -> None:
+    found = check(MODEL + DEVICE.replace("pump-1", "0080e11500004218"))
+    assert [(p.code, p.message, p.help) for p in found.problems] == [
+        ("wrong-type", "`name` must be text, not inf", 'write "0080e11500004218"')
+    ]
+
+
+@given(st.one_of(st.text(), st.from_regex(r"[-+.0-9a-fxoeE_:]{1,16}", fullmatch=True)))
+@example("0080e11500004218")
+@example("0088")
+@example("0o17")
+def test_text_is_written_so_that_it_reads_back_as_text(text: str) -> None:
+    (document,), problems = parse("x", dump([{"a": text, "b": [text]}]))
+    assert (document.data, problems) == ({"a": text, "b": [text]}, [])
+    assert yaml.safe_load(dump([text])) == text  # a reader of YAML 1.1

@@ -29,7 +29,10 @@ def test_integers_fit_exactly_in_their_range(type_: ValueType, value: int) -> No
 @pytest.mark.parametrize(
     ("value", "type_"),
     [("1", ValueType.INT16), (True, ValueType.INT16), (1.0, ValueType.INT16), (1, ValueType.BOOL), (1, ValueType.STRING),
-     (1e39, ValueType.FLOAT32), (float("nan"), ValueType.FLOAT64), ("1", ValueType.FLOAT64)],
+     (1e39, ValueType.FLOAT32), (float("nan"), ValueType.FLOAT64), ("1", ValueType.FLOAT64),
+     (10**400, ValueType.FLOAT64), (-(10**400), ValueType.FLOAT32), (float("-inf"), ValueType.FLOAT64),
+     ("\ud800", ValueType.STRING), (["\udcff"], ValueType.JSON), ({"a": [float("nan")]}, ValueType.JSON),
+     (b"\0", ValueType.JSON)],
 )  # fmt: skip
 def test_nothing_is_coerced(value: object, type_: ValueType) -> None:
     assert mismatch(value, type_) is not None

@@ -25,11 +25,16 @@ def test_a_server_that_is_away_for_days_is_asked_for_ever(tmp_path: Any) -> None
         raise StoreUnavailableError("no route to host")
         yield
 
+    async def unanswered(*_: Any, **__: Any) -> Any:
+        asked.append(asyncio.get_running_loop().time())
+        raise StoreUnavailableError("no route to host")
+
     async def one_page(kind: str, namespace: str | None = None) -> Any:
         return [], "1"
 
     async def scene() -> None:
         store.cluster.watch = away  # type: ignore[method-assign]
+        store.cluster.request = unanswered  # type: ignore[method-assign]
         store._list = one_page  # type: ignore[method-assign]
         watch = store.watch(("Device",))
         assert (await anext(watch)).type == "synced"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -286,6 +287,71 @@ def test_an_edit_during_the_telling_is_not_lost(play: Callable[..., None]) -> No
                     assert not event.object.overruled
             assert seen == sorted(seen), "never back to a value of before"
             assert seen[-1] == 6
+
+    play(test)
+
+
+def test_an_edit_that_is_being_kept_while_the_one_before_is_told_does_not_lose_against_it(
+    play: Callable[..., None],
+) -> None:
+    """Two quick edits when the server is back: the second was overruled by our own first."""
+
+    async def test(scene: Scene) -> None:
+        told, keep = asyncio.Event(), threading.Event()
+
+        class Telling(Away):
+            async def set_desired(self, key: Key, values: Any, owner: str) -> Any:
+                found = await super().set_desired(key, values, owner)
+                self.edited_s = 9999
+                told.set()
+                return found
+
+        scene.server = Telling()
+        await scene.server.apply([body(desired={"speed": 1})])
+        async with scene.home() as store:
+            await until_synced(store.watch(("Device",)))
+            scene.server.away = True
+            await store.set_desired(KEY, {"speed": 5}, "mqtt")
+            kept = store._mirror.edit
+
+            def slow(key: Key, edits: Any) -> None:
+                keep.wait(10)
+                kept(key, edits)
+
+            store._mirror.edit = slow  # type: ignore[method-assign]
+            second = asyncio.create_task(store.set_desired(KEY, {"speed": 6}, "mqtt"))
+            await asyncio.sleep(0)
+            scene.server.away = False
+            await told.wait()
+            await asyncio.sleep(0)
+            keep.set()
+            await second
+            while await scene.desired(scene.server) != {"speed": 6}:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    play(test)
+
+
+def test_an_edit_that_can_not_be_kept_is_none(play: Callable[..., None]) -> None:
+    async def test(scene: Scene) -> None:
+        await scene.server.apply([body(desired={"speed": 1})])
+        async with scene.home() as store:
+            await until_synced(store.watch(("Device",)))
+            scene.server.away = True
+            await store.set_desired(KEY, {"speed": 5}, "mqtt")
+            kept = store._mirror.edit
+
+            def full(key: Key, edits: Any) -> None:
+                raise StoreUnavailableError("database or disk is full")
+
+            store._mirror.edit = full  # type: ignore[method-assign]
+            with pytest.raises(StoreUnavailableError, match="full"):
+                await store.set_desired(KEY, {"speed": 6, "level": 1}, "mqtt")
+            store._mirror.edit = kept  # type: ignore[method-assign]
+            assert await scene.desired(store) == {"speed": 5}
+            scene.server.away = False
+            while await scene.desired(scene.server) != {"speed": 5}:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
 
     play(test)
 

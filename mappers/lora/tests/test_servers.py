@@ -15,6 +15,8 @@ from typing import Any
 import paho.mqtt.client as paho
 import pytest
 from devicemesh_lora import uri
+from devicemesh_lora.discover import found
+from devicemesh_lora.happening import Reported
 from devicemesh_lora.mapper import LoraMapper
 from devicemesh_lora.model import LoraAddress, LoraCommand, LoraEndpoint
 from devicemesh_lora.servers import open_session
@@ -591,19 +593,29 @@ def test_discovery_listens_to_an_application(kit: Any, run: Run, broker: RealBro
 
         speaking = asyncio.create_task(speak())
         try:
-            (found,) = [one async for one in LoraMapper().discover(where)]
+            (heard,) = [one async for one in LoraMapper().discover(where)]
         finally:
             speaking.cancel()
             await asyncio.wait({speaking})
             server.close()
-        assert found.uri == f"lora+chirpstack://127.0.0.1:{broker.port}/{APP}/{EUI}?tls=false"
-        assert found.points == [("2#/air/temperature", "21.5"), ("2#/air/wet", "false"), ("2#/9", '"word"')]
-        assert found.identity["dataRate"] == "SF7BW125"
+        assert heard.uri == f"lora+chirpstack://127.0.0.1:{broker.port}/{APP}/{EUI}?tls=false"
+        assert heard.points == [("2#/air/temperature", "21.5"), ("2#/air/wet", "false"), ("2#/9", '"word"')]
+        assert heard.identity["dataRate"] == "SF7BW125"
         protocols = {"lora": Protocol(LoraEndpoint, LoraAddress, LoraCommand)}
-        loaded = load({"found.yaml": found.manifest}, protocols, lambda *_: None)
+        loaded = load({"found.yaml": heard.manifest}, protocols, lambda *_: None)
         assert loaded.problems == [] and len(loaded.resources) == 2
 
     run(work())
+
+
+@pytest.mark.parametrize("eui", ["0080e11500004218", "0000000000000889"])
+def test_what_is_discovered_can_be_applied_whatever_its_eui_looks_like(eui: str) -> None:
+    endpoint, _ = uri.parse_application(f"lora+chirpstack://h/{APP}")
+    text = found(endpoint, Reported(eui, 0, 1, 2, b"", None, {})).manifest
+    protocols = {"lora": Protocol(LoraEndpoint, LoraAddress, LoraCommand)}
+    loaded = load({"found.yaml": str(text)}, protocols, lambda *_: None)
+    assert loaded.problems == []
+    assert loaded.resources[1].body["spec"]["endpoint"]["lora"]["devEui"] == eui
 
 
 CONNACK, NO_RIGHT = b"\x20\x02\x00\x00", b"\x20\x02\x00\x05"

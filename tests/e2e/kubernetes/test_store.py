@@ -96,6 +96,20 @@ def test_wrong_manifests_are_refused_with_the_rules_message(api_server: Any) -> 
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("value", [1 << 63, [{"at": -(1 << 63) - 1}]])
+def test_an_integer_that_the_server_would_round_is_refused(api_server: Any, value: Any) -> None:
+    async def scene() -> None:
+        async with opened(api_server) as store:
+            await store.apply([body(desired={"total": 1})])
+            with pytest.raises(RefusedError, match="total: the API server keeps no integer beyond int64"):
+                await store.set_desired(KEY, {"total": value}, "mqtt")
+            largest = (1 << 63) - 1
+            found = await store.set_desired(KEY, {"total": largest}, "mqtt")
+            assert found.spec["desired"] == [{"name": "total", "value": largest}]
+
+    asyncio.run(scene())
+
+
 def test_a_user_without_rights_gets_a_clear_error(api_server: Any) -> None:
     async def scene() -> None:
         async with opened(api_server, "nobody") as store:
@@ -233,6 +247,55 @@ def test_an_expired_watch_lists_again(api_server: Any, monkeypatch: pytest.Monke
                 ("added", "c"),
             ]
             await watch.aclose()
+
+    asyncio.run(scene())
+
+
+def test_a_server_that_was_restored_from_a_backup_is_listed_again(
+    api_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its versions are older than those that the watch has seen: it would be silent until they come again."""
+    from devicemesh.store.cluster import Cluster
+
+    watched, real = asyncio.Event(), Cluster.watch
+
+    async def interrupted(self: Any, path: str, version: str) -> AsyncIterator[Any]:
+        if not watched.is_set():
+            watched.set()
+            version = str(int(version) + 10**6)
+            yield {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": version}}}
+            async with opened(api_server) as other:
+                await other.apply([body("a", desired={"speed": 7})])
+            raise StoreUnavailableError("the server is restored")
+        async for event in real(self, path, version):
+            yield event
+
+    monkeypatch.setattr(Cluster, "watch", interrupted)
+
+    async def scene() -> None:
+        async with opened(api_server) as store, asyncio.timeout(20):
+            await store.apply([body("a")])
+            watch = store.watch(("Device",))
+            assert [(await anext(watch)).type for _ in range(2)] == ["added", "synced"]
+            event = await anext(watch)
+            assert event.object is not None
+            assert event.object.spec["desired"] == [{"name": "speed", "value": 7}]
+            await watch.aclose()
+
+    asyncio.run(scene())
+
+
+def test_a_device_made_anew_while_nobody_looked_is_written_again(api_server: Any) -> None:
+    async def scene() -> None:
+        async with opened(api_server) as store, asyncio.timeout(20):
+            for _ in range(2):
+                await store.apply([body()])
+                async with contextlib.aclosing(store.watch(("Device",))) as watch:
+                    while (await anext(watch)).type != "synced":
+                        pass
+                await store.patch_status({KEY: STATUS})
+                await status_is(store, KEY, STATUS)
+                api_server.ask("DELETE", f"{IN_DEFAULT}/pump-1")
 
     asyncio.run(scene())
 

@@ -6,9 +6,8 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 
-import yaml
-
 from devicemesh.mapper import Found
+from devicemesh.spec.places import dump
 from devicemesh.spec.values import Scalar
 from devicemesh_ble.advert import Advert, AdvertError, Guard, recognised, values
 from devicemesh_ble.bthome import is_encrypted
@@ -129,4 +128,4 @@ def _manifest(endpoint: BleEndpoint, name: str | None, fields: dict[str, Scalar]
     model = {**head, "kind": "DeviceModel", "metadata": {"name": title}, "spec": {"properties": properties}}
     spec = {"modelRef": {"name": title}, "endpoint": {"ble": declared}}
     device = {**head, "kind": "Device", "metadata": {"name": title}, "spec": spec}
-    return yaml.safe_dump_all([model, device], sort_keys=False)
+    return dump([model, device])

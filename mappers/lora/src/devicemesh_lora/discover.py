@@ -9,9 +9,8 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
-import yaml
-
 from devicemesh.mapper import Found, Secrets
+from devicemesh.spec.places import dump
 from devicemesh_lora import uri
 from devicemesh_lora.broker import connected
 from devicemesh_lora.endpoint import LoraEndpoint
@@ -99,4 +98,4 @@ def manifest(endpoint: LoraEndpoint, event: Reported, spots: list[tuple[str, Any
         {"apiVersion": "devicemesh.io/v1alpha1", "kind": "Device", "metadata": {"name": name},
          "spec": {"modelRef": {"name": name}, "endpoint": {"lora": {**where, "devEui": event.eui}}}},
     ]  # fmt: skip
-    return "".join(f"---\n{yaml.safe_dump(one, sort_keys=False)}" for one in documents)
+    return f"---\n{dump(documents)}"
