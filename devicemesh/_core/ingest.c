@@ -111,14 +111,14 @@ struct window *window_for(struct aggregator *a, struct series *series, int64_t s
 static void catch_up(struct aggregator *a, struct series *series, int64_t start)
 {
     struct steps *steps = series->steps;
-    int64_t length = series->rules->window_ns, newest = window_start(steps->until, length);
-    if (!steps->known || newest >= start)
+    if (!steps->known || steps->until >= start)
         return;
-    const struct window *window = windows_find(&series->windows, newest);
+    int64_t length = series->rules->window_ns, first = start - MAX_HELD * length;
+    int64_t at = window_start(steps->until, length);
+    const struct window *window = windows_find(&series->windows, at);
     if (window)
-        hold_in(window, steps, newest + length);
-    int64_t first = start - MAX_HELD * length;
-    for (int64_t at = steps->until > first ? steps->until : first; rules_timed(series->rules) && at < start; at += length) {
+        hold_in(window, steps, at + length);
+    for (at = at > first ? at : first; rules_timed(series->rules) && at < start; at += length) {
         window = is_closed(a, series, at) ? NULL : window_for(a, series, at);
         if (window)
             hold_in(window, steps, at + length);
@@ -132,12 +132,11 @@ static void accumulate(struct aggregator *a, struct series *series, int64_t time
         drop(a, DROP_FUTURE);
         return;
     }
-    int64_t length = series->rules->window_ns;
-    if (time < -TIME_LIMIT || is_closed(a, series, window_start(time, length))) {
+    int64_t start = time < -TIME_LIMIT ? time : window_start(time, series->rules->window_ns);
+    if (time < -TIME_LIMIT || is_closed(a, series, start)) {
         drop(a, DROP_LATE);
         return;
     }
-    int64_t start = window_start(time, length);
     struct steps *steps = rules_detailed(series->rules) ? series->steps : NULL;
     bool in_order = steps && (!steps->seen || time >= steps->time);
     if (in_order)

@@ -283,7 +283,7 @@ class Aggregator:
         if newest in series.windows:
             series.hold_in(newest, newest + length)
         if series.timed():
-            for at in range(max(series.until, start - MAX_HELD * length), start, length):
+            for at in range(max(newest, start - MAX_HELD * length), start, length):
                 if not self._is_closed(series, at) and self._window_for(series, at):
                     series.hold_in(at, at + length)
 

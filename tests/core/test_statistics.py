@@ -119,6 +119,15 @@ def test_a_clock_that_jumps_opens_no_windows_without_end():
     assert starts(core) == [(100_010, 0), *((start, 0) for start in spans), (103_000, 1)]
 
 
+def test_windows_are_where_they_always_are_after_a_clock_that_was_set_back():
+    core = core_of("timeAverage")
+    push(core, (2, 10.0))
+    core.advance(NOW - 3600 * SECOND + 4 * SECOND)
+    push(core, (-3600 + 23, 20.0))
+    core.advance(NOW - 3600 * SECOND + 40 * SECOND)
+    assert starts(core) == [(0, 1), (-3600, 0), (-3590, 0), (-3580, 1), (-3570, 0)]
+
+
 def test_without_room_there_is_no_window_until_the_next_row():
     core = Aggregator(3, max_pending_bytes=380)
     core.define(Series(0, 0, "x", report=Report.WINDOW, window_ns=10 * SECOND, statistics=["timeAverage"]))
