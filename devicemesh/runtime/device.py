@@ -180,3 +180,13 @@ class RunningDevice:
 def without(mapping: Mapping[str, T], name: str) -> Mapping[str, T]:
     """All of it but this name."""
     return {one: value for one, value in mapping.items() if one != name} or NOTHING
+
+
+def disagreeing(devices: Mapping[str, RunningDevice]) -> dict[str, str]:
+    """Of the devices of a link those that declare it otherwise than the first, and how.
+
+    The files of one `apply` are checked for it; devices that came one by one are not.
+    """
+    endpoints = {name: device.bound.endpoint for name, device in devices.items()}
+    first = next(iter(endpoints.values()))
+    return {name: why for name, endpoint in endpoints.items() if (why := endpoint.conflict(first))}

@@ -32,7 +32,7 @@ from devicemesh.mapper import (
 )
 from devicemesh.runtime.backfill import Backfill, Gaps
 from devicemesh.runtime.binding import point
-from devicemesh.runtime.device import RunningDevice, without
+from devicemesh.runtime.device import RunningDevice, disagreeing, without
 from devicemesh.runtime.histogram import Histogram
 from devicemesh.runtime.pipeline import Pipeline
 from devicemesh.runtime.push import Push
@@ -89,6 +89,7 @@ class Link:
         self._rng = rng
         self._devices: dict[str, RunningDevice] = {}
         self._sick: set[str] = set()
+        self._disagree: dict[str, str] = {}  # devices that want the link otherwise than the first, as logged
         self._planned: Sequence[Point[Any, Any]] = ()  # what the plan reads, ordered by slot
         self._gaps = Gaps()
         self._backfill: Backfill | None = None
@@ -112,6 +113,10 @@ class Link:
         self._sick &= self._devices.keys()
         self._reopen = self._opened is not None and self._opened.conflict(self.endpoint) is not None
         self._stale = True
+        before, self._disagree = self._disagree, disagreeing(self._devices)
+        for name, why in sorted(self._disagree.items() - before.items()):
+            first = next(iter(self._devices))
+            log.warning("link %s is as %s says, but %s disagrees: %s", self.label, first, name, why)
         for device in devices:
             device.link_up = self.stats.up
             self._look_back(device)

@@ -478,6 +478,35 @@ def test_a_link_is_opened_anew_when_its_own_part_is_edited_and_only_then(
     play(scene)
 
 
+def test_devices_that_came_one_by_one_and_disagree_on_their_link_are_told_once(
+    play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def said() -> list[str]:
+        return [each.message for each in caplog.records if "disagrees" in each.message]
+
+    async def scene(world: Any) -> None:
+        def conflict(self: Any, other: Any) -> str | None:
+            return "speed 9600 and 19200" if (self.unit > 50) != (other.unit > 50) else None
+
+        monkeypatch.setattr(world.mapper.endpoint_type, "conflict", conflict)
+        await world.model(SPEED)
+        await world.device("pump-1", unit=1)
+        async with world.running():
+            await world.ready(await world.device("pump-2", unit=51))
+            await world.ready(await world.device("pump-3", unit=3))
+            wanted = (
+                "link fake h1 is as default/pump-1 says, but default/pump-2 disagrees: speed 9600 and 19200"
+            )
+            assert said() == [wanted]
+            await world.device("pump-2", unit=2)
+            await asyncio.sleep(1)
+            await world.device("pump-2", unit=51)
+            await asyncio.sleep(1)
+            assert said() == [wanted] * 2
+
+    play(scene)
+
+
 def test_a_link_is_opened_anew_only_when_it_has_closed(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene(world: Any) -> None:
         await world.model(SPEED)
