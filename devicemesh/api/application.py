@@ -49,7 +49,7 @@ def application(runtime: Runtime, token: str | None = None) -> Starlette:
     registry.register(RuntimeCollector(runtime))
 
     async def healthz(_: Request) -> Response:
-        broken = runtime.errors + runtime.sink.errors
+        broken = runtime.errors
         return JSONResponse(
             {"status": "failed" if broken else "ok", "errors": broken}, 503 if broken else 200
         )

@@ -69,7 +69,7 @@ class Runtime:
         self.sink = sink
         self.started_s = time.time()
         self.loop_lag_s = 0.0
-        self.errors = 0  # tasks of ours that ended with an exception
+        self._errors = 0
         self.aggregator = Aggregator(sink.epoch)
         self.supervisor = Supervisor(
             mappers, self.aggregator, redirects, in_home(settings.home), rng or random.Random()
@@ -140,9 +140,14 @@ class Runtime:
         if not fenced and not self.supervisor.elsewhere(Key("Device", namespace, name)):
             await self.commands.handle(command)
 
+    @property
+    def errors(self) -> int:
+        """Tasks of ours that ended with an exception: bugs."""
+        return self._errors + self.supervisor.errors + self.sink.errors
+
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
-            self.errors += 1
+            self._errors += 1
             log.critical("the %s task ended: this is a bug", task.get_name(), exc_info=error)
 
     def _alarm(self, event: AlarmEvent) -> None:

@@ -66,6 +66,7 @@ class Supervisor:
         self._placement: Placement | None = None  # None: everything is served here
         self._verdicts: dict[Key, Verdict] = {}
         self._serving: tuple[Pipeline, Reporter] | None = None
+        self.errors = 0  # links whose task ended with an exception
         self._away = ""  # why the store is away, as it was logged
         self.fence: Callable[[], bool] | None = None  # whether writes are allowed; None: always
 
@@ -309,6 +310,9 @@ class Supervisor:
     def _ended(self, name: tuple[str, str], task: asyncio.Task[None]) -> None:
         if self._tasks.get(name) is task:
             del self._tasks[name]
+        if not task.cancelled() and (error := task.exception()):
+            self.errors += 1
+            log.critical("the task of link %s %s ended: this is a bug", *name, exc_info=error)
 
     def _want_secrets(self, keeper: Keeper, touched: set[tuple[str, str]]) -> None:
         """Have the secrets kept that these links name."""

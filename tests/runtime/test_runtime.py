@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from devicemesh.mapper import Outcome, PointError
+from devicemesh.runtime.link import Link
 from devicemesh.sink.base import Command
 from devicemesh.store.base import Key
 from devicemesh.testing.fake import FakeSession
@@ -452,5 +453,25 @@ def test_a_paused_device_is_left_alone(play: Play) -> None:
             await asyncio.sleep(10)
             assert world.mapper.polls == []
             assert world.mapper.written == []
+
+    play(scene)
+
+
+def test_a_bug_of_ours_in_a_links_task_is_told_and_counted(
+    play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(world: Any) -> None:
+        def fails(self: Any, *_: Any) -> None:
+            raise RuntimeError("a bug of ours")
+
+        monkeypatch.setattr(Link, "_down", fails)
+        await world.model(SPEED)
+        await world.device("pump-1", "h1")
+        well = await world.device("pump-2", "h2")
+        world.mapper.down.add("h1")
+        async with world.running():
+            await world.ready(well)
+            assert world.runtime.errors == 1
+        assert "the task of link fake h1 ended: this is a bug" in caplog.text
 
     play(scene)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import struct
 from types import SimpleNamespace
@@ -172,3 +173,11 @@ def test_a_server_that_makes_no_sense_is_looked_into_all_the_same(run: Any, rest
         assert "ns=1;s=odd" in one.sample and "description" not in model_yaml(endpoint, [one], "plant")
 
     run(work())
+
+
+def test_a_range_is_written_with_all_its_digits() -> None:
+    endpoint = OpcUaEndpoint(url="opc.tcp://plc")
+    one = Variable(NodeName("urn:plant", "x"), ("x",), Typed(11, 1.0), 11, low=-0.25, high=1234567.5)
+    whole = dataclasses.replace(one, low=0.0, high=16777215.0)
+    assert "minimum: -0.25\n    maximum: 1234567.5\n" in model_yaml(endpoint, [one], "plant")
+    assert "minimum: 0\n    maximum: 16777215\n" in model_yaml(endpoint, [whole], "plant")

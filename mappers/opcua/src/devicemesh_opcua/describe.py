@@ -134,9 +134,14 @@ def _property(word: str, one: Variable) -> Iterator[str]:
     elif one.access & WRITABLE:
         yield "    access: ReadWrite"
     if one.type.is_number and one.low is not None and one.high is not None and one.low < one.high:
-        yield f"    minimum: {one.low:g}"
-        yield f"    maximum: {one.high:g}"
+        yield f"    minimum: {_plain(one.low)}"
+        yield f"    maximum: {_plain(one.high)}"
     yield f"    address: {{opcua: {{node: {json.dumps(one.node.text, ensure_ascii=False)}}}}}"
+
+
+def _plain(number: float) -> str:
+    """All of its digits, and none that say nothing."""
+    return repr(number).removesuffix(".0")
 
 
 def _unit(one: Variable) -> str | None:
