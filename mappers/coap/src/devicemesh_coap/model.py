@@ -355,7 +355,7 @@ class CoapAddress(Address):
         return f"{_an(wire)} is not {_an(type_)}"
 
     def _layout_refusal(self, type_: ValueType, access: str) -> str | None:
-        if type_ == ValueType.JSON:
+        if ValueType.JSON in (type_, self.type):
             return "json has no place in a binary body: use `pointer`"
         field = self.field(type_)
         if wrong := layout.problem(field):
@@ -363,10 +363,8 @@ class CoapAddress(Address):
         if access != "ReadOnly" and self.bit is not None:
             return "a bit of a binary body can only be read"
         words = field.enum is not None
-        texts = (ValueType.STRING, ValueType.BYTES)
-        if words != (type_ == ValueType.STRING and field.type not in _TEXTS) and not (
-            type_ in texts and field.type == type_
-        ):
+        is_text = type_ in _TEXTS or field.type in _TEXTS
+        if type_ != ValueType.STRING if words else is_text and field.type != type_:
             return f"{_an(field.type)} is not {_an(type_)}"
         if type_.is_integer and field.type.is_float:
             return f"a {field.type} does not fit {_an(type_)}"
