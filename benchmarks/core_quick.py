@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from devicemesh.aggregate import Aggregator, Kind, Report, Series, encode_json
 from devicemesh.layout import Field, Layout
 from devicemesh.mapper import Batch
+from devicemesh.spec.statistics import COMMON
 from devicemesh.spec.values import ValueType
 
 VALUES = 100
@@ -36,10 +37,11 @@ def report(what: str, ns: float) -> None:
     print(f"{what:<58} {ns / VALUES:8.1f} ns/value {ns / 1000:8.2f} us")
 
 
-def aggregator(how: Report, kind: Kind = Kind.FLOAT) -> Aggregator:
+def aggregator(how: Report, kind: Kind = Kind.FLOAT, statistics: Sequence[str] = COMMON) -> Aggregator:
     core = Aggregator(1)
     for slot in range(VALUES):
-        core.define(Series(slot, 0, f"property_{slot}", kind, how, deadband=0.5, window_ns=SECOND))
+        name, rules = f"property_{slot}", {"deadband": 0.5, "window_ns": SECOND, "statistics": statistics}
+        core.define(Series(slot, 0, name, kind, how, **rules))
     core.advance(NOW)
     return core
 
@@ -118,6 +120,9 @@ def main() -> None:
     poll = polls()["int16"]
     for how in (Report.EVERY, Report.CHANGE, Report.WINDOW):
         report(f"push {VALUES} int16, report {how.name.lower()}", push_only(aggregator(how), poll))
+    for asked in (("timeAverage", "increase"), ("p50", "p95"), ("timeAverage", "increase", "p50", "p95")):
+        core = aggregator(Report.WINDOW, statistics=asked)
+        report(f"push {VALUES} int16, window of {', '.join(asked)}", push_only(core, poll))
     for name, poll in polls().items():
         for kind in (Kind.FLOAT, Kind.FLOAT32) if name == "float32" else (Kind.FLOAT,):
             encode_only(name, poll, kind)
