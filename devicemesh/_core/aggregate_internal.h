@@ -1,5 +1,5 @@
 /* What the sources of the aggregator share: aggregate.c (definitions, time, taking), ingest.c (rows in),
- * publish.c (records out). */
+ * windowing.c (windows that open and close), alarms.c, publish.c (records out). */
 #ifndef DEVICEMESH_AGGREGATE_INTERNAL_H
 #define DEVICEMESH_AGGREGATE_INTERNAL_H
 
@@ -89,6 +89,9 @@ bool has_room(const struct aggregator *a, size_t more);
 bool publish_reading(struct aggregator *a, struct series *series, int64_t time, uint8_t quality,
                      const struct value *value);
 
+/* The same of a closed window; without memory its rows are dropped as overflow. */
+void publish_window(struct aggregator *a, const struct series *series, const struct window *window);
+
 /* The open window of a series that starts at `start`, new if it has to be; NULL without room. */
 struct window *window_for(struct aggregator *a, struct series *series, int64_t start);
 
@@ -99,6 +102,9 @@ static inline void hold_in(const struct window *window, struct steps *steps, int
     steps->until = until > steps->until ? until : steps->until;
 }
 
+/* A row of the window that starts at `start` is about to come, in order: until there the value before it held. */
+void catch_up(struct aggregator *a, struct series *series, int64_t start);
+
 /* Close the windows of a series that end by `until`, and refuse rows for them from now on. */
 void close_windows(struct aggregator *a, struct series *series, int64_t until);
 
@@ -108,8 +114,8 @@ void close_due(struct aggregator *a, struct stream *stream, int64_t watermark);
 /* Queue an alarm event; false if there is no room. */
 bool raise_event(struct aggregator *a, struct alarm_event event);
 
-/* Raise a pending alarm whose delay is over at `time`; false if there is no room for that. */
-bool raise_delayed(struct aggregator *a, uint32_t slot, struct series *series, uint32_t limit, int64_t time);
+/* Raise and clear what a value makes due: the newest of its series. */
+void watch_alarms(struct aggregator *a, uint32_t slot, struct series *series, int64_t time, double number);
 
 /* Raise what the clock makes due. */
 void raise_waiting(struct aggregator *a);

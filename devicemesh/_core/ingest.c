@@ -30,27 +30,6 @@ static void touch(struct aggregator *a, const struct series *series, int64_t tim
     }
 }
 
-static void watch(struct aggregator *a, uint32_t slot, struct series *series, int64_t time, double number)
-{
-    for (uint32_t i = 0; i < series->rules->limits_count; i++) {
-        const struct limit *limit = &series->rules->limits[i];
-        struct alarm_state *state = &series->alarms[i];
-        if (!raise_delayed(a, slot, series, i, time))
-            continue;
-        bool active = limit_next(limit, state->active, number), waits = active && !state->active && limit->delay_ns;
-        if (waits && !state->pending) {
-            state->since = time;
-            int64_t due = alarm_due(limit, state);
-            a->next_alarm = due < a->next_alarm ? due : a->next_alarm;
-        }
-        state->pending = waits;
-        state->value = number;
-        /* Without room for the event the state stays, and the next value raises it. */
-        if (active != state->active && !waits && raise_event(a, (struct alarm_event){slot, i, active, time, number}))
-            state->active = active;
-    }
-}
-
 static void report(struct aggregator *a, struct series *series, int64_t time, uint8_t quality,
                    const struct value *value, enum policy why_bad)
 {
@@ -73,55 +52,6 @@ static void report(struct aggregator *a, struct series *series, int64_t time, ui
     } else {
         last->any = true;
         last->quality = quality;
-    }
-}
-
-/* A new window of a series; NULL without memory. */
-static struct window *open_window(struct series *series, int64_t start)
-{
-    bool detailed = rules_detailed(series->rules);
-    struct details *details = detailed ? details_new() : NULL;
-    struct window *window = detailed && !details ? NULL : windows_open(&series->windows, start);
-    if (window)
-        window->details = details;
-    else
-        details_free(details);
-    return window;
-}
-
-struct window *window_for(struct aggregator *a, struct series *series, int64_t start)
-{
-    struct window *window = windows_find(&series->windows, start);
-    if (window)
-        return window;
-    if (!has_room(a, sizeof *window + (rules_detailed(series->rules) ? sizeof *window->details : 0)))
-        return NULL;
-    window = open_window(series, start);
-    if (window) {
-        struct windowed *windowed = stream_of(a, series)->windowed;
-        int64_t due = start + series->rules->window_ns + series->rules->lateness_ns;
-        a->pending_bytes += window_bytes(window);
-        if (due < windowed->next_close)
-            windowed->next_close = due;
-    }
-    return window;
-}
-
-/* A row of the window that starts at `start` is about to come: until there the value before it held. */
-static void catch_up(struct aggregator *a, struct series *series, int64_t start)
-{
-    struct steps *steps = series->steps;
-    if (!steps->known || steps->until >= start)
-        return;
-    int64_t length = series->rules->window_ns, first = start - MAX_HELD * length;
-    int64_t at = window_start(steps->until, length);
-    const struct window *window = windows_find(&series->windows, at);
-    if (window)
-        hold_in(window, steps, at + length);
-    for (at = at > first ? at : first; rules_timed(series->rules) && at < start; at += length) {
-        window = is_closed(a, series, at) ? NULL : window_for(a, series, at);
-        if (window)
-            hold_in(window, steps, at + length);
     }
 }
 
@@ -196,7 +126,7 @@ bool aggregator_row(struct aggregator *a, uint32_t slot, int64_t time, uint8_t q
     if (latest) {
         series_set_latest(series, time, quality, &value);
         if (value.tag != VALUE_NULL && series->rules->limits_count)
-            watch(a, slot, series, time, number);
+            watch_alarms(a, slot, series, time, number);
     }
     if (series->rules->report == REPORT_NONE)
         drop(a, DROP_NONE);

@@ -1,5 +1,4 @@
 #include <math.h>
-#include <stdlib.h>
 
 #include "aggregate_internal.h"
 #include "windows/machine.h"
@@ -81,7 +80,7 @@ static void fill_details(const struct aggregator *a, const struct window *window
         quantiles[i] = between(quantiles[i], window->min, window->max);
 }
 
-static void publish_window(struct aggregator *a, const struct series *series, const struct window *window)
+void publish_window(struct aggregator *a, const struct series *series, const struct window *window)
 {
     struct stream *stream = stream_of(a, series);
     const struct rules *rules = series->rules;
@@ -105,109 +104,5 @@ static void publish_window(struct aggregator *a, const struct series *series, co
     } else { /* there was room for it, so this is the machine's memory */
         a->counts.pending -= window->count;
         a->counts.dropped[DROP_OVERFLOW] += window->count;
-    }
-}
-
-/* A window that ended at `end` is closed: while a value is known, a series that weighs by time has the next. */
-static void open_next(struct aggregator *a, struct series *series, int64_t end, int64_t until)
-{
-    const struct rules *rules = series->rules;
-    if (!rules_timed(rules) || !series->steps->known || series->steps->time >= end)
-        return;
-    if (until - end > MAX_HELD * rules->window_ns) /* the clock has jumped */
-        end = window_start(until, rules->window_ns);
-    (void)window_for(a, series, end);
-}
-
-void close_windows(struct aggregator *a, struct series *series, int64_t until)
-{
-    struct windows *windows = &series->windows;
-    const struct rules *rules = series->rules;
-    struct closed *closed = closed_of(a, series);
-    uint32_t count = 0;
-    bool cut_short = until == INT64_MAX;
-    while (count < windows->count && windows->items[count].start + rules->window_ns <= until) {
-        struct window *window = &windows->items[count++];
-        int64_t start = window->start;
-        a->pending_bytes -= window_bytes(window);
-        if (cut_short && !window->count && !window->bad)
-            continue; /* it was open for what is known in it, which it is not to its end */
-        closed->first = start < closed->first ? start : closed->first;
-        closed->until = closed->last = start + rules->window_ns;
-        if (window->details)
-            hold_in(window, series->steps, closed->until);
-        publish_window(a, series, window);
-        if (!cut_short)
-            open_next(a, series, closed->until, until);
-    }
-    windows_drop(windows, count);
-}
-
-void close_due(struct aggregator *a, struct stream *stream, int64_t watermark)
-{
-    if (watermark <= stream->watermark)
-        return;
-    stream->watermark = watermark;
-    struct windowed *windowed = stream->windowed;
-    if (!windowed || watermark < windowed->next_close)
-        return;
-    windowed->next_close = INT64_MAX;
-    for (uint32_t i = 0; i < windowed->members_count; i++) {
-        struct series *series = a->series[windowed->members[i]];
-        const struct rules *rules = series->rules;
-        close_windows(a, series, watermark - rules->lateness_ns);
-        if (series->windows.count) {
-            int64_t due = series->windows.items[0].start + rules->window_ns + rules->lateness_ns;
-            if (due < windowed->next_close)
-                windowed->next_close = due;
-        }
-    }
-}
-
-bool raise_event(struct aggregator *a, struct alarm_event event)
-{
-    if (a->events_count == MAX_EVENTS)
-        return false;
-    if (a->events_count == a->events_capacity) {
-        uint32_t capacity = a->events_capacity ? a->events_capacity * 2 : 16;
-        struct alarm_event *events = realloc(a->events, capacity * sizeof *events);
-        if (!events)
-            return false;
-        a->events = events;
-        a->events_capacity = capacity;
-    }
-    a->events[a->events_count++] = event;
-    return true;
-}
-
-bool raise_delayed(struct aggregator *a, uint32_t slot, struct series *series, uint32_t limit, int64_t time)
-{
-    struct alarm_state *state = &series->alarms[limit];
-    const struct limit *rule = &series->rules->limits[limit];
-    if (!alarm_is_due(rule, state, time))
-        return true;
-    if (!raise_event(a, (struct alarm_event){slot, limit, true, alarm_due(rule, state), state->value}))
-        return false;
-    state->active = true;
-    state->pending = false;
-    return true;
-}
-
-void raise_waiting(struct aggregator *a)
-{
-    if (a->clock < a->next_alarm)
-        return;
-    a->next_alarm = INT64_MAX;
-    for (uint32_t slot = 0; slot < a->series_count; slot++) {
-        struct series *series = a->series[slot];
-        for (uint32_t i = 0; series && i < series->rules->limits_count; i++) {
-            int64_t clock = clock_of(a, stream_of(a, series));
-            (void)raise_delayed(a, slot, series, i, clock);
-            if (!series->alarms[i].pending)
-                continue;
-            int64_t due = alarm_due(&series->rules->limits[i], &series->alarms[i]), behind = a->clock - clock;
-            due = due > INT64_MAX - behind ? INT64_MAX : due + behind;
-            a->next_alarm = due < a->next_alarm ? due : a->next_alarm;
-        }
     }
 }
