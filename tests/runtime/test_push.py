@@ -1,6 +1,7 @@
 """Peers that push: their values, their end, and polls and writes beside them."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -103,5 +104,34 @@ def test_an_edit_subscribes_anew_only_where_it_matters(play: Play) -> None:
             assert len(world.mapper.subscribed) == 2, "the peer must be told of the new interval"
             queue.put_nowait(("speed", 11.0))
             await world.until(_says(world, key, "speed", 11.0), 2)
+
+    play(scene)
+
+
+def test_a_pushed_value_that_rests_is_weighed_in_every_window(play: Play) -> None:
+    power = {
+        "name": "power",
+        "access": "ReadWrite",
+        "telemetry": {"report": "window", "window": "10s", "statistics": ["mean", "timeAverage"]},
+    }
+
+    def windows(world: Any) -> list[tuple[Any, ...]]:
+        found = [window for _, body in world.sink.published for window in json.loads(body)["windows"]]
+        return [(each["count"], each["mean"], each["timeAverage"]) for each in found]
+
+    async def scene(world: Any) -> None:
+        queue = world.mapper.pushes["h1"] = asyncio.Queue()
+        await world.model(power)
+        await world.device("pump-1")
+        async with world.running():
+            await asyncio.sleep(1)
+            queue.put_nowait(("power", 3.0))
+            await asyncio.sleep(40)
+            assert windows(world) == [(1, 3.0, 3.0), *[(0, None, 3.0)] * 3]
+            queue.put_nowait(LinkError("reset by h1"))
+            await asyncio.sleep(15)
+            before = len(windows(world))
+            await asyncio.sleep(40)
+            assert len(windows(world)) == before  # nothing is known
 
     play(scene)
