@@ -215,9 +215,14 @@ static void set_back(struct aggregator *a, int64_t now)
         stream->newest = -TIME_LIMIT;
         stream->own_clock = stream->contact = false;
     }
-    for (uint32_t slot = 0; slot < a->series_count; slot++)
-        if (a->series[slot])
-            series_set_back(a->series[slot], now);
+    for (uint32_t slot = 0; slot < a->series_count; slot++) {
+        struct series *series = a->series[slot];
+        if (!series)
+            continue;
+        series_set_back(series, now);
+        if (rules_timed(series->rules))
+            open_known(a, series, window_start(now, series->rules->window_ns));
+    }
     a->next_alarm = INT64_MIN;
 }
 

@@ -105,6 +105,10 @@ static inline void hold_in(const struct window *window, struct steps *steps, int
 /* A row of the window that starts at `start` is about to come, in order: until there the value before it held. */
 void catch_up(struct aggregator *a, struct series *series, int64_t start);
 
+/* While its value is known, a series that weighs by time has a window in every span: the one that starts at `start`, or the
+ * next after those that were published before the watermark was turned back. */
+void open_known(struct aggregator *a, struct series *series, int64_t start);
+
 /* Close the windows of a series that end by `until`, and refuse rows for them from now on. */
 void close_windows(struct aggregator *a, struct series *series, int64_t until);
 

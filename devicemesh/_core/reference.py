@@ -335,6 +335,8 @@ class Aggregator:
             series.until = min(series.until, now)
             for alarm in series.alarms:
                 alarm.since = min(alarm.since, now) if alarm.since is not None else None
+            if series.report == WINDOW:
+                self._open_known(series, now // series.length * series.length)
 
     def flush(self) -> None:
         for _, stream in sorted(self.streams.items()):
@@ -370,9 +372,18 @@ class Aggregator:
             del series.windows[start]
             if until is None and not window.rows and not window.bad:
                 self.pending_bytes -= self._bytes(series)
-            if until is not None and series.timed() and series.known() and series.in_order(end - 1):
-                far = until - end > MAX_HELD * length
-                self._window_for(series, until // length * length if far else end)
+            if until is not None:
+                jumped = until - end > MAX_HELD * length
+                self._open_known(series, until // length * length if jumped else end)
+
+    def _open_known(self, series: Series, start: int) -> None:
+        """While its value is known, a series that weighs by time has a window in every span."""
+        length = series.length
+        if series.timed() and series.known() and series.in_order(start + length - 1):
+            low, high = self.streams[series.stream].early.get(series.property, (0, 0))
+            if low <= start and start + length <= high:
+                start = high // length * length
+            self._window_for(series, start)
 
     def _publish_window(self, series: Series, start: int, window: Window) -> None:
         stream, end = self.streams[series.stream], start + series.length

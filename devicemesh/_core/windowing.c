@@ -49,15 +49,15 @@ void catch_up(struct aggregator *a, struct series *series, int64_t start)
     }
 }
 
-/* A window that ended at `end` is closed: while a value is known, a series that weighs by time has the next. */
-static void open_next(struct aggregator *a, struct series *series, int64_t end, int64_t until)
+void open_known(struct aggregator *a, struct series *series, int64_t start)
 {
-    const struct rules *rules = series->rules;
-    if (!rules_timed(rules) || !series->steps->known || series->steps->time >= end)
+    int64_t length = series->rules->window_ns;
+    if (!rules_timed(series->rules) || !series->steps->known || series->steps->time >= start + length)
         return;
-    if (until - end > MAX_HELD * rules->window_ns) /* the clock has jumped */
-        end = window_start(until, rules->window_ns);
-    (void)window_for(a, series, end);
+    const struct closed *closed = closed_of(a, series);
+    if (start >= closed->from && start + length <= closed->to)
+        start = window_start(closed->to, length);
+    (void)window_for(a, series, start);
 }
 
 void close_windows(struct aggregator *a, struct series *series, int64_t until)
@@ -78,8 +78,10 @@ void close_windows(struct aggregator *a, struct series *series, int64_t until)
         if (window->details)
             hold_in(window, series->steps, closed->until);
         publish_window(a, series, window);
-        if (!cut_short)
-            open_next(a, series, closed->until, until);
+        if (cut_short)
+            continue;
+        bool jumped = until - closed->until > MAX_HELD * rules->window_ns; /* the clock, that is */
+        open_known(a, series, jumped ? window_start(until, rules->window_ns) : closed->until);
     }
     windows_drop(windows, count);
 }

@@ -128,6 +128,17 @@ def test_windows_are_where_they_always_are_after_a_clock_that_was_set_back():
     assert starts(core) == [(0, 1), (-3600, 0), (-3590, 0), (-3580, 1), (-3570, 0)]
 
 
+def test_after_a_clock_that_was_set_back_a_value_that_rests_goes_on_and_no_window_comes_twice():
+    core = core_of("timeAverage")
+    push(core, (2, 10.0))
+    for seconds in range(3, 36):
+        core.advance(NOW + seconds * SECOND)
+    assert starts(core) == [(0, 1), (10, 0), (20, 0)]
+    for seconds in range(-25, 56):
+        core.advance(NOW + seconds * SECOND)
+    assert starts(core) == [(-30, 0), (-20, 0), (-10, 0), (30, 0), (40, 0)]
+
+
 def test_without_room_there_is_no_window_until_the_next_row():
     core = Aggregator(3, max_pending_bytes=380)
     core.define(Series(0, 0, "x", report=Report.WINDOW, window_ns=10 * SECOND, statistics=["timeAverage"]))
