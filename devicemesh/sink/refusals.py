@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from devicemesh.sink.suspects import STRIKES
+
 _WORDS = {  # MQTT 5, section 3.4.2.1
     0x80: "unspecified error",
     0x83: "implementation specific error",
@@ -15,7 +17,6 @@ _WORDS = {  # MQTT 5, section 3.4.2.1
     0x99: "payload format invalid",
 }
 _TOPIC_CODES = (0x87, 0x90, 0x99)  # of one topic; the others are of everything
-STRIKES = 3  # a network may break as well
 _FIRST_S, _PAUSE_S, _BLOCK_S = 0.5, 30.0, 600.0
 
 

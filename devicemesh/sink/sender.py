@@ -347,8 +347,7 @@ class Sender:
         if due is None or len(self._under_way) >= self._window:
             return
         topic, position, beyond = due
-        chunk = self._read(position, 1)
-        if chunk is None:
+        if (chunk := self._read(position, 1)) is None:
             return
         first = self._of_topic(topic, chunk.items[:1])
         if first is None:  # it was dropped meanwhile
@@ -356,7 +355,8 @@ class Sender:
             return
         if beyond and (later := self._read(position + 1, _BEYOND_BYTES)) is not None:
             first = self._of_topic(topic, later.items) or first
-        if self._send(link, first):
+        before = self._records_under_way
+        if self._send(link, first) and self._records_under_way > before:  # else it was dropped
             self.refusals.probing(topic, first.position)
 
     def _of_topic(self, topic: str, items: Sequence[Item]) -> Entry | None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from devicemesh.sink.retained import Name
 
 STRIKES = 3
+"""How often a broker has to hang up on one message until it is believed: a network may break as well."""
 TOO_LARGE = 0x95
 """A code that has no place in the answer to a publish; mosquitto gives it, and hangs up."""
 LEARNED_S = 3600.0

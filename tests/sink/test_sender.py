@@ -14,6 +14,7 @@ from devicemesh.aggregate import Record
 from devicemesh.settings import MqttSettings
 from devicemesh.sink.outbox import Outbox
 from devicemesh.sink.sender import BURST, READY_BYTES, SETTLED_RANGES, Sender
+from devicemesh.sink.suspects import TOO_LARGE
 from devicemesh.sink.topics import Topics
 from devicemesh.testing.disk import SimulatedDisk
 
@@ -336,6 +337,27 @@ def test_a_blocked_topic_is_tried_with_one_record_ever_more_rarely(bench: Bench)
     link.acknowledge()
     assert bench.sender.idle
     assert bench.sender.refusals.words is None
+
+
+def test_a_topic_whose_probe_can_not_be_sent_takes_up_all_the_same(bench: Bench) -> None:
+    """What is too large was found out while the topic waited: its first record is dropped, and owes no answer."""
+    link = bench.connect()
+    for stream, size in ((0, 3000), (1, 2500)):
+        large = Record(stream, 0, 1, b"1" * size)
+        bench.sender.publish([large], lambda stream: (f"default/pump-{stream}", ["speed"]))
+    link.acknowledge(1, 0x87)
+    link.acknowledge(1, TOO_LARGE)
+    bench.clock.boot += 1
+    bench.sender.pump()
+    assert bench.outbox.stats().dropped["too_large"] == 2
+    bench.put(2, stream=0)
+    bench.sender.pump()
+    assert link.bodies == [0], "one is tried"
+    link.acknowledge()
+    assert link.bodies == [1]
+    link.acknowledge()
+    assert bench.sender.idle
+    assert not bench.sender.refusals.blocked
 
 
 def test_a_blocked_topic_leaves_a_bounded_number_of_holes(bench: Bench) -> None:
