@@ -1,4 +1,4 @@
-"""The readable twin of the C core: aggregation. Beside it: reference_series, _record, _decode.
+"""The readable twin of the C core: aggregation. Beside it: reference_series, _publish, _record, _decode.
 
 Written for people and for the differential tests, which hold it and the core equal to the last bit; nothing
 else uses it. `Aggregator` has the methods of `_native.Aggregator`.
@@ -7,10 +7,24 @@ else uses it. `Aggregator` has the methods of `_native.Aggregator`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from devicemesh._core import reference_record as record
+from devicemesh._core.reference_publish import (
+    DEADBAND,
+    FUTURE,
+    INEXACT,
+    LATE,
+    NO_VALUE,
+    NONFINITE,
+    OVERFLOW,
+    TIME_LIMIT,
+    UNDEFINED,
+    UNREPORTED,
+    Publisher,
+    Stream,
+)
 from devicemesh._core.reference_record import Value
 from devicemesh._core.reference_series import (
     MAX_EXACT,
@@ -26,50 +40,24 @@ from devicemesh._core.tagged import Tag
 
 UNDECODABLE, BAD = 0x85, 0x80
 NONE, EVERY, CHANGE, WINDOW = range(4)  # reports
-DEADBAND, UNREPORTED, NO_VALUE, LATE, FUTURE, NONFINITE, INEXACT, OVERFLOW, UNDEFINED = range(9)  # policies
 FUTURE_NS, OWN_CLOCK_NS = 3600 * 10**9, 10**9
-TIME_LIMIT = 4_500_000_000_000_000_000
 MAX_EVENTS = 1 << 16
 MAX_HELD = 60  # windows that open at once because a value is known in them
 WINDOW_BYTES, DETAILS_BYTES = 104, 256  # sizeof(struct window), sizeof(struct details)
-RECORD_SOFT_MAX = 8192
 
 
-@dataclass
-class Stream:
-    newest: int = -TIME_LIMIT
-    watermark: int = -TIME_LIMIT
-    lag: int = 0
-    own_clock: bool = False
-    pushed: bool = False
-    seq: int = 0
-    epoch: int = 0
-    records: list[tuple[int, int, bytearray]] = field(default_factory=list)  # seq, samples, body
-    row: int | None = None  # time of the row that the last record ends with
-    in_row: set[int] = field(default_factory=set)  # properties in it
-    members: list[int] = field(default_factory=list)  # slots of windowed series
-    contact: bool = False  # a value came
-    closed: dict[int, int] = field(default_factory=dict)  # property -> windows that end by it are closed,
-    early: dict[int, tuple[int, int]] = field(default_factory=dict)  # and those of before a turn back
-    recent: dict[int, tuple[int, int]] = field(default_factory=dict)  # those published since
-
-
-class Aggregator:
+class Aggregator(Publisher):
     """See aggregate.h, and the face in devicemesh.aggregate."""
 
     def __init__(self, epoch: int, max_pending_bytes: int) -> None:
+        super().__init__(max_pending_bytes)
         self.epoch = epoch
-        self.max_pending_bytes = max_pending_bytes
-        self.pending_bytes = 0
         self.clock: int | None = None
         self.series: dict[int, Series] = {}
-        self.streams: dict[int, Stream] = {}
-        self.ready: list[int] = []
         self.touched: list[int] = []
         self.events: list[tuple[int, int, bool, int, float]] = []
         self.qualities: dict[int, int] = {}
-        self.read = self.taken = self.pending = 0
-        self.dropped = [0] * 9
+        self.read = 0
 
     def begin(self, epoch: int) -> None:
         self.epoch = epoch
@@ -184,19 +172,11 @@ class Aggregator:
         stream.pushed = True
         if stream.newest < time <= TIME_LIMIT and not self._is_future(time):
             if not stream.contact and self.clock is not None and self.clock - time > OWN_CLOCK_NS:
-                self._turn_back(stream)
+                stream.turn_back()
             stream.contact = True
             stream.newest = time
             if stream_id not in self.touched:
                 self.touched.append(stream_id)
-
-    def _turn_back(self, stream: Stream) -> None:
-        """Only windows that were published stay closed; of two stretches apart, the later ones."""
-        for index, (first, last) in stream.recent.items():
-            low, high = stream.early.get(index, (0, 0))
-            touch = low < high and first <= high and last >= low
-            stream.early[index] = (min(first, low), max(last, high)) if touch else (first, last)
-        stream.watermark, stream.closed, stream.recent = -TIME_LIMIT, {}, {}
 
     def _is_latest(self, series: Series, time: int, quality: int) -> bool:
         if series.latest is None or quality >= BAD or series.latest[1] >= BAD:
@@ -325,7 +305,7 @@ class Aggregator:
         """Our clock was set back: the times that it gave before are no measure for those that come."""
         self.flush()
         for stream in self.streams.values():
-            self._turn_back(stream)
+            stream.turn_back()
             stream.newest, stream.own_clock, stream.contact = -TIME_LIMIT, False, False
         for series in self.series.values():
             if series.latest and series.latest[0] > now:
@@ -399,57 +379,3 @@ class Aggregator:
         identity = (series.property, series.kind, series.mask)
         found, quantiles = window.statistics(series.length), window.quantiles(series.quantiles)
         self._append(body, record.window(identity, span, rows, found, quantiles))
-
-    # records out
-
-    def _has_room(self, more: int) -> bool:
-        return self.pending_bytes + more <= self.max_pending_bytes
-
-    def _publish(self, series: Series, time: int, quality: int, value: Value) -> bool:
-        text = len(value.plain) if value.is_text else 0
-        if not self._has_room(record.HEADER_BYTES + record.ROW_BYTES + record.READING_BYTES + text):
-            self.dropped[OVERFLOW] += 1
-            return False
-        body = self._open_record(series.stream, 1)
-        stream = self.streams[series.stream]
-        if stream.row != time or series.property in stream.in_row:
-            self._append(body, record.row(time))
-            stream.row = time
-            stream.in_row = set()
-        stream.in_row.add(series.property)
-        self._append(body, record.reading(series.property, quality, value))
-        self.pending += 1
-        return True
-
-    def _open_record(self, stream_id: int, samples: int) -> bytearray:
-        """The body of the stream's record under construction, after counting `samples` into it."""
-        stream = self.streams[stream_id]
-        if stream_id not in self.ready:
-            self.ready.append(stream_id)
-        if not stream.records or len(stream.records[-1][2]) >= RECORD_SOFT_MAX:
-            stream.records.append((stream.seq, 0, bytearray()))
-            self._append(stream.records[-1][2], record.header(stream.epoch, stream.seq))
-            stream.seq += 1
-            stream.row = None
-        seq, before, body = stream.records[-1]
-        stream.records[-1] = (seq, before + samples, body)
-        return body
-
-    def _append(self, body: bytearray, data: bytes) -> None:
-        body += data
-        self.pending_bytes += len(data)
-
-    def take(self) -> list[tuple[int, int, int, bytes]]:
-        records = [
-            (stream_id, seq, samples, bytes(body))
-            for stream_id in self.ready
-            for seq, samples, body in self.streams[stream_id].records
-        ]
-        for stream_id in self.ready:
-            self.streams[stream_id].records = []
-        samples = sum(each[2] for each in records)
-        self.taken += samples
-        self.pending -= samples
-        self.pending_bytes -= sum(len(each[3]) for each in records)
-        self.ready = []
-        return records
