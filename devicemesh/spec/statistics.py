@@ -42,8 +42,9 @@ def percent_of(name: str) -> Decimal:
     """The percent of a quantile: 99.9 of p99.9. Raises ValueError for what is no statistic."""
     if found := _QUANTILE.fullmatch(name):
         return Decimal(found[1])
-    near = _MEANT.get(name) or next(iter(difflib.get_close_matches(name, STATISTICS, 1, 0.6)), None)
-    help_ = f"did you mean {near}" if near else "p95 and the like are, and those of docs/statistics.md"
+    words = [name] if name in _MEANT else difflib.get_close_matches(name, [*STATISTICS, *_MEANT], 1, 0.6)
+    near = [_MEANT.get(word, word) for word in words]
+    help_ = f"did you mean {near[0]}" if near else f"one of {', '.join(STATISTICS)}, or p0 to p99.999"
     raise ValueError(f"`{name}` is not a statistic: {help_}")
 
 

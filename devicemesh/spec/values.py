@@ -10,7 +10,7 @@ import re
 import sys
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
 Scalar: TypeAlias = bool | int | float | str | bytes | list[Any] | dict[str, Any]
 
@@ -115,6 +115,12 @@ def duration_ns(text: str) -> int:
     return sum(round(float(number) * _UNIT_NS[unit]) for number, unit in parts)
 
 
+def _with_unit(value: Any) -> Any:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError(f"{value} has no unit: did you mean {value}s")
+    return value
+
+
 def _duration(text: str) -> str:
     duration_ns(text)
     return text
@@ -126,7 +132,7 @@ def _positive(text: str) -> str:
     return text
 
 
-Duration: TypeAlias = Annotated[str, AfterValidator(_duration)]
+Duration: TypeAlias = Annotated[str, BeforeValidator(_with_unit), AfterValidator(_duration)]
 """A span of time as people write it, 0s allowed."""
-Interval: TypeAlias = Annotated[str, AfterValidator(_positive)]
+Interval: TypeAlias = Annotated[str, BeforeValidator(_with_unit), AfterValidator(_positive)]
 """A span of time from 1ms to 366d."""

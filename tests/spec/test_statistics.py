@@ -35,11 +35,23 @@ def test_what_is_none_is_none_for_the_api_server_too(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "meant"),
-    [("timeAvrage", "timeAverage"), ("median", "p50"), ("avg", "mean"), ("std", "stddev"), ("p100", "max")],
+    [
+        ("timeAvrage", "timeAverage"),
+        ("median", "p50"),
+        ("avg", "mean"),
+        ("avergae", "mean"),
+        ("std", "stddev"),
+        ("p100", "max"),
+    ],
 )
 def test_a_word_that_others_use_leads_to_ours(name: str, meant: str) -> None:
     with pytest.raises(ValueError, match=f"did you mean {meant}$"):
         percent_of(name)
+
+
+def test_where_no_word_is_near_all_are_told() -> None:
+    with pytest.raises(ValueError, match=r"one of count, mean, .*, resets, or p0 to p99\.999$"):
+        percent_of("xyz")
 
 
 def test_a_quantile_is_a_decimal() -> None:

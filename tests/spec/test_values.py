@@ -1,7 +1,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from devicemesh.spec.device import Telemetry
 from devicemesh.spec.units import TABLE, canonical, symbol
 from devicemesh.spec.values import INTEGER_RANGES, ValueType, duration_ns, mismatch
 
@@ -18,6 +20,18 @@ def test_durations(text: str, ns: int) -> None:
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
         duration_ns(text)
+
+
+@pytest.mark.parametrize("value", [5, 0, 0.5])
+@pytest.mark.parametrize("field", ["samplingInterval", "heartbeat"])
+def test_a_duration_without_a_unit_is_taken_for_seconds_by_people(field: str, value: float) -> None:
+    with pytest.raises(ValidationError, match=f"{value} has no unit: did you mean {value}s"):
+        Telemetry.model_validate({field: value})
+
+
+def test_what_is_neither_text_nor_number_is_no_duration() -> None:
+    with pytest.raises(ValidationError, match="valid string"):
+        Telemetry.model_validate({"heartbeat": True})
 
 
 @given(st.sampled_from(sorted(INTEGER_RANGES)), st.integers(-(2**65), 2**65))
