@@ -67,6 +67,7 @@ class Runtime:
         self.settings = settings
         self.store = store
         self.sink = sink
+        self.mappers = mappers
         self.started_s = time.time()
         self.loop_lag_s = 0.0
         self._errors = 0
@@ -160,17 +161,8 @@ class Runtime:
             self.alarms[key] = event
         else:
             self.alarms.pop(key, None)
-        body = {
-            "alarm": event.alarm,
-            "property": prop,
-            "active": event.active,
-            "state": "active" if event.active else "cleared",
-            "severity": event.severity,
-            "value": event.value,
-            "time": stamp(event.time_ns),
-        }
         log.warning("alarm %s of %s %s: %s", event.alarm, device.name, prop, "on" if event.active else "off")
-        self.sink.event(device.name, "alarm", body)
+        self.sink.event(device.name, "alarm", alarm(prop, event))
 
     async def _watch_loop(self) -> None:
         loop = asyncio.get_running_loop()
@@ -202,6 +194,19 @@ class Runtime:
             state, _ = self.reporter.states.get(key, ("Starting", ""))
             counts[state] += 1
         return counts
+
+
+def alarm(prop: str, event: AlarmEvent) -> dict[str, Any]:
+    """An alarm of a limit as clients read it."""
+    return {
+        "alarm": event.alarm,
+        "property": prop,
+        "active": event.active,
+        "state": "active" if event.active else "cleared",
+        "severity": event.severity,
+        "value": event.value,
+        "time": stamp(event.time_ns),
+    }
 
 
 def labels_of(settings: Settings) -> dict[str, str]:
