@@ -91,9 +91,15 @@ def alarms(runtime: Runtime, query: Query) -> dict[str, Any]:
 def _alarms(runtime: Runtime) -> Iterator[dict[str, Any]]:
     """Those of limits in models, and those that devices tell of; as on the topic `alarm`."""
     for (device, prop, _), event in runtime.alarms.items():
-        yield {**_named(device), **alarm(prop, event)}
+        yield {**_named(device), **alarm(prop, event), "unit": _unit(runtime, device, prop)}
     for device, source, one in runtime.occurrences.standing():
         yield {**_named(device), **payload(source, one)}
+
+
+def _unit(runtime: Runtime, device: str, prop: str) -> str | None:
+    found = runtime.supervisor.find(device)
+    unit = found.specs[prop].unit if found is not None and prop in found.specs else None
+    return symbol(unit) if unit else None
 
 
 def _named(device: str) -> dict[str, str]:

@@ -22,6 +22,7 @@ from devicemesh.twin import Condition
 
 PARAMETERS = ("name", "q", "label", "ready", "brief", "limit", "continue")
 LIMIT, MOST = 100, 1000
+READY, NEW = ("Ready", "Degraded"), ("Starting", "")
 MISSED = 3
 """A polled value is stale once it is older than so many sampling intervals,"""
 LEAST_STALE_NS = 10**9
@@ -60,9 +61,11 @@ class Twins:
     def page(self, query: Query) -> bytes:
         """Those asked for, by name, with counts of all that would be found."""
         ready, brief, limit = query.flag("ready"), _brief(query), query.number("limit", LIMIT, MOST)
-        asked = list(self._asked(query))
-        well = {entry.key for entry in asked if self._is_ready(entry.key)}
-        chosen = asked if ready is None else [entry for entry in asked if (entry.key in well) == ready]
+        asked, states = self._asked(query), self._runtime.reporter.states
+        well = [entry for entry in asked if states.get(entry.key, NEW)[0] in READY]
+        chosen = asked if ready is None else well
+        if ready is False:
+            chosen = [entry for entry in asked if states.get(entry.key, NEW)[0] not in READY]
         start = bisect_right(chosen, _after(query), key=_key) if query.text("continue") else 0
         shown, now_ns = chosen[start : start + limit], time.time_ns()
         more = bool(shown) and start + limit < len(chosen)
@@ -76,16 +79,16 @@ class Twins:
         bodies = [body for entry in shown if (body := self._twin(entry.key, now_ns, brief)) is not None]
         return dumps(head)[:-1] + b',"devices":[' + b",".join(bodies) + b"]}"
 
-    def _asked(self, query: Query) -> Iterator[Entry]:
-        names, words, labels = set(query.many("name")), query.words(), query.many("label")
-        pairs = [label.partition("=") for label in labels]
-        for entry in self._index():
-            if names and not (entry.key.name in names or entry.key.device in names):
-                continue
-            if not all(word in entry.text for word in words):
-                continue
-            if all(n in entry.labels and (not is_ or entry.labels[n] == v) for n, is_, v in pairs):
-                yield entry
+    def _asked(self, query: Query) -> list[Entry]:
+        found = self._index()
+        if names := set(query.many("name")):
+            found = [one for one in found if one.key.name in names or one.key.device in names]
+        for word in query.words():
+            found = [one for one in found if word in one.text]
+        for label in query.many("label"):
+            name, given, value = label.partition("=")
+            found = [e for e in found if name in e.labels and (not given or e.labels[name] == value)]
+        return found
 
     def _index(self) -> list[Entry]:
         """Made anew where what is declared has changed."""
@@ -108,9 +111,6 @@ class Twins:
             return NOTHING, "", ""
         endpoint = found.spec.get("endpoint") or NOTHING
         return found.labels, str(found.spec.get("modelRef", {}).get("name", "")), next(iter(endpoint), "")
-
-    def _is_ready(self, key: Key) -> bool:
-        return self._runtime.reporter.states.get(key, ("", ""))[0] in ("Ready", "Degraded")
 
     def _twin(self, key: Key, now_ns: int, brief: int | None) -> bytes | None:
         supervisor = self._runtime.supervisor
