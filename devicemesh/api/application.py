@@ -140,6 +140,8 @@ class _Orders:
         found = self._runtime.supervisor.find(f"{where['namespace']}/{where['name']}")
         if found is None:
             raise refused(404, f"no device {where['namespace']}/{where['name']} runs here")
+        if self._runtime.fenced:
+            raise refused(503, "this replica has lost its Lease: another may serve the device by now")
         return found
 
 

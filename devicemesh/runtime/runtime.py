@@ -137,9 +137,13 @@ class Runtime:
     async def _command(self, command: Command) -> None:
         """Commands for devices that others serve, or may serve by now, are others' to answer."""
         namespace, _, name = command.device.partition("/")
-        fenced = self.pipeline.fence is not None and not self.pipeline.fence()
-        if not fenced and not self.supervisor.elsewhere(Key("Device", namespace, name)):
+        if not self.fenced and not self.supervisor.elsewhere(Key("Device", namespace, name)):
             await self.commands.handle(command)
+
+    @property
+    def fenced(self) -> bool:
+        """Whether another replica may serve the devices by now."""
+        return self.pipeline.fence is not None and not self.pipeline.fence()
 
     @property
     def errors(self) -> int:
@@ -153,7 +157,7 @@ class Runtime:
 
     def _alarm(self, event: AlarmEvent) -> None:
         owner = self.supervisor.owner(event.slot)
-        if owner is None or (self.pipeline.fence is not None and not self.pipeline.fence()):
+        if owner is None or self.fenced:
             return
         device, prop = owner
         key = (device.name, prop, event.alarm)

@@ -137,3 +137,25 @@ def test_mqtt_answers_as_before(scene: Make) -> None:
             }
 
     asyncio.run(main())
+
+
+def test_a_replica_that_has_lost_its_lease_takes_nothing(scene: Make) -> None:
+    async def main() -> None:
+        world = scene()
+        await world.model(SPEED, commands=[{"name": "stop", "writes": [{"property": "speed", "value": 0}]}])
+        await world.device("pump-1")
+        async with world.running():
+            await world.state("pump-1", "Ready")
+            world.runtime.pipeline.fence = lambda: False
+            for method, path in (
+                ("PUT", f"{PLACE}/speed"),
+                ("DELETE", f"{PLACE}/speed"),
+                ("POST", PLACE.replace("desired", "commands/stop")),
+            ):
+                found = await world.client.request(method, path, json=1)
+                assert (found.status_code, "lost its Lease" in found.json()["error"]) == (503, True)
+            assert await desired(world) == {}
+            assert world.mapper.written == []
+            world.runtime.pipeline.fence = None
+
+    asyncio.run(main())
