@@ -14,6 +14,8 @@ from devicemesh.api import facts
 from devicemesh.api.application import application
 from devicemesh.api.twins import PARAMETERS
 from devicemesh.mapper import Notification, Occurrence
+from devicemesh.runtime.histogram import Histogram
+from devicemesh.runtime.linkstats import MAX_REASONS, LinkStats
 
 TEXT = (Path(__file__).parent.parent.parent / "docs/http.md").read_text("utf-8")
 SECTIONS = dict(re.findall(r"^### `(\w+ .*?)`\n(.*?)(?=^##|\Z)", TEXT, re.M | re.S))
@@ -173,3 +175,19 @@ def test_a_model_that_is_not_there_or_makes_no_sense_is_said(scene: Make) -> Non
             assert gone.json() == {"error": "there is no DeviceModel `pump` in namespace other"}
 
     asyncio.run(main())
+
+
+def test_a_quantile_is_the_bound_that_most_were_below() -> None:
+    histogram = Histogram()
+    assert histogram.quantile(0.95) is None
+    for seconds in [0.0005] * 95 + [0.2] * 4 + [60.0]:
+        histogram.add(seconds)
+    assert [histogram.quantile(share) for share in (0.5, 0.95, 0.99, 1.0)] == [0.001, 0.001, 0.5, None]
+
+
+def test_a_mapper_that_makes_up_reasons_fills_no_memory() -> None:
+    stats = LinkStats()
+    for number in range(1000):
+        stats.failed(f"Error{number}")
+        stats.failed("NoAnswer")
+    assert (stats.failures, len(stats.errors), stats.errors["NoAnswer"]) == (2000, MAX_REASONS, 1000)

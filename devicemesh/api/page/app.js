@@ -26,6 +26,7 @@ function route() {
   const { page, parts, query } = address();
   if (view?.takes?.(page, parts, query)) return;
   view?.close?.();
+  document.querySelector("dialog")?.close();
   const first = view === null;
   view = new (PAGES[page] ?? Devices)(parts, query);
   for (const link of document.querySelectorAll("nav a")) {

@@ -1,17 +1,20 @@
 // One device: its state in a sentence, its twin, plots, commands, alarms and conditions.
 import { devicePath, get, RefusedError } from "./api.js";
+import { lastList } from "./devices.js";
 import { alarmRow, alarmTable } from "./lists.js";
 import { h, put, row, Rows, set, table } from "./dom.js";
 import { ago, moment, Reading, severity, stateGlyph, withUnit } from "./format.js";
 import { KEPT_MS, Plot } from "./plot.js";
 import { runCommand, takeBack, writeProperty } from "./write.js";
 
+const LEARN_EVERY = 30;
 const TITLES = ["Property", "Reported", "Quality", "Age", "Desired", "Applied", "Plot", ""];
 
 export class Device {
   /** @param {string[]} parts namespace and name */
   constructor([namespace, name]) {
     this.title = name;
+    this.turns = 0;
     this.path = devicePath(namespace, name);
     this.alarmsPath = `/api/v1/alarms?name=${encodeURIComponent(`${namespace}/${name}`)}`;
     this.specs = new Map(); // of the model, by property
@@ -34,7 +37,7 @@ export class Device {
     this.node = h(
       "article",
       {},
-      h("p", { class: "back" }, h("a", { href: "#/" }, "‹ Devices")),
+      h("p", { class: "back" }, h("a", { href: lastList.address }, "‹ Devices")),
       h("h1", {}, name),
       h("p", { class: "sentence" }, this.mark, this.sentence),
       this.about,
@@ -57,11 +60,9 @@ export class Device {
 
   async poll() {
     const [twin, alarms] = await Promise.all([get(this.path), get(this.alarmsPath)]);
-    if (twin.model && (!this.specs.size || this.turns++ % 30 === 0)) await this.learn(twin);
+    if (twin.model && this.turns++ % LEARN_EVERY === 0) await this.learn(twin);
     this.show(twin, alarms.alarms);
   }
-
-  turns = 1;
 
   /** What the model says: what may be written, and which commands there are. */
   async learn(twin) {
@@ -84,6 +85,7 @@ export class Device {
   show(twin, alarms) {
     const first = this.last === undefined;
     this.last = twin;
+    this.node.classList.remove("lost");
     set(this.note, "hidden", true);
     set(this.mark, "class", `mark ${twin.status.state}`);
     put(this.mark, stateGlyph(twin.status.state));
@@ -189,6 +191,7 @@ export class Device {
   }
 
   fail(message) {
+    this.node.classList.add("lost");
     set(this.note, "hidden", false);
     put(this.note, message);
   }

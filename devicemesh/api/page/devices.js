@@ -7,6 +7,9 @@ const SHOWN = 4;
 const LIMIT = 50;
 const CHIPS = { "": "All", true: "Ready", false: "Not ready" };
 
+/** Where the list was left, for who comes back from a device. */
+export const lastList = { address: "#/" };
+
 export class Devices {
   title = "Devices";
 
@@ -49,6 +52,7 @@ export class Devices {
     const same = this.words === words && this.ready === ready;
     this.words = words;
     this.ready = ready in CHIPS ? ready : "";
+    lastList.address = location.hash || "#/";
     if (document.activeElement !== this.search) this.search.value = words;
     if (!same) this.starts = [""];
     if (!same && this.asked) this.soon();

@@ -15,12 +15,13 @@ export function valueText(value) {
   return typeof value === "object" ? json(value) : String(value);
 }
 
-/** JSON, with integers of any size. */
+/** JSON, with integers of any size; equal values are equal texts. */
 export function json(value) {
   if (typeof value === "bigint") return String(value);
   if (Array.isArray(value)) return `[${value.map(json).join(",")}]`;
   if (value === null || typeof value !== "object") return JSON.stringify(value);
-  return `{${Object.entries(value).map(([name, one]) => `${JSON.stringify(name)}:${json(one)}`).join(",")}}`;
+  const names = Object.keys(value).sort();
+  return `{${names.map((name) => `${JSON.stringify(name)}:${json(value[name])}`).join(",")}}`;
 }
 
 /** A value with its unit. */

@@ -5,6 +5,7 @@ import { json, withUnit } from "./format.js";
 
 const FOLLOW_MS = 250;
 const PATIENCE_MS = 15000;
+const READ_MS = 2000;
 
 /**
  * A dialog with a form; it is gone when it is closed.
@@ -130,22 +131,36 @@ export function writeProperty(twin, property, spec) {
 
 async function follow(twin, name, text, say) {
   const path = devicePath(twin.namespace, twin.name);
-  const began = performance.now();
-  const answer = await write("PUT", `${path}/desired/${encodeURIComponent(name)}`, text);
   const wanted = json(parse(text));
-  say(answer.state === "accepted" ? "accepted, on its way to the device" : answer.state, "");
+  const is = (desired) => desired !== undefined && json(desired.value) === wanted;
+  const began = performance.now();
+  const first = (await get(path)).properties.find((one) => one.name === name);
+  if (is(first?.desired)) {
+    // the same value is wanted already: as such it would not be written again, and that is what was asked for
+    await write("DELETE", `${path}/desired/${encodeURIComponent(name)}`);
+    await watched(path, name, (desired) => desired === undefined);
+  }
+  await write("PUT", `${path}/desired/${encodeURIComponent(name)}`, text);
+  say("accepted, on its way to the device", "");
+  const { property, now, timely } = await watched(path, name, (desired) => is(desired) && desired.state !== "waiting");
+  if (timely) {
+    const tookMs = performance.now() - began;
+    const read = await watched(path, name, (_, reported) => reported?.value !== null, READ_MS);
+    return told({ ...read.property, desired: property.desired }, tookMs, say);
+  }
+  const condition = now.conditions.find((one) => one.type === "DesiredApplied");
+  say(`still waiting: ${condition?.message || now.status.message}. It is written once the device answers.`, "uncertain");
+  return true;
+}
+
+/** Look at a property until its desired value is as it should be, for some time. */
+async function watched(path, name, enough, patienceMs = PATIENCE_MS) {
+  const began = performance.now();
   for (;;) {
     const now = await get(path);
     const property = now.properties.find((one) => one.name === name);
-    const desired = property?.desired;
-    if (desired && json(desired.value) === wanted && desired.state !== "waiting") {
-      return told(property, performance.now() - began, say);
-    }
-    if (performance.now() - began > PATIENCE_MS) {
-      const condition = now.conditions.find((one) => one.type === "DesiredApplied");
-      say(`still waiting: ${condition?.message || now.status.message}. It is written once the device answers.`, "uncertain");
-      return true;
-    }
+    const timely = enough(property?.desired, property?.reported);
+    if (timely || performance.now() - began > patienceMs) return { property, now, timely };
     await new Promise((resolve) => setTimeout(resolve, FOLLOW_MS));
   }
 }
@@ -153,7 +168,7 @@ async function follow(twin, name, text, say) {
 function told(property, tookMs, say) {
   const { state, message } = property.desired;
   if (state === "applied") {
-    const back = property.reported.value;
+    const back = property.reported?.value ?? null;
     const text = back === null ? "written" : `written, read back ${withUnit(back, property.unit)}`;
     say(`${text}, in ${tookMs < 1000 ? `${Math.round(tookMs)} ms` : `${(tookMs / 1000).toFixed(1)} s`}`, "good");
     return true;
