@@ -325,12 +325,19 @@ def test_a_dead_device_has_no_values_but_a_reason_and_a_gap_in_its_plot(site: Si
             for name in ("speed", "uptime", "running"):
                 expect(prop(page, name).locator(".value")).to_have_text("–")
             expect(prop(page, "running").locator(".quality")).to_contain_text("○ Bad")
-            page.goto(f"{site.url}/#/?ready=false")
-            expect(row(page, "pump-4").locator(".values")).not_to_contain_text("1450")
-            row(page, "pump-4").get_by_role("link").click()
+        expect(page.locator(".plot .line")).to_have_attribute("d", re.compile("M.*M"))
+
+
+def test_a_dead_device_is_found_and_the_list_is_as_it_was_on_return(site: Site, opened: Open) -> None:
+    with opened(f"{site.url}/#/?ready=false") as page:
+        with site.fault("pump-5", "unplug"):
+            link = row(page, "pump-5").get_by_role("link")
+            sync_api.expect(row(page, "pump-5").locator(".values")).not_to_contain_text("1450")
+            link.click()
             page.get_by_role("link", name="‹ Devices").click()
             assert page.url.endswith("#/?ready=false")
-        expect(row(page, "pump-4")).to_have_count(0)
+            sync_api.expect(link).to_be_visible()
+        sync_api.expect(link).to_have_count(0)
 
 
 def test_what_devices_say_stays_text(site: Site, opened: Open) -> None:
@@ -345,6 +352,11 @@ def test_what_devices_say_stays_text(site: Site, opened: Open) -> None:
         page.goto(f"{site.url}/#/device/default/%3Cimg%20src=x%3E")  # which is not there
         sync_api.expect(page.get_by_role("heading", name=EVIL)).to_be_visible()
         sync_api.expect(page.get_by_text("no device default/<img src=x> runs here")).to_be_visible()
+        page.goto(f"{site.url}/#/device/%/%E0%A4%A")  # which is no address
+        sync_api.expect(page.get_by_role("heading", name="%E0%A4%A")).to_be_visible()
+        for nowhere in ("constructor", "device", "device/x", "none/at/all"):
+            page.goto(f"{site.url}/#/{nowhere}")
+            sync_api.expect(row(page, "pump-1")).to_be_visible()
 
 
 def test_a_runtime_that_is_gone_is_said_and_one_that_is_back_is_live_again(site: Site, opened: Open) -> None:
@@ -402,11 +414,13 @@ def test_what_has_not_changed_is_not_sent_again(site: Site, opened: Open) -> Non
         sync_api.expect(page.get_by_text("No alarm is active.")).to_be_visible()
 
 
+Do = Callable[[Callable[[Any], Any]], None]
+
+
 @contextmanager
-def in_a_thread(scene: Callable[[], Any], token: str) -> Iterator[str]:
-    """A runtime on fakes that asks for a token; yields its address."""
-    told: list[str] = []
-    loop, up = asyncio.new_event_loop(), threading.Event()
+def in_a_thread(scene: Callable[[], Any], token: str | None = None) -> Iterator[tuple[str, Do]]:
+    """A runtime on fakes; yields its address, and what has something done with its scene."""
+    loop, up, worlds = asyncio.new_event_loop(), threading.Event(), []
     over = asyncio.Event()
 
     async def main() -> None:
@@ -414,23 +428,40 @@ def in_a_thread(scene: Callable[[], Any], token: str) -> Iterator[str]:
         await world.model({"name": "speed", "unit": "rpm"})
         await world.device("pump-1")
         async with world.running(token=token):
-            told.append(str(world.client.base_url))
+            worlds.append(world)
             up.set()
             await over.wait()
+
+    def do(what: Callable[[Any], Any]) -> None:
+        asyncio.run_coroutine_threadsafe(what(worlds[0]), loop).result(20)
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(main()))
     thread.start()
     try:
         assert up.wait(20)
-        yield told[0]
+        yield str(worlds[0].client.base_url), do
     finally:
         loop.call_soon_threadsafe(over.set)
         thread.join(20)
         loop.close()
 
 
+def test_a_value_that_is_old_is_struck_through(opened: Open, scene: Callable[[], Any]) -> None:
+    struck = "(node) => getComputedStyle(node).textDecorationLine"
+    with in_a_thread(scene) as (url, do), opened(url) as page:
+        shown = row(page, "pump-1").locator(".value")
+        sync_api.expect(shown).to_have_text("0")
+        assert page.evaluate(struck, shown.element_handle()) == "none"
+        do(lambda world: world.device("pump-1", paused=True))
+        sync_api.expect(row(page, "pump-1").locator(".value.stale")).to_have_text("0")
+        assert page.evaluate(struck, shown.element_handle()) == "line-through"
+        page.goto(f"{url}/#/device/default/pump-1")
+        sync_api.expect(prop(page, "speed").locator(".quality")).to_have_text("● Good, stale")
+        sync_api.expect(page.locator(".sentence")).to_contain_text("paused in its declaration")
+
+
 def test_a_token_is_asked_for_once(opened: Open, scene: Callable[[], Any]) -> None:
-    with in_a_thread(scene, "open sesame") as url, opened(url, allowed="status of 401") as page:
+    with in_a_thread(scene, "open sesame") as (url, _), opened(url, allowed="status of 401") as page:
         expect = sync_api.expect
         expect(page.get_by_role("heading", name="This runtime asks for a token")).to_be_visible()
         assert "pump-1" not in page.content()

@@ -32,6 +32,11 @@ export function setToken(token) {
   sessionStorage.setItem(TOKEN, token);
 }
 
+/** Whether this tab has one. */
+export function hasToken() {
+  return sessionStorage.getItem(TOKEN) !== null;
+}
+
 /** @type {Map<string, {tag: string, body: any}>} the last answers, by path: what has not changed is not sent again */
 const known = new Map();
 

@@ -1,5 +1,5 @@
 // Which page is shown, and when it asks: once a second, while somebody looks.
-import { get, LostError, RefusedError, setToken } from "./api.js";
+import { get, hasToken, LostError, RefusedError, setToken } from "./api.js";
 import { h, put, set } from "./dom.js";
 import { Device } from "./device.js";
 import { Devices } from "./devices.js";
@@ -18,8 +18,17 @@ let turns = 0;
 /** The page that the address names, and its parameters. */
 function address() {
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
-  const [page, ...parts] = path.split("/").map(decodeURIComponent);
-  return { page: page || "devices", parts, query: new URLSearchParams(query ?? "") };
+  const [page, ...parts] = path.split("/").map(decoded);
+  const known = Object.hasOwn(PAGES, page) && (page !== "device" || parts.length === 2);
+  return { page: known ? page : "devices", parts, query: new URLSearchParams(query ?? "") };
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // an address that somebody typed
+  }
 }
 
 function route() {
@@ -28,7 +37,7 @@ function route() {
   view?.close?.();
   document.querySelector("dialog")?.close();
   const first = view === null;
-  view = new (PAGES[page] ?? Devices)(parts, query);
+  view = new PAGES[page](parts, query);
   for (const link of document.querySelectorAll("nav a")) {
     const here = link.dataset.page === page || (page === "device" && link.dataset.page === "devices");
     set(link, "aria-current", here ? "page" : null);
@@ -94,8 +103,7 @@ function badge(total) {
 
 /** The runtime wants a token: it is asked for once, and kept in this tab. */
 function askToken() {
-  const input = h("input", { id: "token", type: "password", autocomplete: "off", required: true });
-  const again = sessionStorage.length > 0;
+  const input = h("input", { id: "token", type: "password", autocomplete: "off", required: true, pattern: "[ -~]+" });
   const form = h(
     "form",
     {
@@ -108,7 +116,7 @@ function askToken() {
       },
     },
     h("h1", {}, "This runtime asks for a token"),
-    h("p", { role: "status" }, again ? "That one was not right." : "It is what the setting api.token names."),
+    h("p", { role: "status" }, hasToken() ? "That one was not right." : "It is what the setting api.token names."),
     h("label", { for: "token" }, "Token"),
     input,
     h("button", {}, "Go on"),

@@ -153,8 +153,8 @@ export class Device {
     const desired = h("span");
     const applied = h("span");
     const plot = h("input", { type: "checkbox", "aria-label": `Plot ${name}`, title: "plot", onchange: () => this.choose(name) });
-    const write = h("button", { type: "button", onclick: () => writeProperty(this.last, now, this.specs.get(name)) }, "Write…");
-    const back = h("button", { type: "button", class: "plain", onclick: () => takeBack(this.last, now) }, "take back");
+    const write = h("button", { type: "button", "aria-label": `Write… ${name}`, onclick: () => writeProperty(this.last, now, this.specs.get(name)) }, "Write…");
+    const back = h("button", { type: "button", class: "plain", "aria-label": `take back ${name}`, onclick: () => takeBack(this.last, now) }, "take back");
     const node = row({
       name,
       reported: [h("span", { class: "reading" }, reading.value, reading.unit), small],
