@@ -109,8 +109,8 @@ class Twins:
         found = self._runtime.supervisor.declared(key)
         if found is None:
             return NOTHING, "", ""
-        endpoint = found.spec.get("endpoint") or NOTHING
-        return found.labels, str(found.spec.get("modelRef", {}).get("name", "")), next(iter(endpoint), "")
+        model = _map(found.spec.get("modelRef")).get("name", "")
+        return _map(found.labels), str(model), next(iter(_map(found.spec.get("endpoint"))), "")
 
     def _twin(self, key: Key, now_ns: int, brief: int | None) -> bytes | None:
         supervisor = self._runtime.supervisor
@@ -182,6 +182,11 @@ class Twins:
 
 
 _key = attrgetter("key")
+
+
+def _map(value: Any) -> Mapping[str, Any]:
+    """What is declared as a map; nothing where it is none."""
+    return value if isinstance(value, Mapping) else NOTHING
 
 
 def _about(device: RunningDevice) -> tuple[Mapping[str, str], str, str, str]:

@@ -48,6 +48,15 @@ def test_they_are_found_by_name_words_label_and_readiness(scene: Make) -> None:
             whole = await world.get("devices")
             assert {one["name"] for one in whole} == {"pump-1", "pump-2", "fan-1"}
 
+            await world.device("odd", ["x"], modelRef="pump", endpoint="fake")  # past every check
+            odd = await world.until(
+                lambda page: page["devices"] and page["devices"][0]["status"]["reason"] == "InvalidDevice",
+                "devices",
+                name="odd",
+            )
+            assert odd["devices"][0]["labels"] == {}
+            assert (await world.client.get("/api/v1/devices/default/odd")).status_code == 200
+
             await world.device("pump-3", host="H2")
             await world.until(lambda page: names(page) == ["pump-2", "pump-3"], "devices", q="h2")
 
