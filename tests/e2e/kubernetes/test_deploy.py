@@ -14,12 +14,19 @@ import yaml
 
 ROOT = Path(__file__).parents[3]
 APPLY = "application/apply-patch+yaml"
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+OPERATOR = ("podmonitors.yaml", "prometheusrules.yaml")
 KUSTOMIZATIONS = ["base", "runtime", "overlays/k3s", "overlays/sites", "overlays/edge"]
 RELEASES = {
     "shared": [],
     "alone": ["mode=alone", "replicas=1", "networkPolicy.enabled=false"],
     "serial": ["serial={/dev/ttyUSB0,/dev/ttyUSB1}", "storage.className=local-path"],
     "node": ["mode=node", "ble.enabled=true", "podMonitor.enabled=true", "labels.site=north"],
+    "watched": [
+        "podMonitor.enabled=true",
+        "prometheusRule.enabled=true",
+        "prometheusRule.labels.release=prom",
+    ],
     "own token": ["apiToken.existingSecret=mine", "rbac.create=false", "admissionPolicy.create=false"],
 }
 
@@ -79,14 +86,15 @@ class Tools:
 
 @pytest.fixture(scope="module")
 def tools(api_server: Any, kube_assets: Path) -> Iterator[Tools]:
-    for word in ("kustomize", "helm", "podmonitors.yaml"):
+    for word in ("kustomize", "helm", *OPERATOR):
         if not (kube_assets / word).exists():
             pytest.skip(f"no {word}. Try: make kube-assets")
-    definition = yaml.safe_load((kube_assets / "podmonitors.yaml").read_text())
-    api_server.ask("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+    definitions = [yaml.safe_load((kube_assets / word).read_text()) for word in OPERATOR]
+    for definition in definitions:
+        api_server.ask("POST", DEFINITIONS, definition)
     yield Tools(api_server, kube_assets)
-    name = definition["metadata"]["name"]
-    api_server.ask("DELETE", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}")
+    for definition in definitions:
+        api_server.ask("DELETE", f"{DEFINITIONS}/{definition['metadata']['name']}")
 
 
 def _namespaces(server: Any, **policies: str) -> None:
@@ -130,7 +138,7 @@ def test_each_site_has_replicas_and_settings_of_its_own(tools: Tools) -> None:
         assert spec["nodeSelector"] == {"site": site}
 
 
-@pytest.mark.parametrize("component", ["serial", "ble", "pod-monitor"])
+@pytest.mark.parametrize("component", ["serial", "ble", "pod-monitor", "prometheus-rule"])
 def test_a_component_is_what_the_server_takes(component: str, tools: Tools, tmp_path: Path) -> None:
     overlay = ROOT / f"deploy/overlays/.{tmp_path.name}"
     overlay.mkdir()
