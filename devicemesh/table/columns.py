@@ -54,6 +54,11 @@ OWN: dict[str, Column] = {
          "kommentar", "bemerkung", "commentaire"),
         ("text", "meaning", "label"),
     ),
+    "samplingInterval": Column(
+        ("samplinginterval", "scanrate", "scaninterval", "pollinginterval", "pollinterval",
+         "pollrate", "pollperiod", "updateinterval", "collectcycle"),
+        ("interval", "cycle", "period"),
+    ),
 }  # fmt: skip
 ARITHMETIC: dict[str, Column] = {
     "scale": Column(
@@ -62,6 +67,12 @@ ARITHMETIC: dict[str, Column] = {
         ("multiply", "mult", "step"),
     ),
     "divisor": Column(("divisor", "divider", "divide", "divideby", "teiler")),
+    "rawLow": Column(("rawlow", "rawlo", "rawmin", "rawminimum")),
+    "rawHigh": Column(("rawhigh", "rawhi", "rawmax", "rawmaximum")),
+    "scaledLow": Column(("scaledlow", "scaledlo", "scaledmin", "englow", "englo", "engmin", "eulow", "eulo")),
+    "scaledHigh": Column(
+        ("scaledhigh", "scaledhi", "scaledmax", "enghigh", "enghi", "engmax", "euhigh", "euhi")
+    ),
     "add": Column(("add", "bias", "offsetvalue", "valueoffset", "adder"), ("offset",)),
     "bit": Column(("bit", "bitnumber", "bitno", "bitposition", "bitoffset", "startbit")),
     "bits": Column(("bits", "bitcount", "bitlength", "numberofbits")),
@@ -70,6 +81,9 @@ ARITHMETIC: dict[str, Column] = {
     "length": Column(("length", "len", "laenge", "lange")),
 }  # fmt: skip
 """Fields that an address of most protocols has, and how people call them."""
+LINE = ("rawLow", "rawHigh", "scaledLow", "scaledHigh")
+"""Two points of a line, instead of `scale` and `add`."""
+SCALING = frozenset({"scale", "add", "divisor", *LINE})
 _NOISE = re.compile(r"(?<=..)(id|no|nr|number|name)$")
 _BRACKETS = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
 
@@ -124,7 +138,7 @@ def known(protocol: str, address: type[Strict], own: Mapping[str, Column]) -> Kn
     arithmetic = {
         key: column
         for key, column in ARITHMETIC.items()
-        if key in fields or (key == "divisor" and "scale" in fields)
+        if key in fields or (key in SCALING and {"scale", "add"} <= fields.keys())
     }
     plain = {key: column for key, column in fields.items() if key not in OWN}
     more = {key: _joined(column, arithmetic.get(key)) for key, column in own.items()}

@@ -17,6 +17,7 @@ from devicemesh.spec.words import suggest
 from devicemesh.table import columns, nodes, words
 from devicemesh.table.reading import Cell, Table
 
+_BOOL = {"true": True, "yes": True, "false": False, "no": False}
 _NEUTRAL = {"scale": 1, "add": 0}
 _TYPES = "as in bool, int16, UINT32, float32, REAL, string(8)"
 SHOWN = 3
@@ -146,7 +147,7 @@ class _Composer:
             placed = mapper.place([self._row(line) for line in lines])
         else:
             placed = [_by_short_form(mapper, line) for line in lines]
-        plain = (self._shapes.keys() | {"divisor"}) - self._own.keys() - columns.OWN.keys()
+        plain = self._shapes.keys() - self._own.keys() - columns.OWN.keys() - columns.SCALING
         for line, one in zip(lines, placed, strict=True):
             line.placed = one
             for key, message in one.mistakes:
@@ -157,6 +158,7 @@ class _Composer:
                 self._tell(note)
             for key in (one for one in self._known.columns if one in plain and self._says(line, one)):
                 self._field(line, key)
+            self._scaling(line)
 
     @staticmethod
     def _says(line: _Line, key: str) -> bool:
@@ -185,36 +187,57 @@ class _Composer:
     def _field(self, line: _Line, key: str) -> None:
         """A cell that is a field of the address."""
         cell = line.cells[key]
-        if key == "divisor":
-            number = words.number_of(cell.text, self._comma)
-            if not number:
-                self._wrong(cell, "wrong-type", f"`{_short(cell.text)}` is no number to divide by")
-            else:
-                line.placed.fields["scale"] = words.number_of(f"1/{number}", False)
-            return
         members = columns.parts(self._shapes[key])
         allowed = [word for one in members for word in columns.words(one)]
         if allowed or str in members:
             same = {word.casefold(): word for word in allowed}
-            line.placed.fields[key] = same.get(cell.text.casefold(), cell.text)
-            return
-        value = words.number_of(cell.text, self._comma)
-        if value is None:
-            self._wrong(
-                cell,
-                "wrong-type",
-                f"`{key}` must be a number, not '{_short(cell.text)}'",
-                _comma_hint(cell.text),
-            )
-            return
-        neutral = next(f.default for f in self._mapper.address_type.model_fields.values() if f.alias == key)
-        if value != neutral and value != _NEUTRAL.get(key):
+            self._set(line, key, same.get(cell.text.casefold(), cell.text))
+        elif bool in members and cell.text.casefold() in _BOOL:
+            self._set(line, key, _BOOL[cell.text.casefold()])
+        elif (number := self._number(line, key)) is not None:
+            self._set(line, key, number)
+
+    def _set(self, line: _Line, key: str, value: Any) -> None:
+        """A field of the address, unless it says what holds anyway."""
+        fields = self._mapper.address_type.model_fields.values()
+        neutral = next(one.default for one in fields if one.alias == key)
+        if value not in (neutral, _NEUTRAL.get(key)):
             line.placed.fields[key] = value
-        if key == "scale" and abs(value) > 1:
-            self._tell(
-                f"`{self._header(key)}`: a value is the raw one x {value}; "
-                "if it is to be divided, call the column divisor"
-            )
+
+    def _number(self, line: _Line, key: str) -> int | float | None:
+        cell = line.cells[key]
+        number = words.number_of(cell.text, self._comma)
+        if number is None:
+            self._no_number(cell, key)
+        return number
+
+    def _scaling(self, line: _Line) -> None:
+        """Scale and add: given as they are, by a divisor, or by two points of a line."""
+        scale = line.cells.get("scale")
+        is_line = scale is None or words.fold(scale.text) == "linear"
+        if is_line and all(self._says(line, key) for key in columns.LINE):
+            numbers = [self._number(line, key) for key in columns.LINE]
+            found = words.line_of(*numbers)
+            if found is None and None not in numbers:
+                self._wrong(line.cells["rawHigh"], "wrong-value", "raw low and raw high are the same")
+            for key, value in zip(("scale", "add"), found or (), strict=False):
+                self._set(line, key, value)
+            return
+        for key in ("scale", "divisor", "add"):
+            number = self._number(line, key) if self._says(line, key) else None
+            if number is None:
+                continue
+            if key != "divisor":
+                self._set(line, key, number)
+            elif (part := words.number_of(f"1/{number}", False)) is not None:
+                self._set(line, "scale", part)
+            else:
+                self._wrong(line.cells[key], "wrong-value", "nothing can be divided by 0")
+            if key == "scale" and abs(number) > 1:
+                self._tell(
+                    f"`{self._header(key)}`: a value is the raw one x {number}; "
+                    "if it is to be divided, call the column divisor"
+                )
 
     def _no_number(self, cell: Cell, key: str) -> None:
         message = f"`{key}` must be a number, not '{_short(cell.text)}'"
@@ -244,6 +267,9 @@ class _Composer:
             names = [one.alias for one in order]
             fields = sorted(line.placed.fields.items(), key=lambda item: names.index(item[0]))
             prop["address"] = Inline({protocol: Inline(fields)})
+        if every := self._interval(line):
+            prop["telemetry"] = Inline(samplingInterval=every)
+            cells[*loc, "telemetry", "samplingInterval"] = line.cells["samplingInterval"]
         for key in prop:
             cells[*loc, key] = line.cells.get(key, first)
         for key in line.placed.fields:
@@ -305,20 +331,30 @@ class _Composer:
             self._wrong(cell, "unknown-word", f"`{_short(cell.text)}` is not an access", "one of R, RW, W")
         return None if access == "ReadOnly" else access
 
+    def _interval(self, line: _Line) -> str | None:
+        """How often it is read. A bare number has the unit of its header; a scan rate is in ms."""
+        if not self._says(line, "samplingInterval"):
+            return None
+        cell, header = line.cells["samplingInterval"], self._header("samplingInterval").casefold()
+        number = words.number_of(cell.text, self._comma)
+        if number is None:
+            return cell.text
+        unit = next((one for one in ("ms", "s", "min") if f"({one})" in header or f"[{one}]" in header), None)
+        if unit is None and "scan" in header:
+            unit = "ms"
+            self._tell(f"`{self._header('samplingInterval')}` is taken for ms")
+        if unit is None:
+            hint = f"write {number:g}ms or {number:g}s, or name the unit in the header: interval (ms)"
+            self._wrong(cell, "wrong-value", f"`{_short(cell.text)}` has no unit", hint)
+            return None
+        return f"{number:g}{unit.removesuffix('in')}" if 0 < number < 1e6 else cell.text
+
     def _limit(self, line: _Line, key: str, type_: str) -> int | float | None:
         cell = line.cells.get(key)
         is_bool = type_ == ValueType.BOOL.value  # its limits say nothing
         if cell is None or is_bool or words.is_nothing(cell.text):
             return None
-        number = words.number_of(cell.text, self._comma)
-        if number is None:
-            self._wrong(
-                cell,
-                "wrong-type",
-                f"`{key}` must be a number, not '{_short(cell.text)}'",
-                _comma_hint(cell.text),
-            )
-        return number
+        return self._number(line, key)
 
 
 def _by_short_form(mapper: Mapper[Any, Any], line: _Line) -> Placed:

@@ -6,6 +6,7 @@ import math
 import re
 import unicodedata
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal, get_args
 
 from devicemesh.spec import units
@@ -116,6 +117,20 @@ def number_of(text: str, comma: bool) -> int | float | None:
     if not math.isfinite(number):
         return None
     return int(bare) if re.fullmatch(r"[-+]?\d{1,18}", bare) else number
+
+
+def line_of(
+    raw_low: float | None, raw_high: float | None, low: float | None, high: float | None
+) -> tuple[float, float] | None:
+    """Scale and add of the line through (raw low, low) and (raw high, high); None where there is none."""
+    if raw_low is None or raw_high is None or low is None or high is None or raw_low == raw_high:
+        return None
+    left, right, bottom, top = (Fraction(str(number)) for number in (raw_low, raw_high, low, high))
+    scale = (top - bottom) / (right - left)
+    try:
+        return _short(float(scale)), _short(float(bottom - left * scale))
+    except OverflowError:
+        return None
 
 
 def unit_of(text: str) -> str:

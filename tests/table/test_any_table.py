@@ -14,7 +14,8 @@ from devicemesh.table import columns, compose, reading
 
 PLUGINS = plugins.load()
 HEADERS = st.sampled_from(
-    ["Name", "Tag", "Register", "Address (hex)", "Data Type", "Type", "FC", "Table", "Unit", "Factor", "Divisor",
+    ["Name", "Tag", "Register", "Address (hex)", "Data Type", "Type", "FC", "Table", "Unit", "Factor", "Scaling", "Divisor", "Raw Low",
+     "Raw High", "Scaled Low", "Scan Rate", "Interval (s)", "Scaled High",
      "Offset", "R/W", "Min", "Max", "Bit", "Byte order", "Word Order", "Length", "Description", "NodeId", "path",
      "deadbandPercent", "mode", "base", "?", ""]
 )  # fmt: skip
@@ -22,7 +23,7 @@ CELLS = st.one_of(
     st.sampled_from(
         ["speed", "40001", "30002", "1", "0", "65536", "0x10", "1Fh", "40001.3", "40001-40002", "4x0007", "holding:3",
          "int", "FLOAT32", "string(8)", "BOOL", "UINT64", "3", "03/16", "coil", "Input Register", "rpm", "Volts", "C",
-         "0,1", "1e999", "1/0", "-1", "R/W", "ABCD", "little", "ns=2;s=A", "/a#/b", "i=1", "-", "", "", "NaN", "1e-400"]
+         "0,1", "1e999", "1/0", "-1", "Linear", "0", "100", "4", "20", "R/W", "ABCD", "little", "ns=2;s=A", "/a#/b", "i=1", "-", "", "", "NaN", "1e-400"]
     ),
     st.text(max_size=12),
     st.integers().map(str),

@@ -135,6 +135,43 @@ def test_a_decimal_comma_is_one_where_the_delimiter_is_a_semicolon(bring: Bring)
     assert (refused.exit_code, "write 0.25" in refused.stdout) == (1, True)
 
 
+def test_an_export_of_kepware_with_a_line_of_two_points(bring: Bring) -> None:
+    header = (
+        "Tag Name,Address,Data Type,Client Access,Scaling,Raw Low,Raw High,Scaled Low,Scaled High,Eng Units"
+    )
+    found = bring(
+        header,
+        '"Tank.Level",40002,Short,RO,Linear,0,1000,0,100,m',
+        '"Tank.Flow",40003,Word,RO,Linear,4000,20000,-10,10,m3/h',
+        '"Tank.P",40010,Float,R/W,None,,,,,bar',
+        '"Tank.Run",00001,Boolean,R/W,,,,,,',
+    )
+    assert found.exit_code == 0, found.output
+    assert "{table: holding, offset: 1, type: int16, scale: 0.1}" in found.stdout
+    assert "{table: holding, offset: 2, type: uint16, scale: 0.00125, add: -15}" in found.stdout
+    assert "{table: holding, offset: 9}" in found.stdout
+    wrong = bring(
+        header,
+        "a,40001,Word,RO,Linear,0,0,0,1,",
+        "b,40002,Word,RO,Linear,,,,,",
+        "c,40003,Word,RO,Square Root,0,1,0,1,",
+    )
+    assert wrong.stdout.count("table.csv:") == 3
+    assert "raw low and raw high are the same" in wrong.stdout
+    assert "`scale` must be a number, not 'Linear'" in wrong.stdout
+
+
+def test_how_often_a_value_is_read_has_a_unit(bring: Bring) -> None:
+    found = bring("Tag Name,Address,Data Type,Scan Rate", "a,40001,Word,100", "b,40002,Word,")
+    assert "telemetry: {samplingInterval: 100ms}" in found.stdout
+    assert "`Scan Rate` is taken for ms" in found.stderr
+    assert "{samplingInterval: 2.5s}" in bring("name;address;type;Interval (s)", "a;40001;word;2,5").stdout
+    assert "{samplingInterval: 1m30s}" in bring("name,address,type,interval", "a,40001,word,1m30s").stdout
+    refused = bring("name,address,type,interval", "a,40001,word,100", "b,40002,word,often")
+    assert "table.csv:2:14: wrong-value `100` has no unit" in refused.stdout
+    assert "table.csv:3:14: wrong-value 'often' is not a duration" in refused.stdout
+
+
 @pytest.mark.parametrize(
     ("data", "why"),
     [
