@@ -50,7 +50,7 @@ class Tabular(ABC):
     @property
     @abstractmethod
     def columns(self) -> Mapping[str, Column]:
-        """Its own columns; one that is named like a field of the address is left to `place`."""
+        """Its own columns, and more headers for `address`; a field of the address among them is `place`'s."""
 
     @abstractmethod
     def place(self, rows: Sequence[Row]) -> Sequence[Placed]:

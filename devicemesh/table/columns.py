@@ -25,8 +25,8 @@ OWN: dict[str, Column] = {
     ),
     "address": Column(
         ("address", "addr", "adr", "adresse", "registeraddress", "registernumber", "registerno", "addressdec",
-         "addresshex", "startaddress", "startingaddress", "registeradresse"),
-        ("register", "reg", "offset", "location", "index"),
+         "addresshex", "startaddress", "startingaddress", "startregister", "startreg", "registeradresse"),
+        ("register", "reg", "offset", "start", "location", "index"),
     ),
     "type": Column(
         ("datatype", "dataformat", "valuetype", "vartype", "variabletype", "typeofdata", "datentyp",
@@ -52,7 +52,7 @@ OWN: dict[str, Column] = {
     "description": Column(
         ("description", "desc", "comment", "comments", "remark", "remarks", "note", "notes", "beschreibung",
          "kommentar", "bemerkung", "commentaire"),
-        ("text", "meaning", "label"),
+        ("text", "meaning", "details", "label"),
     ),
     "samplingInterval": Column(
         ("samplinginterval", "scanrate", "scaninterval", "pollinginterval", "pollinterval",
@@ -64,7 +64,7 @@ ARITHMETIC: dict[str, Column] = {
     "scale": Column(
         ("scale", "factor", "scalefactor", "multiplier", "scaling", "gain", "resolution", "faktor",
          "skalierung", "facteur"),
-        ("multiply", "mult", "step"),
+        ("multiply", "mult", "res", "step"),
     ),
     "divisor": Column(("divisor", "divider", "divide", "divideby", "teiler")),
     "rawLow": Column(("rawlow", "rawlo", "rawmin", "rawminimum")),
@@ -113,12 +113,11 @@ class Known:
         return found
 
     def _readings(self, header: str) -> Iterator[str]:
-        """The header whole, without what is in brackets, without the protocol's name, without `ID`."""
+        """The header whole, without what is in brackets, the protocol's name, a plural's s, `ID` or `No`."""
         for text in dict.fromkeys((header, _BRACKETS.sub("", header))):
             word = fold(text)
             for one in (word, word.removeprefix(self.protocol)):
-                yield one
-                yield _NOISE.sub("", one)
+                yield from (one, one.removesuffix("s"), _NOISE.sub("", one))
 
     def count(self, headers: Sequence[str]) -> int:
         """How many headers are known, 0 where this can't be a header: nothing says what, or where."""
@@ -129,7 +128,8 @@ class Known:
     @property
     def hint(self) -> str:
         """What a header needs."""
-        return f"a name, a type, and where it is: {' or '.join(self.where)}"
+        others = "".join(f", {field}" for field in self.where[1:])
+        return f"a name, a type, and where it is: address, register, offset{others}"
 
 
 def known(protocol: str, address: type[Strict], own: Mapping[str, Column]) -> Known:
@@ -141,7 +141,7 @@ def known(protocol: str, address: type[Strict], own: Mapping[str, Column]) -> Kn
         if key in fields or (key in SCALING and {"scale", "add"} <= fields.keys())
     }
     plain = {key: column for key, column in fields.items() if key not in OWN}
-    more = {key: _joined(column, arithmetic.get(key)) for key, column in own.items()}
+    more = {key: _joined(column, arithmetic.get(key) or OWN.get(key)) for key, column in own.items()}
     shapes = address.model_fields.values()
     where = [
         f.alias

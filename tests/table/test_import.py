@@ -173,6 +173,22 @@ def test_how_often_a_value_is_read_has_a_unit(bring: Bring) -> None:
 
 
 @pytest.mark.parametrize(
+    ("header", "row", "found"),
+    [
+        ("Description,Register,Units,Size,Data type,Access", "I,3000,A,2,FLOAT32,R/WC", "offset: 3000}"),
+        ("Quantity,Details,Start Reg (Hex),Size,Res.,Unit,Data type", "E,,5B14,4,0.01,kWh,Unsigned",
+         "offset: 23316, type: uint64, scale: 0.01}"),
+        ("Modicon address,Physical address,Length (words),Variable,Data Format", "300001,0000h,2,V,INT32", "table: input, offset: 0}"),
+        ("Start,End,R/W,Function codes,Name,Type", '7,8,RW,"0x03, 0x06",A,uint32', "table: holding, offset: 7}"),
+        ("Modbus Register No.,TAG NAME,data_type,Eng. Units", "40007,x,dint,°C", "table: holding, offset: 6}"),
+    ],
+)  # fmt: skip
+def test_headers_of_makers(header: str, row: str, found: str, bring: Bring) -> None:
+    made = bring(header, row)
+    assert (made.exit_code, found in made.stdout) == (0, True), made.output
+
+
+@pytest.mark.parametrize(
     ("data", "why"),
     [
         (b"PK\x03\x04\x14\x00", "is a workbook, not text"),

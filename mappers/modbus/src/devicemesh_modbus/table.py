@@ -13,6 +13,7 @@ from devicemesh_modbus import uri
 from devicemesh_modbus.model import BIT_TABLES, MAX_REGISTERS, Table
 
 COLUMNS: dict[str, Column] = {
+    "address": Column(("modiconaddress", "plcaddress"), ("physicaladdress",)),
     "table": Column(
         ("table", "registertype", "regtype", "registertable", "typeofregister", "objecttype", "primarytable",
          "area", "memoryarea", "registerclass", "registerart"),
