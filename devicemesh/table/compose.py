@@ -62,6 +62,7 @@ class _Composer:
         self._given = given
         self._known = known
         self._found = known.match([cell.text for cell in table.header])
+        self._named = "name" in self._found or "name" in given
         self._out = Imported()
 
     def model(self, name: str) -> Imported:
@@ -254,7 +255,7 @@ class _Composer:
         prop["type"] = self._type(line)
         if self._says(line, "unit"):
             prop["unit"] = words.unit_of(line.cells["unit"].text)
-        if "description" in line.cells and "name" in line.cells:
+        if "description" in line.cells and self._named:
             prop["description"] = line.cells["description"].text
         if access := self._access(line):
             prop["access"] = access
@@ -277,7 +278,7 @@ class _Composer:
         return prop
 
     def _name(self, line: _Line) -> str:
-        cell = line.cells.get("name") or line.cells.get("description")
+        cell = line.cells.get("name" if self._named else "description")
         if cell is None:
             self._wrong(self._first(line), "missing-field", "this row has no name")
             return ""
@@ -291,11 +292,10 @@ class _Composer:
         return name
 
     def _tell_names(self, lines: Sequence[_Line]) -> None:
-        if "name" not in self._found and "name" not in self._given:
+        if not self._named:
             self._tell("no column has names: they are made from the descriptions")
-        texts = [
-            cell.text for line in lines if (cell := line.cells.get("name") or line.cells.get("description"))
-        ]
+        column = "name" if self._named else "description"
+        texts = [line.cells[column].text for line in lines if column in line.cells]
         changed = [
             f"`{_short(text)}` is {name}" for text in texts if (name := words.property_name(text)) != text
         ]

@@ -35,7 +35,7 @@ _BY_WORD = {word: type_ for type_, words in _TYPES.items() for word in (*words.s
 _BARE = {"int", "integer", "signed", "uint", "unsigned", "unsignedint", "unsignedinteger", "long", "ulong"}
 """Words whose size is another one in other houses."""
 _SIZED = re.compile(
-    r"(?P<before>8|16|32|64)?(?P<sign>unsigned|signed|[uis])?(?P<kind>integer|int|float|real|f)?"
+    r"(?P<before>8|16|32|64)?(?P<sign>unsigned|signed|ui|[uis])?(?P<kind>integer|int|float|real|f)?"
     r"(?P<after>8|16|32|64)?(?P<tail>unsigned|signed|[us])?"
 )
 _TEXT = re.compile(r"(?:string|str|char|ascii|text)(\d{1,4})")
@@ -72,8 +72,9 @@ def is_nothing(text: str) -> bool:
 
 def type_of(text: str) -> Typed | None:
     """INT16, U16, word, REAL, `32 bit float`, string(8); None where it is no type of ours."""
-    word = re.sub(r"ieee754|bits?(?=.)|(?<=\d)bits?$|_t$", "", text.casefold()) if len(text) <= 40 else ""
-    word = fold(word) if fold(text) not in _BY_WORD else fold(text)
+    word = fold(text) if len(text) <= 40 else ""
+    if word not in _BY_WORD:  # 32-bit float (IEEE 754), uint16_t
+        word = re.sub(r"ieee754|(?<=\d)bit(s(?!igned))?|(?<=\d)t$", "", word)
     if word in _BY_WORD:
         return Typed(_BY_WORD[word], word not in _BARE)
     if sized := _TEXT.fullmatch(word):

@@ -132,6 +132,17 @@ def test_orders(cells: dict[str, str], orders: dict[str, str]) -> None:
     assert one(ValueType.FLOAT32, address="40001", **cells).fields == place_ | orders
 
 
+def test_a_little_byte_order_alone_is_told() -> None:
+    placed = place([Row({"address": "40001", "byteOrder": "Little"}, ValueType.FLOAT32)])[0]
+    assert placed.fields["byteOrder"] == "little"
+    assert any("BADC" in said for said in placed.assumed)
+    assert not any(
+        "BADC" in said
+        for cells in ({"byteOrder": "DCBA"}, {"byteOrder": "little", "wordOrder": "little"})
+        for said in place([Row({"address": "40001", **cells}, ValueType.FLOAT32)])[0].assumed
+    )
+
+
 def test_one_number_that_is_not_modicons_among_those_that_are_is_a_mistake() -> None:
     placed = place([Row({"address": text}, ValueType.UINT16) for text in ("30001", "30002", "3003")])
     assert [len(one.mistakes) for one in placed] == [0, 0, 1]
@@ -141,6 +152,7 @@ def test_one_number_that_is_not_modicons_among_those_that_are_is_a_mistake() -> 
 
 def test_numbers_that_fit_another_table_are_plain_offsets() -> None:
     placed = place([Row({"address": t, "table": "holding"}, ValueType.UINT16) for t in ("30001", "30002")])
+    assert "Modicon's 30001 would be input, and the table is holding" in placed[0].assumed[0]
     assert [one.fields for one in placed] == [
         {"table": "holding", "offset": 30001},
         {"table": "holding", "offset": 30002},

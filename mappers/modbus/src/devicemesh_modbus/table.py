@@ -69,6 +69,10 @@ _INTEGERS = {
 }
 _CHARACTERS = "string(n) is taken for n characters, two to a register"
 
+_LITTLE_BYTES = (
+    "a little byte order is that of the two bytes of each register, BADC; "
+    "if it is of the registers, write CDAB or DCBA"
+)
 _BARE = "a bare int or uint has 16 bits and a long 32, where nothing says how many registers it takes"
 
 
@@ -212,6 +216,12 @@ def _count(spots: Sequence[_Spot]) -> None:
     for spot in decimal:
         if spot.cell("base") == "1":
             spot.number = int(spot.digits or 0) - 1
+    odd = next((spot for spot in decimal if _MODICON.fullmatch(spot.digits or "") and spot.table), None)
+    if odd is not None and not odd.cell("base"):
+        odd.placed.assumed.append(
+            f"addresses are plain offsets: Modicon's {odd.digits} would be {_DIGITS[(odd.digits or '')[0]]}, "
+            f"and the table is {odd.table}"
+        )
     if "" in bases and len(decimal) > 1 and min(int(spot.digits or 0) for spot in decimal) == 1:
         decimal[0].placed.assumed.append(
             "addresses begin at 1 and are taken as offsets from 0; if the list counts from 1: --column base=1"
@@ -329,6 +339,8 @@ def _orders(spot: _Spot, type_: ValueType) -> None:
                 spot.wrong(
                     column, f"`{spot.cell(column):.40}` is no order: ABCD, CDAB, BADC, DCBA, big or little"
                 )
+        if orders == {"byteOrder": "little"} and not is_one and not spot.cell("wordOrder"):
+            spot.placed.assumed.append(_LITTLE_BYTES)
         if is_one and "wordOrder" in orders:
             orders.pop("wordOrder", None)
         spot.placed.fields |= {name: order for name, order in orders.items() if order != "big"}
