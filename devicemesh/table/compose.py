@@ -363,7 +363,7 @@ def _by_short_form(mapper: Mapper[Any, Any], line: _Line) -> Placed:
         return Placed()
     try:
         address = mapper.parse_address(cell.text)
-    except ConfigError as error:
+    except (ConfigError, ValueError) as error:
         return Placed(mistakes=[("address", str(error))])
     return Placed(fields=address.model_dump(mode="json", by_alias=True, exclude_unset=True))
 

@@ -121,10 +121,10 @@ def _rows(path: str, text: str, delimiter: str) -> Iterator[list[Cell]]:
 def _cell(value: str, place: tuple[int, int, int]) -> Cell:
     line, column, width = place
     bare = value.strip()
-    lead = len(value) - len(value.lstrip()) if bare else 0
-    return Cell(
-        " ".join(bare.split()), line, column + lead, len(bare) if width == len(value) else max(1, width)
-    )
+    text = " ".join(bare.split())
+    if width != len(value) or not bare:  # quoted: where its quote is
+        return Cell(text, line, column, max(1, width))
+    return Cell(text, line, column + len(value) - len(value.lstrip()), len(bare))
 
 
 def _padded(places: list[tuple[int, int, int]], line: int) -> Iterator[tuple[int, int, int]]:

@@ -247,6 +247,14 @@ def test_mistakes_in_a_cell_of_several_lines_are_where_it_begins(bring: Bring) -
     assert ("description: two lines" in found.stdout, 'description: x "y", z' in found.stdout) == (True, True)
 
 
+def test_a_quoted_cell_is_where_its_quote_is(bring: Bring) -> None:
+    found = bring("name,address,type", 'a, 40001 ,"', '  int17"', "b,  4x ,int16")
+    assert [line.split()[0] for line in found.stdout.splitlines() if line.startswith("table.csv")] == [
+        "table.csv:2:11:",
+        "table.csv:4:5:",
+    ]
+
+
 def test_problems_of_a_row_do_not_hide_those_of_the_next(bring: Bring) -> None:
     found = bring("name,address,type,min,max", "a,40001,int16,9,1", ",40002,int16,,", "???,40003,int16,,")
     lines = [line for line in found.stdout.splitlines() if line.startswith("table.csv")]

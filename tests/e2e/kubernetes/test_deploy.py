@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import urllib.error
 from collections.abc import Iterator
@@ -164,6 +165,19 @@ def test_a_release_is_what_the_server_takes(values: list[str], tools: Tools) -> 
     for one in resources:
         tools.take(one)
     tools.take_pod(_workloads(resources)[0])
+
+
+def test_what_is_scraped_is_what_the_alerts_watch(tools: Tools) -> None:
+    alerts = yaml.safe_load((ROOT / "deploy/monitoring/alerts.yaml").read_text())
+    (down,) = [rule for rule in alerts["groups"][0]["rules"] if rule["alert"] == "DevicemeshDown"]
+    job = re.findall(r'job=~"(.*)"', down["expr"])[0]
+    resources = tools.release(*RELEASES["watched"])
+    (monitor,) = [one for one in resources if one["kind"] == "PodMonitor"]
+    pod = _workloads(resources)[0]["spec"]["template"]["metadata"]["labels"]
+    assert re.fullmatch(job, pod[monitor["spec"]["jobLabel"]])
+    (rule,) = [one for one in resources if one["kind"] == "PrometheusRule"]
+    assert rule["spec"] == alerts
+    assert rule["metadata"]["labels"]["release"] == "prom"
 
 
 def test_what_is_mounted_as_settings_the_runtime_takes(tools: Tools, tmp_path: Path) -> None:
