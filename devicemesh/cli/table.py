@@ -118,7 +118,7 @@ def _model(file: Path, mapper: Mapper[Any, Any], name: str, given: tuple[str, ..
     text = ""
     try:
         text, note = reading.decode(str(file), data)
-        table = reading.find(str(file), text, known.count, known.hint)
+        table = reading.find(str(file), text, known.look)
     except reading.TableError as error:
         _refuse(file, text, [error.problem])
     found = compose.compose(table, mapper, known, name, constants)

@@ -20,7 +20,8 @@ OWN: dict[str, Column] = {
     "name": Column(
         ("name", "tag", "tagname", "signal", "signalname", "parameter", "parametername", "variable",
          "variablename", "point", "pointname", "datapoint", "property", "registername", "itemname", "symbol",
-         "displayname", "browsename", "bezeichnung", "signalbezeichnung"),
+         "displayname", "browsename", "sensor", "channel", "messwert", "messstelle", "kanal",
+         "bezeichnung", "signalbezeichnung"),
         ("item", "measurement", "quantity"),
     ),
     "address": Column(
@@ -50,8 +51,8 @@ OWN: dict[str, Column] = {
         ("maximum", "max", "maxvalue", "maximumvalue", "rangemax", "upperlimit", "highlimit"), ("high",)
     ),
     "description": Column(
-        ("description", "desc", "comment", "comments", "remark", "remarks", "note", "notes", "beschreibung",
-         "kommentar", "bemerkung", "commentaire"),
+        ("description", "registerdescription", "desc", "comment", "comments", "remark", "remarks", "note", "notes",
+         "beschreibung", "kommentar", "bemerkung", "commentaire"),
         ("text", "meaning", "details", "label"),
     ),
     "samplingInterval": Column(
@@ -119,17 +120,15 @@ class Known:
             for one in (word, word.removeprefix(self.protocol)):
                 yield from (one, one.removesuffix("s"), _NOISE.sub("", one))
 
-    def count(self, headers: Sequence[str]) -> int:
-        """How many headers are known, 0 where this can't be a header: nothing says what, or where."""
+    def look(self, headers: Sequence[str]) -> tuple[int, str]:
+        """How many headers of a row are known, and what it lacks to be a header ("": nothing)."""
         found = self.match(headers)
-        named = "name" in found or "description" in found
-        return len(found) if named and found.keys() & set(self.where) else 0
-
-    @property
-    def hint(self) -> str:
-        """What a header needs."""
-        others = "".join(f", {field}" for field in self.where[1:])
-        return f"a name, a type, and where it is: address, register, offset{others}"
+        if not found.keys() & {"name", "description"}:
+            return len(found), "has the names: name, tag, signal, parameter, ..."
+        if not found.keys() & set(self.where):
+            others = "".join(f", {field}" for field in self.where[1:])
+            return len(found), f"says where a value lives: address, register, offset{others}"
+        return len(found), ""
 
 
 def known(protocol: str, address: type[Strict], own: Mapping[str, Column]) -> Known:

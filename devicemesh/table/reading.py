@@ -72,13 +72,16 @@ def _lines(text: str) -> str:
     return _BREAKS.sub("\n", text.replace(_NUL, ""))
 
 
-def find(path: str, text: str, known: Callable[[Sequence[str]], int], hint: str) -> Table:
-    """The table of a text. `known` counts the headers that it knows in a row, 0 where it can't be the header.
+Look = Callable[[Sequence[str]], tuple[int, str]]
+"""How many headers of a row are known, and what it lacks to be a header."""
 
-    `hint`: what a header needs. The delimiter is the one with which most headers are known.
-    Raises `TableError`.
+
+def find(path: str, text: str, look: Look) -> Table:
+    """The table of a text, below the row of which most headers are known. Raises `TableError`.
+
+    The delimiter is the one with which they are.
     """
-    best: tuple[int, str, int, list[list[Cell]]] | None = None
+    best: tuple[tuple[bool, int], str, int, list[list[Cell]]] | None = None
     broken: TableError | None = None
     for delimiter in DELIMITERS:
         if delimiter not in text:
@@ -89,14 +92,18 @@ def find(path: str, text: str, known: Callable[[Sequence[str]], int], hint: str)
             broken = broken or error
             continue
         for index, row in enumerate(rows[:HEADER_LINES]):
-            count = known([cell.text for cell in row])
-            if count and (best is None or count > best[0]):
-                best = (count, delimiter, index, rows)
+            count, lacks = look([cell.text for cell in row])
+            rank = (not lacks, count)
+            if count > 1 and (best is None or rank > best[0]):
+                best = (rank, delimiter, index, rows)
     if best is None:
         raise broken or TableError(
-            Problem(path, 1, 1, 1, "wrong-table", "no line names the columns that are needed", hint)
+            Problem(path, 1, 1, 1, "wrong-table", "no line names the columns", "as in name,address,type,unit")
         )
-    _, delimiter, index, rows = best
+    (is_whole, _), delimiter, index, rows = best
+    if not is_whole:
+        _, lacks = look([cell.text for cell in rows[index]])
+        raise TableError(rows[index][0].problem(path, "wrong-table", f"no column {lacks}"))
     return Table(path, delimiter, rows[index], rows[index + 1 :])
 
 

@@ -48,7 +48,7 @@ def held(mapper: Any, data: bytes) -> None:
     known = columns.known(mapper.protocol, mapper.address_type, own)
     try:
         text, _ = reading.decode("t.csv", data)
-        table = reading.find("t.csv", text, known.count, known.hint)
+        table = reading.find("t.csv", text, known.look)
     except reading.TableError as error:
         assert error.problem.line >= 1
         return
