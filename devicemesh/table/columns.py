@@ -51,8 +51,8 @@ OWN: dict[str, Column] = {
         ("maximum", "max", "maxvalue", "maximumvalue", "rangemax", "upperlimit", "highlimit"), ("high",)
     ),
     "description": Column(
-        ("description", "registerdescription", "desc", "comment", "comments", "remark", "remarks", "note", "notes",
-         "beschreibung", "kommentar", "bemerkung", "commentaire"),
+        ("description", "registerdescription", "desc", "comment", "comments", "remark", "remarks", "note",
+         "notes", "beschreibung", "kommentar", "bemerkung", "commentaire"),
         ("text", "meaning", "details", "label"),
     ),
     "samplingInterval": Column(
