@@ -354,6 +354,8 @@ class _Composer:
         is_bool = type_ == ValueType.BOOL.value  # its limits say nothing
         if cell is None or is_bool or words.is_nothing(cell.text):
             return None
+        if line.placed.fields.get("scale", 1) != 1:
+            self._tell("limits are taken for those of the scaled value, not of the raw one")
         return self._number(line, key)
 
 
