@@ -155,10 +155,11 @@ class RunningDevice:
 
     def settle(self, name: str, attempt: Attempt) -> None:
         """Note what became of a desired value."""
+        told = attempt.repeats(self.attempts.get(name)) and name not in self.desired_ids
         self.attempts = {**self.attempts, name: attempt}
         self.edited = self.edited - {name} or NONE
         self.dirty = True
-        if self.on_settled is not None:
+        if self.on_settled is not None and not told:
             self.on_settled(self, name, attempt)
 
     def lost(self, reason: str, message: str) -> None:

@@ -67,7 +67,10 @@ def test_att_errors_and_slow_answers_concern_the_point(air: Air) -> None:
             assert row.quality == Quality.REFUSED and "0x05: it wants authentication" in str(row.error)
             assert row.error.reason == "Unauthorized"
             (outcome,) = await session.write([Write(text, "b")])
-            assert "ATT error 0x05" in str(outcome.error)
+            assert "ATT error 0x05" in str(outcome.error) and not outcome.error.passes
+            plant.fault(P, "att", "17")
+            (outcome,) = await session.write([Write(text, "b")])
+            assert "0x11: the device has no room" in str(outcome.error) and outcome.error.passes
             plant.fault(P, "heal")
             plant.fault(P, "delay", "2s")
             row = await one(session, battery)
