@@ -69,6 +69,8 @@ def conditions(device: RunningDevice, aggregator: Aggregator, snapshot: Snapshot
         link = connected(list(readable.values()), device.link_up, device.trouble)
         silent = Condition("Degraded", "Unknown", "NotConnected", "")
         health = silent if link.status == "False" else degraded(readable, device.point_trouble, device.deaf)
+    if device.disagrees and health.status == "False":
+        health = Condition("Degraded", "True", "LinkDisagrees", device.disagrees)
     applied = desired_applied(
         device.specs,
         device.bound.desired,
