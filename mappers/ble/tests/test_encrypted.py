@@ -13,8 +13,8 @@ from devicemesh_ble import bthome, sig
 from devicemesh_ble.advert import Advert
 from devicemesh_ble.counters import kept
 from devicemesh_ble.decode import Listener
+from devicemesh_ble.devices import Devices
 from devicemesh_ble.model import BleAddress, BleEndpoint
-from devicemesh_ble.session import BleSession
 
 from devicemesh.mapper import AuthError, Batch, Point, SecretRef
 from devicemesh.spec.values import ValueType
@@ -37,8 +37,8 @@ def listening(path: Path, endpoint: BleEndpoint = ENDPOINT) -> contextlib.Abstra
     def opened() -> Iterator[Callable[[], Listener]]:
         nobody: Any = None
         with kept(path) as counters:
-            session = BleSession(nobody, lambda _: KEY, counters)
-            yield lambda: session.listener([replace(POINT, endpoint=endpoint)])
+            devices = Devices(nobody, lambda _: KEY, counters)
+            yield lambda: devices.listener([replace(POINT, endpoint=endpoint)])
 
     return opened()
 
