@@ -100,5 +100,5 @@ def test_a_wrong_or_missing_key_is_said(held: str, tmp_path: Path) -> None:
 
     nobody: Any = None
     with kept(tmp_path / "counters") as counters:
-        (bad,) = BleSession(nobody, secrets, counters).listener([POINT]).batches(frame(1, 20))
+        (bad,) = Devices(nobody, secrets, counters).listener([POINT]).batches(frame(1, 20))
     assert bad.error is not None and bad.error.reason in ("SecretMissing", "Unauthorized")
