@@ -270,7 +270,8 @@ class Reporter:
         patches[key] = {
             "observedGeneration": device.bound.generation,
             "conditions": memory.conditions(),
-            "lastSeen": stamp(memory.seen_ns) if memory.seen_ns else None,
+            # by a clock that runs ahead, or ran, a device would be seen in the future
+            "lastSeen": min(stamp(memory.seen_ns), self._stamp) if memory.seen_ns else None,
             "desired": _tally(device),
             "protocol": device.bound.mapper.protocol,
             **self._shard,
