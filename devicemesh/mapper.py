@@ -101,9 +101,23 @@ class LinkError(MapperError):
 
 
 class PointError(MapperError):
-    """The peer refused, or did not answer for, these points only: the session lives on."""
+    """The peer refused, or did not answer for, these points only: the session lives on.
+
+    `again_s`: it is refused for now only (busy, out of order, a full queue), and may be taken after so many
+    seconds. A desired value is then written again, as it is after `NoAnswer`; any other refusal stands until
+    somebody edits it.
+    """
 
     default_reason = "Refused"
+
+    def __init__(self, message: str, *, reason: str | None = None, again_s: float | None = None) -> None:
+        super().__init__(message, reason=reason)
+        self.again_s = 0.0 if again_s is None and self.reason == "NoAnswer" else again_s
+
+    @property
+    def passes(self) -> bool:
+        """Whether the same may succeed later."""
+        return self.again_s is not None
 
 
 class SecretRef(Strict):

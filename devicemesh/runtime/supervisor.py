@@ -89,6 +89,11 @@ class Supervisor:
         """What is declared of a device or a model, without its status."""
         return self._objects.get(key)
 
+    def declares(self, device: str) -> bool:
+        """Whether a device of this name, "namespace/name", exists, wherever it is served."""
+        namespace, _, name = device.partition("/")
+        return Key("Device", namespace, name) in self._objects
+
     def link_of(self, device: RunningDevice) -> Link:
         """The link that a device is on."""
         return self.links[device.bound.link]
