@@ -132,7 +132,7 @@ class Twins:
             "protocol": bound.link[0],
             "link": bound.link[1],
             "status": self._status(key),
-            "lastSeen": stamp(seen_ns) if seen_ns else None,
+            "lastSeen": stamp(min(seen_ns, now_ns)) if seen_ns else None,  # whose clock runs ahead
         }
         if brief is None:
             head["conditions"] = _told(conditions(device, runtime.aggregator, snapshot))

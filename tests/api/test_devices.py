@@ -1,7 +1,9 @@
 """Devices over HTTP: searched, a page at a time, only where something has changed."""
 
 import asyncio
+import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 SPEED = {"name": "speed", "unit": "rpm", "access": "ReadWrite", "maximum": 3000}
@@ -165,5 +167,18 @@ def test_a_polled_value_that_does_not_come_is_stale_and_one_of_a_dead_device_is_
             assert dead["properties"][0]["reported"]["quality"] == "Bad.NoLink"
             assert dead["lastSeen"] is not None
             assert "next in" in dead["status"]["message"]
+
+    asyncio.run(main())
+
+
+def test_a_device_whose_clock_runs_ahead_was_not_seen_in_the_future(scene: Make) -> None:
+    async def main() -> None:
+        world = scene()
+        await world.model(SPEED)
+        await world.device("pump-1")
+        world.mapper.wall_ns = lambda: time.time_ns() + 3600 * 10**9
+        async with world.running():
+            twin = await world.state("pump-1", "Ready")
+            assert datetime.fromisoformat(twin["lastSeen"]).timestamp() <= time.time()
 
     asyncio.run(main())
