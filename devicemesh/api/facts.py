@@ -26,7 +26,7 @@ from devicemesh.store.base import Key
 
 LINK_PARAMETERS = ("q", "up", "limit")
 ALARM_PARAMETERS = ("name", "q", "limit")
-MOST = 1000
+LIMIT, MOST = 100, 1000
 _URGENCY = {"critical": 0, "warning": 1, "info": 2}
 
 
@@ -42,7 +42,7 @@ def links(runtime: Runtime, query: Query) -> dict[str, Any]:
     return {
         "total": len(everything),
         "matched": len(found),
-        "links": [_link(link) for link in found[: query.number("limit", MOST, MOST)]],
+        "links": [_link(link) for link in found[: query.number("limit", LIMIT, MOST)]],
     }
 
 
@@ -84,7 +84,7 @@ def alarms(runtime: Runtime, query: Query) -> dict[str, Any]:
     return {
         "total": len(everything),
         "matched": len(found),
-        "alarms": found[: query.number("limit", MOST, MOST)],
+        "alarms": found[: query.number("limit", LIMIT, MOST)],
     }
 
 

@@ -25,8 +25,9 @@ class List {
     return this.words ? `${path}?${new URLSearchParams({ q: this.words })}` : path;
   }
 
-  counts({ matched, total }, none) {
-    put(this.counted, `${count(matched)} of ${count(total)}`);
+  counts({ matched, total }, shown, none) {
+    const rest = matched > shown ? `, the first ${count(shown)} are shown: search for the others` : "";
+    put(this.counted, `${count(matched)} of ${count(total)}${rest}`);
     set(this.note, "hidden", matched > 0);
     put(this.note, total === 0 ? none : "Nothing is like this.");
   }
@@ -55,7 +56,7 @@ export class Links extends List {
 
   async poll() {
     const found = await get(this.query("/api/v1/links"));
-    this.counts(found, "No device is declared, so there is no link.");
+    this.counts(found, found.links.length, "No device is declared, so there is no link.");
     this.rows.show(found.links, (one) => `${one.protocol} ${one.link}`);
   }
 }
@@ -150,7 +151,7 @@ export class Alarms extends List {
 
   async poll() {
     const found = await get(this.query("/api/v1/alarms"));
-    this.counts(found, "No alarm is active.");
+    this.counts(found, found.alarms.length, "No alarm is active.");
     this.rows.show(found.alarms, (one) => [one.namespace, one.name, one.alarm, one.property ?? one.source].join(" "));
   }
 }
