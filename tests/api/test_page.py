@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -412,6 +413,55 @@ def test_what_has_not_changed_is_not_sent_again(site: Site, opened: Open) -> Non
         sync_api.expect(page.locator("#live")).to_have_text("live")
         sync_api.expect(page.get_by_role("alert")).to_be_hidden()
         sync_api.expect(page.get_by_text("No alarm is active.")).to_be_visible()
+
+
+@pytest.fixture
+def foreign() -> Iterator[str]:
+    """A page of somebody else."""
+
+    class Empty(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-type", "text/html")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Empty) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join(10)
+
+
+def test_a_page_of_another_site_reads_and_does_nothing(site: Site, browser: Any, foreign: str) -> None:
+    attempts = """async ([device]) => {
+        const json = { "content-type": "application/json" };
+        const ways = [
+            [device, {}],
+            [`${device}/desired/speed`, { method: "PUT", headers: json, body: "0" }],
+            [`${device}/desired/speed`, { method: "DELETE" }],
+            [`${device}/commands/stop`, { method: "POST", headers: json, body: "{}" }],
+            [`${device}/commands/stop`, { method: "POST", mode: "no-cors", body: "{}" }],
+            [device, { mode: "no-cors" }],
+        ];
+        const told = [];
+        for (const [url, options] of ways) {
+            try { told.push(await (await fetch(url, options)).text()); } catch (error) { told.push(error.name); }
+        }
+        return told;
+    }"""
+    device = "/api/v1/devices/default/pump-6"
+    before = site.ask(device)["properties"]
+    page = browser.new_page()
+    page.goto(foreign)
+    told = page.evaluate(attempts, [site.url + device])
+    page.close()
+    assert told == ["TypeError"] * 6
+    after = site.ask(device)["properties"]
+    assert [(one["name"], one.get("desired")) for one in after] == [(one["name"], None) for one in before]
+    assert after[0]["reported"]["value"] == 1450
 
 
 Do = Callable[[Callable[[Any], Any]], None]
