@@ -21,7 +21,8 @@ NAME = "scpi"
 OURS = frozenset({"modbus", "opcua", "coap", "lora", "ble", "scpi"})
 _PROTOCOL = re.compile(r"[a-z][a-z0-9]{0,30}")
 _KEYWORDS = frozenset(keyword.kwlist) | {
-    "const", "custom", "false", "function", "let", "loop", "namespace", "null", "package", "true", "var", "void",
+    "const", "custom", "false", "function", "let", "loop", "namespace", "null", "package", "true", "var",
+    "void",
 }  # fmt: skip
 """What Python, or CEL in the rules of the CustomResourceDefinition, takes for something else."""
 

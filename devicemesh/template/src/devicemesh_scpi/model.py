@@ -1,8 +1,8 @@
 """What a person writes in YAML: how to reach an instrument, and where a property lives on it.
 
 Replace: the fields. Each needs a docstring: it becomes its line in README.md (`python tests/test_docs.py`
-writes it), in `devicemesh explain` and in the CustomResourceDefinition. `read_timeout` is `readTimeout` in YAML;
-what is unknown, missing or out of range is refused with its line and column, without a word from you.
+writes it), in `devicemesh explain` and in the CustomResourceDefinition. `read_timeout` is `readTimeout` in
+YAML; what is unknown, missing or out of range is refused with its line and column, without a word from you.
 """
 
 from __future__ import annotations
