@@ -17,7 +17,7 @@ from devicemesh_scpi.model import ScpiAddress, ScpiEndpoint
 
 from devicemesh.mapper import LinkError, Point, Quality
 from devicemesh.spec.values import ValueType
-from devicemesh.testing.contract import poll, run
+from devicemesh.testing.polls import poll, run
 from devicemesh.testing.server import StreamServer
 
 CASES = sorted(path for path in (Path(__file__).parent / "cases").iterdir() if path.is_dir())
