@@ -21,8 +21,7 @@ from typing import Any
 TICK_S = 0.1
 STILL = 20
 """Ticks without a sign of life after which the loop stands still."""
-_CALLS = {"time.sleep", "socket.connect"}
-"""Audited calls that are found at once, however short they are."""
+_real_sleep = time.sleep
 _state: dict[str, Any] = {}
 """`hook`: there is an audit hook, for good; `folder`: whose calls count; `thread`: that of the loop."""
 
@@ -43,17 +42,23 @@ def _blame(call: str, frame: FrameType | None) -> BlockedError | None:
     )
 
 
-def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    if event not in _CALLS or _state.get("thread") != threading.get_ident():
-        return
-    if event == "time.sleep" and not arguments[0]:
-        return
-    if event == "socket.connect" and (
-        arguments[0].gettimeout() == 0 or arguments[0].family == socket.AF_UNIX  # a program on this machine
-    ):
-        return
-    if blocked := _blame(event, sys._getframe(1)):
+def _check(call: str) -> None:
+    """Raise where the call is made in the watched loop's thread, for the watched folder."""
+    if _state.get("thread") == threading.get_ident() and (blocked := _blame(call, sys._getframe(1))):
         raise blocked
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "socket.connect":
+        called: socket.socket = arguments[0]
+        if called.gettimeout() != 0 and called.family != socket.AF_UNIX:  # that is a program on this machine
+            _check(event)
+
+
+def _sleep(seconds: Any) -> None:
+    if seconds:
+        _check("time.sleep")
+    _real_sleep(seconds)
 
 
 @contextlib.contextmanager
@@ -78,11 +83,13 @@ def unblocked() -> Iterator[None]:
     watch = _Watch(asyncio.get_running_loop())
     before = signal.signal(signal.SIGUSR2, watch.interrupt)
     _state["thread"] = threading.get_ident()
+    time.sleep = _sleep
     try:
         watch.start()
         yield
     finally:
         del _state["thread"]
+        time.sleep = _real_sleep
         watch.stop()
         signal.signal(signal.SIGUSR2, before)
     if watch.found is not None:
