@@ -131,6 +131,19 @@ class MapperContract:
             with pytest.raises(ConfigError):
                 mapper.parse_address(text)
 
+    def test_a_link_is_opened_when_its_block_is_entered(self, mapper: Mapper[Any, Any], serve: Serve) -> None:
+        async def work() -> None:
+            async with serve() as peer:
+                await peer.stop()
+                try:
+                    opened = mapper.open(peer.endpoint)
+                except Exception as error:
+                    raise AssertionError("`open` connects when entered, not when called") from error
+                why = "`open` returns an async context manager, as contextlib.asynccontextmanager makes"
+                assert hasattr(opened, "__aenter__"), f"{why}, not {opened!r}"
+
+        run(work())
+
     def test_good_values_arrive_with_type_and_time(self, mapper: Mapper[Any, Any], serve: Serve) -> None:
         async def work() -> None:
             async with serve() as peer, mapper.open(peer.endpoint) as session:
@@ -300,19 +313,6 @@ class MapperContract:
                     assert trace.field in trace.response and trace.request and trace.steps
                 with pytest.raises(PointError):
                     await session.trace(peer.bad)
-
-        run(work())
-
-    def test_a_link_is_opened_when_its_block_is_entered(self, mapper: Mapper[Any, Any], serve: Serve) -> None:
-        async def work() -> None:
-            async with serve() as peer:
-                await peer.stop()
-                try:
-                    opened = mapper.open(peer.endpoint)
-                except Exception as error:
-                    raise AssertionError("`open` connects when entered, not when called") from error
-                why = "`open` returns an async context manager, as contextlib.asynccontextmanager makes"
-                assert hasattr(opened, "__aenter__"), f"{why}, not {opened!r}"
 
         run(work())
 
