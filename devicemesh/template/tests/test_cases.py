@@ -54,7 +54,7 @@ def test_case(folder: Path) -> None:
     async def work() -> None:
         peer = Peer(case["says"])
         async with StreamServer(peer.talk) as server:
-            where = {"host": "127.0.0.1", "port": server.port, "timeout": "100ms"}
+            where: dict[str, Any] = {"host": "127.0.0.1", "port": server.port, "timeout": "100ms"}
             points = [
                 Point(
                     n,

@@ -102,5 +102,5 @@ def test_short_forms() -> None:
     ):
         with pytest.raises(ConfigError):
             mapper.parse_endpoint(uri)
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match="is no header: write it like MEAS:VOLT"):
         mapper.parse_address("VOLT 5;*RST")

@@ -7,12 +7,15 @@ YAML; what is unknown, missing or out of range is refused with its line and colu
 
 from __future__ import annotations
 
+import re
 from typing import Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from devicemesh.mapper import Address, Endpoint
 from devicemesh.spec.values import Interval, ValueType, duration_ns
+
+_HEADER = re.compile(r"[*:]?[A-Za-z][A-Za-z0-9_:]*")
 
 
 class ScpiEndpoint(Endpoint):
@@ -47,8 +50,15 @@ class ScpiEndpoint(Endpoint):
 class ScpiAddress(Address):
     """Where a property lives."""
 
-    header: str = Field(pattern=r"^[*:A-Za-z][A-Za-z0-9_:]*$", max_length=200)
-    """The command, as in MEAS:VOLT: it is read with `MEAS:VOLT?` and written with `MEAS:VOLT 5`."""
+    header: str
+    """The command, as in VOLT: it is read with `VOLT?` and written with `VOLT 5`."""
+
+    @field_validator("header")
+    @classmethod
+    def _one_header(cls, header: str) -> str:
+        if not _HEADER.fullmatch(header):
+            raise ValueError(f"{header!r} is no header: write it like MEAS:VOLT")
+        return header
 
     def refusal(self, type_: ValueType, access: str) -> str | None:
         return "SCPI's answers here are lines of text, not bytes" if type_ == ValueType.BYTES else None

@@ -55,8 +55,9 @@ class Line:
         try:
             async with asyncio.timeout(there.timeout_s):
                 reader, writer = await asyncio.open_connection(there.host, there.port, limit=LONGEST)
-        except OSError as error:  # TimeoutError is one
-            why = f"nothing within {there.timeout}" if isinstance(error, TimeoutError) else str(error)
+        except OSError as error:  # as a TimeoutError is
+            refused = isinstance(error, ConnectionRefusedError)
+            why = "refused" if refused else error.strerror or f"nothing within {there.timeout}"
             raise LinkError(f"no connection to {there.link()}: {why}") from error
         writer.write(b"*CLS\n")
         self._streams = reader, writer
@@ -128,9 +129,9 @@ class ScpiSession(
     async def trace(self, point: ScpiPoint) -> Trace:
         text = plan.question(point)
         answer, said = await self._line.ask(text, point.endpoint)
-        value = plan.decode(answer, point)
+        value, steps = plan.decode(answer, point), [f"the text {answer.strip()!r} as {point.type}"]
         request = f"{text}\n{plan.ERROR_QUERY}\n".encode()
-        return Trace(request, answer + said, answer.strip(), [f"{point.type} of a text"], value, Quality.GOOD)
+        return Trace(request, answer + said, answer.strip(), steps, value, Quality.GOOD)
 
     async def write(self, writes: Sequence[Write[ScpiEndpoint, ScpiAddress]]) -> Sequence[Outcome]:
         return [await self._write(one) for one in writes]
