@@ -14,6 +14,7 @@ import pytest
 import yaml
 from devicemesh_scpi.mapper import ScpiMapper
 from devicemesh_scpi.model import ScpiAddress, ScpiEndpoint
+from devicemesh_scpi.plan import ScpiPoint
 
 from devicemesh.mapper import LinkError, Point, Quality
 from devicemesh.spec.values import ValueType
@@ -29,12 +30,14 @@ class Peer:
 
     def __init__(self, says: list[str]) -> None:
         self.says = says  # to channel 1; `wait` and `hang up` are done, `endless` has no end
+        self.asked = 0  # how often channel 1 was asked
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert await reader.readline() == b"*CLS\n"
         while question := (await reader.readline()).decode():
             assert await reader.readline() == b"SYST:ERR?\n"
             channel = question[-3]
+            self.asked += channel == "1"
             for text in self.says if channel == "1" else HONEST:
                 if text == "hang up":
                     return
@@ -46,6 +49,13 @@ class Peer:
                     await writer.drain()
 
 
+def points_of(channel: int, port: int) -> list[ScpiPoint]:
+    """Two points of a device."""
+    endpoint = ScpiEndpoint(host="127.0.0.1", port=port, channel=channel, timeout="100ms")
+    device, address = f"default/{channel}", ScpiAddress(header="MEAS:X")
+    return [Point(10 * channel + n, device, "x", ValueType.FLOAT64, endpoint, address) for n in (0, 1)]
+
+
 @pytest.mark.parametrize("folder", CASES, ids=lambda path: path.name)
 def test_case(folder: Path) -> None:
     case: dict[str, Any] = yaml.safe_load((folder / "case.yaml").read_text())
@@ -54,35 +64,27 @@ def test_case(folder: Path) -> None:
     async def work() -> None:
         peer = Peer(case["says"])
         async with StreamServer(peer.talk) as server:
-            where: dict[str, Any] = {"host": "127.0.0.1", "port": server.port, "timeout": "100ms"}
-            points = [
-                Point(
-                    n,
-                    f"default/{n}",
-                    "x",
-                    ValueType.FLOAT64,
-                    ScpiEndpoint(**where, channel=n),
-                    ScpiAddress(header="MEAS:X"),
-                )
-                for n in (1, 2)
-            ]
+            points = points_of(1, server.port) + points_of(2, server.port)
             lost = ""
             try:
                 async with ScpiMapper().open(points[0].endpoint) as session:
                     seen = await poll(session, points)
-                    assert Quality(seen[1].quality).word == case["expect"], seen[1]
-                    assert case["message"] in str(seen[1].error)
-                    assert (seen[2].value, seen[2].quality) == (2.5, Quality.GOOD), seen[2].error
+                    for slot in (10, 11):
+                        assert Quality(seen[slot].quality).word == case["expect"], seen[slot]
+                        assert case["message"] in str(seen[slot].error)
+                        assert (seen[slot + 10].value, seen[slot + 10].error) == (2.5, None)
+                    silent = case["expect"] == "Bad.NoAnswer"
+                    assert peer.asked == (1 if silent else 2), (
+                        "silence costs one timeout a device, not one a point"
+                    )
                     peer.says = HONEST
                     seen = await poll(session, points)
             except LinkError as error:
                 lost, peer.says = str(error), HONEST
+                assert case["message"] in lost
                 async with ScpiMapper().open(points[0].endpoint) as session:
                     seen = await poll(session, points)
             assert bool(lost) == (case["expect"] == "Bad.NoLink")
-            assert [(row.value, row.quality) for row in seen.values()] == [
-                (1.5, Quality.GOOD),
-                (2.5, Quality.GOOD),
-            ]
+            assert [row.value for row in seen.values()] == [1.5, 1.5, 2.5, 2.5]
 
     run(work())

@@ -15,7 +15,7 @@ from devicemesh_scpi.model import ScpiAddress, ScpiEndpoint
 
 ScpiPoint = Point[ScpiEndpoint, ScpiAddress]
 ERROR_QUERY = "SYST:ERR?"
-NO_SUCH_HEADER = (-113, -114)  # undefined header, header suffix out of range
+NO_SUCH_HEADER = range(-119, -109)  # SCPI-99, 21.8.9: among them -113, undefined header
 _ERROR = re.compile(rb'\s*([+-]?\d+),\s*"(.*)"\s*')
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")

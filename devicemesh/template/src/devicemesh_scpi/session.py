@@ -104,7 +104,7 @@ class ScpiSession(
     Writable[ScpiEndpoint, ScpiAddress],
     Traceable[ScpiEndpoint, ScpiAddress],
 ):
-    """Its bases are what it can do; there are more (docs/mapper.md), and none has to be there."""
+    """Its bases are what it can do; `devicemesh.mapper` has more of them, and none has to be there."""
 
     def __init__(self, line: Line) -> None:
         self._line = line
