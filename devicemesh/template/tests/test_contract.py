@@ -38,12 +38,8 @@ def channel(number: int, **where: Any) -> SimulatedDevice:
     name, points, properties = f"default/channel-{number}", [], {}
     for slot, (prop, header, type_, access, value) in enumerate(POINTS, 10 * number):
         points.append(Point(slot, name, prop, ValueType(type_), endpoint, ScpiAddress(header=header)))
-        spec = {
-            "name": prop,
-            "type": type_,
-            "access": access,
-            "simulation": {"signal": "constant", "value": value},
-        }
+        simulation = {"signal": "constant", "value": value}
+        spec = {"name": prop, "type": type_, "access": access, "simulation": simulation}
         properties[prop] = Property.model_validate(spec)
     return SimulatedDevice(name, endpoint, points, properties, Path())
 
@@ -53,17 +49,14 @@ async def serve() -> AsyncIterator[Peer]:
     """Two channels of one instrument: all devices of a link are read together."""
     async with AsyncExitStack() as stack:
         declared = [channel(1), channel(2)]
-        simulation = await stack.enter_async_context(
-            ScpiSimulator().serve(declared, seed=1, host="127.0.0.1")
-        )
+        serving = ScpiSimulator().serve(declared, seed=1, host="127.0.0.1")
+        simulation = await stack.enter_async_context(serving)
         host, _, port = simulation.addresses["192.0.2.8:5025"].rpartition(":")
         points = [point for number in (1, 2) for point in channel(number, host=host, port=port).points]
-        there = points[0].endpoint
+        nowhere = ScpiAddress(header="MEAS:NO")
         yield Peer(
             points=list(zip(points, [values[-1] for values in POINTS] * 2, strict=True)),
-            bad=Point(
-                90, "default/channel-1", "nothing", ValueType.FLOAT32, there, ScpiAddress(header="MEAS:NO")
-            ),
+            bad=Point(90, "default/channel-1", "no", ValueType.FLOAT32, points[0].endpoint, nowhere),
             writable=(points[2], 13.25),
             refused=Write(points[0], 1.0),
             stop=stack.aclose,

@@ -49,11 +49,8 @@ class ScpiMapper(Mapper[ScpiEndpoint, ScpiAddress]):
         """Who is there: `*IDN?` is answered with maker, model, serial number and version."""
         from devicemesh_scpi.session import open_session
 
-        endpoint = self.parse_endpoint(uri)
-        identity = self.parse_address("*IDN?")
-        async with open_session(endpoint) as session:
-            asked = Point(
-                0, "", "identity", ValueType.STRING, endpoint.model_copy(update={"channel": None}), identity
-            )
+        there = self.parse_endpoint(uri).model_copy(update={"channel": None})
+        asked = Point(0, "", "identity", ValueType.STRING, there, self.parse_address("*IDN?"))
+        async with open_session(there) as session:
             words = str((await session.trace(asked)).value).split(",")
         yield Found(uri, dict(zip(("maker", "model", "serial", "version"), words, strict=False)))

@@ -37,20 +37,22 @@ class Cell:
     def text(self, seconds: float) -> str:
         value = self.signal.at(seconds) if self.written is None else self.written
         if isinstance(value, str):
-            return f'"{value}"'
+            return '"' + value.replace('"', '""') + '"'
         value = coerced(value, self.prop.type, Room())
         return f"{value:+.8E}" if self.prop.type.is_float else f"{int(value)}"
 
     def take(self, text: str) -> str:
         """Set it, or say as an error why not."""
+        value: Any = text[1:-1].replace('""', '"') if text[:1] == '"' else text
         try:
-            value = text.strip('"') if self.prop.type == ValueType.STRING else float(text)
+            if self.prop.type != ValueType.STRING:
+                value = int(text) if self.prop.type.is_integer else float(text)
         except ValueError:
             return '-104,"Data type error"'
         low, high = self.prop.minimum, self.prop.maximum
         if self.prop.access == "ReadOnly":
             return '-203,"Command protected"'
-        if isinstance(value, float) and not (low is None or low <= value) & (high is None or value <= high):
+        if (low is not None and value < low) or (high is not None and value > high):
             return '-222,"Data out of range"'
         self.written = value
         return ""
@@ -82,7 +84,8 @@ async def _talk(
 ) -> None:
     """Answer line by line. What is wrong with one is said when `SYST:ERR?` asks."""
     error = ""
-    while line := (await reader.readline()).decode("ascii", "replace").strip():
+    while said := await reader.readline():
+        line = said.decode("ascii", "replace").strip()
         found = _LINE.fullmatch(line)
         header, asked, value, channel = found.groups() if found else (line, None, None, None)
         cell, answer = cells.get((header.upper(), channel)), None
