@@ -22,7 +22,7 @@ BROKEN: dict[str, tuple[str, str, str, str]] = {
     ),
     "raises_value_error": (
         "plan", "raise PointError(f\"{what} is refused: {text} ({code})\", reason=reason)", "raise ValueError(text)",
-        "What is wrong with a point is a bad row, or an Outcome, with a PointError",
+        "What is wrong with a point is a bad row, or an Outcome, with a PointError as its",
     ),
     "sleeps": (
         "session", "await writer.drain()", "time.sleep(0.01)",
