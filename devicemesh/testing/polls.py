@@ -15,7 +15,7 @@ from devicemesh.testing.blocking import unblocked
 PATIENCE_S = 20.0
 """How long anything may take that is not meant to hang."""
 NO_BUG = """\
-Where it leaves a session, the runtime takes it for a bug: a traceback in the log, every point of the link bad.
+Out of a session, the runtime takes it for a bug: a traceback in the log, every point of the link bad.
 What is wrong with a point is a bad row, or an Outcome, with a PointError as its `error`; a dead link is a
 LinkError; what only a person can mend is a ConfigError or an AuthError."""
 COLUMNS = {"slot": "I", "time_ns": "q", "quality": "B"}
