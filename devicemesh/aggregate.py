@@ -80,7 +80,7 @@ class Series:
     report: Report = Report.EVERY
     deadband: float = 0.0
     deadband_percent: float = 0.0
-    heartbeat_ns: int = 0
+    heartbeat_ns: int = 0  # change: by rows, and with `advance` where none come; counted as read again
     window_ns: int = 0
     lateness_ns: int = 0
     statistics: Sequence[str] = COMMON

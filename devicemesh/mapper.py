@@ -107,10 +107,23 @@ class PointError(MapperError):
     """The peer refused, or did not answer for, these points only: the session lives on.
 
     It is never raised out of a reader, a subscription or `write`, but is the `error` of a bad `Batch` or of
-    an `Outcome`; `trace` and `invoke` raise it. A write that fails with reason `NoAnswer` is tried again.
+    an `Outcome`; `trace` and `invoke` raise it.
+
+    `again_s`: it is refused for now only (busy, out of order, a full queue), and may be taken after so many
+    seconds. A desired value is then written again, as it is after `NoAnswer`; any other refusal stands until
+    somebody edits it.
     """
 
     default_reason = "Refused"
+
+    def __init__(self, message: str, *, reason: str | None = None, again_s: float | None = None) -> None:
+        super().__init__(message, reason=reason)
+        self.again_s = 0.0 if again_s is None and self.reason == "NoAnswer" else again_s
+
+    @property
+    def passes(self) -> bool:
+        """Whether the same may succeed later."""
+        return self.again_s is not None
 
 
 class SecretRef(Strict):

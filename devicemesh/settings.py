@@ -146,7 +146,7 @@ def load(file: Path | None = None, overrides: dict[str, Any] | None = None) -> S
         import yaml
 
         try:
-            read = yaml.safe_load(file.read_text("utf-8")) or {}
+            read = _read(file) or {}
         except (OSError, yaml.YAMLError) as error:
             raise ValueError(f"{file} can't be read: {' '.join(str(error).split())}") from error
         if not isinstance(read, dict):
@@ -156,6 +156,25 @@ def load(file: Path | None = None, overrides: dict[str, Any] | None = None) -> S
         return Settings.model_validate(_merged(_merged(values, _environment()), overrides or {}))
     except ValidationError as error:
         raise ValueError(_sentence(error)) from None  # the original shows what was given
+
+
+def _read(file: Path) -> Any:
+    """The file's YAML. Raises OSError and YAMLError, also where a key stands twice in one map."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            seen: set[str] = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                    line = key.start_mark.line + 1
+                    raise yaml.constructor.ConstructorError(
+                        problem=f"`{key.value}` is given twice, line {line}"
+                    )
+                seen.add(getattr(key, "value", ""))
+            return super().construct_mapping(node, deep)
+
+    return yaml.load(file.read_text("utf-8"), Loader)
 
 
 def _environment() -> dict[str, Any]:

@@ -43,6 +43,13 @@ class Attempt:
     reason: str = ""  # CamelCase word
     message: str = ""
     retry_s: float = 0.0  # failed: when to try again, by the loop's clock
+    pause_s: float = 0.0  # failed: how long that is after it
+
+    def repeats(self, before: Attempt | None) -> bool:
+        """Whether it fails as the one before did."""
+        if before is None or before.state != "failed" or self.state != "failed":
+            return False
+        return before.reason == self.reason and same(before.value, self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +120,10 @@ def delta(
             )
             if last.state != "failed" or clock_s < last.retry_s or silent:
                 continue  # a device that does not answer its reads is not asked to take writes
+            current = reported.get(name)
+            if current is not None and current.time_ns > last.time_ns and same(nearest[name], current.value):
+                settled[name] = Attempt(value, "applied", now_ns)
+                continue  # it has been done after all
         elif refusal := _refusal(properties, name, value):
             settled[name] = Attempt(value, "refused", now_ns, refusal[0], refusal[1])
             continue

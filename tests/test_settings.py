@@ -31,6 +31,13 @@ def test_variables_of_others_are_no_settings(monkeypatch: pytest.MonkeyPatch, tm
     assert load().home == tmp_path
 
 
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("mqtt: {url: mqtt://a}\noutbox: {max_age: 1d}\nmqtt: {url: mqtt://b}\n")
+    with pytest.raises(ValueError, match=r"settings.yaml can't be read: `mqtt` is given twice, line 3"):
+        load(file)
+
+
 def test_a_wrong_variable_is_named_and_its_value_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEVICEMESH_MQTT__KEEPALIVE_S", "hunter2")
     with pytest.raises(ValueError, match=r"mqtt\.keepalive_s") as raised:

@@ -13,7 +13,7 @@ struct aggregator *aggregator_new(uint32_t epoch, size_t max_pending_bytes)
         a->epoch = epoch;
         a->max_pending_bytes = max_pending_bytes;
         a->touched = NOBODY;
-        a->next_alarm = INT64_MAX;
+        a->next_alarm = a->next_repeat = INT64_MAX;
         details_rule(&a->sketch_rule);
     }
     return a;
@@ -223,7 +223,7 @@ static void set_back(struct aggregator *a, int64_t now)
         if (rules_timed(series->rules))
             open_known(a, series, window_start(now, series->rules->window_ns));
     }
-    a->next_alarm = INT64_MIN;
+    a->next_alarm = a->next_repeat = INT64_MIN;
 }
 
 void aggregator_advance(struct aggregator *a, int64_t now)
@@ -248,6 +248,7 @@ void aggregator_advance(struct aggregator *a, int64_t now)
         close_due(a, stream, clock_of(a, stream));
     }
     raise_waiting(a);
+    repeat_resting(a);
 }
 
 void aggregator_flush(struct aggregator *a)

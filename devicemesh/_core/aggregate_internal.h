@@ -1,5 +1,5 @@
 /* What the sources of the aggregator share: aggregate.c (definitions, time, taking), ingest.c (rows in),
- * windowing.c (windows that open and close), alarms.c, publish.c (records out). */
+ * windowing.c (windows that open and close), alarms.c, heartbeat.c (what rests), publish.c (records out). */
 #ifndef DEVICEMESH_AGGREGATE_INTERNAL_H
 #define DEVICEMESH_AGGREGATE_INTERNAL_H
 
@@ -30,6 +30,7 @@ struct aggregator {
     uint32_t *ready; /* streams with records; room for all streams */
     uint32_t ready_count;
     int64_t next_alarm; /* before it no pending alarm is raised by the clock */
+    int64_t next_repeat; /* before it nothing that rests is said again */
     struct alarm_event *events;
     uint32_t events_count;
     uint32_t events_capacity;
@@ -123,5 +124,15 @@ void watch_alarms(struct aggregator *a, uint32_t slot, struct series *series, in
 
 /* Raise what the clock makes due. */
 void raise_waiting(struct aggregator *a);
+
+/* Whether a row of this time is to be reported, changed or not: by its own time (the clock is told now and then only), or by
+ * our clock (the times of rows may stand still). */
+bool heartbeat_due(const struct aggregator *a, const struct series *series, int64_t time);
+
+/* A row of this time was reported. */
+void note_said(struct aggregator *a, struct series *series, int64_t time);
+
+/* Publish once more what was silent for its heartbeat. */
+void repeat_resting(struct aggregator *a);
 
 #endif

@@ -35,13 +35,12 @@ static void report(struct aggregator *a, struct series *series, int64_t time, ui
 {
     struct reported *last = &series->reported;
     bool on_change = series->rules->report == REPORT_CHANGE;
-    const struct deadband *deadband = on_change ? &series->rules->deadband : NULL;
-    if (quality_is_bad(quality)) {
-        if (!report_bad(last, deadband, time, quality)) {
-            drop(a, why_bad);
-            return;
-        }
-    } else if (on_change && !report_change(last, deadband, time, quality, value)) {
+    bool bad = quality_is_bad(quality), news = !last->any || last->quality != quality || heartbeat_due(a, series, time);
+    if (!news && bad) {
+        drop(a, why_bad);
+        return;
+    }
+    if (!news && on_change && !report_differs(last, &series->rules->deadband, value)) {
         drop(a, DROP_DEADBAND);
         return;
     }
@@ -49,6 +48,7 @@ static void report(struct aggregator *a, struct series *series, int64_t time, ui
         return;
     if (on_change) {
         report_remember(last, time, quality, value);
+        note_said(a, series, time);
     } else {
         last->any = true;
         last->quality = quality;

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from devicemesh._core import reference_record as record
+from devicemesh._core.reference_heartbeat import CHANGE, Heartbeat
 from devicemesh._core.reference_publish import (
     DEADBAND,
     FUTURE,
@@ -22,7 +23,6 @@ from devicemesh._core.reference_publish import (
     TIME_LIMIT,
     UNDEFINED,
     UNREPORTED,
-    Publisher,
     Stream,
 )
 from devicemesh._core.reference_record import Value
@@ -39,25 +39,21 @@ from devicemesh._core.reference_series import (
 from devicemesh._core.tagged import Tag
 
 UNDECODABLE, BAD = 0x85, 0x80
-NONE, EVERY, CHANGE, WINDOW = range(4)  # reports
+NONE, WINDOW = 0, 3  # reports
 FUTURE_NS, OWN_CLOCK_NS = 3600 * 10**9, 10**9
 MAX_EVENTS = 1 << 16
 MAX_HELD = 60  # windows that open at once because a value is known in them
 WINDOW_BYTES, DETAILS_BYTES = 104, 256  # sizeof(struct window), sizeof(struct details)
 
 
-class Aggregator(Publisher):
+class Aggregator(Heartbeat):
     """See aggregate.h, and the face in devicemesh.aggregate."""
 
     def __init__(self, epoch: int, max_pending_bytes: int) -> None:
         super().__init__(max_pending_bytes)
         self.epoch = epoch
-        self.clock: int | None = None
-        self.series: dict[int, Series] = {}
         self.touched: list[int] = []
         self.events: list[tuple[int, int, bool, int, float]] = []
-        self.qualities: dict[int, int] = {}
-        self.read = 0
 
     def begin(self, epoch: int) -> None:
         self.epoch = epoch
@@ -208,15 +204,14 @@ class Aggregator(Publisher):
 
     def _report(self, series: Series, time: int, quality: int, value: Value, why_bad: int) -> None:
         last, on_change = series.reported, series.report == CHANGE
-        news = last is None or last.quality != quality
-        if last is not None and on_change and series.silence:
-            news = news or abs(time - last.time) >= series.silence
+        news = last is None or last.quality != quality or self._heartbeat_due(series, last, time)
         if not news and quality >= BAD:
             self.dropped[why_bad] += 1
         elif not news and on_change and not differs(series, last, value):
             self.dropped[DEADBAND] += 1
         elif self._publish(series, time, quality, value):
             series.reported = Reported(time, quality, value)
+            series.said = min(max(time, -TIME_LIMIT), TIME_LIMIT) if self.clock is None else self.clock
 
     def _accumulate(self, series: Series, time: int, quality: int, value: Value, why_bad: int) -> None:
         start = time // series.length * series.length
@@ -296,6 +291,7 @@ class Aggregator(Publisher):
         for slot, series in sorted(self.series.items()):
             for index in range(len(series.limits)):
                 self._raise_delayed(slot, series, index, self._clock_of(self.streams[series.stream]))
+        self._repeat_resting(now)
 
     def _clock_of(self, stream: Stream) -> int:
         assert self.clock is not None
@@ -312,7 +308,7 @@ class Aggregator(Publisher):
                 series.latest = (now, *series.latest[1:])
             if series.newest and series.newest[0] > now:
                 series.newest = (now, series.newest[1])
-            series.until = min(series.until, now)
+            series.until, series.said = min(series.until, now), min(series.said, now)
             for alarm in series.alarms:
                 alarm.since = min(alarm.since, now) if alarm.since is not None else None
             if series.report == WINDOW:

@@ -52,6 +52,7 @@ class Series:
     alarms: list[Alarm] = field(default_factory=list)  # by limit
     latest: tuple[int, int, Value] | None = None  # time, quality, value
     reported: Reported | None = None
+    said: int = 0  # when that was, by our clock
     windows: dict[int, Window] = field(default_factory=dict)  # by start
     newest: tuple[int, bool] | None = None  # time of the newest row, and whether it has a value
     value: float | None = None  # the newest

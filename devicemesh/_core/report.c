@@ -4,14 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The distance of two times. A clock that was set back must not keep a series silent: it counts both ways. */
-static bool silence_over(const struct reported *last, const struct deadband *deadband, int64_t time)
-{
-    uint64_t distance = time > last->time ? (uint64_t)time - (uint64_t)last->time
-                                          : (uint64_t)last->time - (uint64_t)time;
-    return deadband->silence_ns > 0 && distance >= (uint64_t)deadband->silence_ns;
-}
-
 /* |a - b|, exact for integers but for the final rounding. */
 static double difference(const struct value *a, const struct value *b)
 {
@@ -27,7 +19,7 @@ static bool text_differs(const struct text *text, const struct reported_text *la
     return text->length != last->length || (text->length && memcmp(text->bytes, last->bytes, text->length) != 0);
 }
 
-static bool differs(const struct reported *last, const struct deadband *deadband, const struct value *value)
+bool report_differs(const struct reported *last, const struct deadband *deadband, const struct value *value)
 {
     struct value before = value_of(last->tag, last->bits);
     if (value_is_text(value) || value_is_text(&before))
@@ -36,18 +28,6 @@ static bool differs(const struct reported *last, const struct deadband *deadband
         return value_number(value) != value_number(&before);
     double relative = fabs(value_number(&before)) * deadband->fraction;
     return difference(value, &before) > fmax(deadband->absolute, relative);
-}
-
-bool report_change(const struct reported *last, const struct deadband *deadband, int64_t time, uint8_t quality,
-                   const struct value *value)
-{
-    return !last->any || last->quality != quality || silence_over(last, deadband, time) ||
-           differs(last, deadband, value);
-}
-
-bool report_bad(const struct reported *last, const struct deadband *deadband, int64_t time, uint8_t quality)
-{
-    return !last->any || last->quality != quality || (deadband && silence_over(last, deadband, time));
 }
 
 /* Keep a text in place of the one before, if it was one. False without memory: then nothing is kept. */

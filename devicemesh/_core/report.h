@@ -31,13 +31,8 @@ struct reported {
     bool any;
 };
 
-/* Whether a value is a change: beyond the deadband, of another quality, after the silence, or the first. */
-bool report_change(const struct reported *last, const struct deadband *deadband, int64_t time, uint8_t quality,
-                   const struct value *value);
-
-/* Whether a row without a value is news: another quality than reported last, or (`deadband` given) the silence
- * is over. */
-bool report_bad(const struct reported *last, const struct deadband *deadband, int64_t time, uint8_t quality);
+/* Whether a value is beyond the deadband around the one reported last. */
+bool report_differs(const struct reported *last, const struct deadband *deadband, const struct value *value);
 
 /* Remember a row as reported. Without memory for its text, the next row counts as the first again. */
 void report_remember(struct reported *last, int64_t time, uint8_t quality, const struct value *value);

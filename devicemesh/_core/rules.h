@@ -41,6 +41,12 @@ static inline bool rules_timed(const struct rules *rules)
     return rules->report == REPORT_WINDOW && rules->mask & timed;
 }
 
+/* Whether what rests is said again after a time. */
+static inline bool rules_repeat(const struct rules *rules)
+{
+    return rules->report == REPORT_CHANGE && rules->deadband.silence_ns > 0;
+}
+
 /* Whether the rules are within their bounds. */
 bool rules_valid(const struct rules *rules);
 

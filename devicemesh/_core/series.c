@@ -10,7 +10,8 @@
 
 struct series *series_new(const struct rules *rules, struct place place)
 {
-    struct series *series = calloc(1, sizeof *series + rules->limits_count * sizeof series->alarms[0]);
+    size_t tail = rules->limits_count * sizeof(struct alarm_state) + rules_repeat(rules) * sizeof(int64_t);
+    struct series *series = calloc(1, sizeof *series + tail);
     if (!series)
         return NULL;
     series->rules = rules;
@@ -32,6 +33,8 @@ void series_set_back(struct series *series, int64_t now)
     series->latest_time = earlier(series->latest_time, now); /* or it would stay the latest until then */
     for (uint32_t i = 0; i < series->rules->limits_count; i++)
         series->alarms[i].since = earlier(series->alarms[i].since, now);
+    if (rules_repeat(series->rules))
+        *series_said(series) = earlier(*series_said(series), now);
     if (rules_detailed(series->rules)) {
         series->steps->time = earlier(series->steps->time, now);
         series->steps->until = earlier(series->steps->until, now);

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "validate": ("edit", "Check YAML files, all mistakes at once."),
     "read": ("wire", "Read one address, with no file at all."),
     "trace": ("wire", "The way of one value from bytes to number."),
+    "import": ("table", "A table of signals (CSV) to a model and a device in YAML."),
     "discover": ("wire", "Look for devices, or what is inside one."),
     "sim": ("sim", "Serve every declared device, simulated."),
     "fault": ("sim", "Switch a fault of a simulated device."),

@@ -256,25 +256,24 @@ def _print(found: list[Object], kind: str, output: str | None, *, alone: bool) -
 
 
 @click.command("describe")
-@click.argument("words", nargs=-1, required=True, metavar="[device|model] NAME")
+@click.argument("words", nargs=-1, required=True, metavar="[device|model] NAME...")
 @namespace_option
 @output_option()
 @click.pass_context
 def describe_command(ctx: click.Context, words: tuple[str, ...], namespace: str, output: str | None) -> None:
-    """Everything known of one device or model."""
-    kind, name = ("Device", words[0]) if len(words) == 1 else (kind_of(words[0]), words[1])
+    """Everything known of a device or model, or of some."""
+    kind, names = ("Device", words) if len(words) == 1 else (kind_of(words[0]), words[1:])
     store = database(ctx)
     try:
-        found = store.get(Key(kind, namespace, name))
+        found = [store.get(Key(kind, namespace, name)) for name in names]
         neighbours = store.list("Device", namespace) if kind == "Device" else ()
     except NotFoundError as error:
         fail(str(error), PROBLEMS, f"devicemesh get {kind.lower()}s")
-    if output:
-        emit(found.resource(), output)
-    elif kind == "DeviceModel":
-        emit(found.resource(), "yaml")
+    if output or kind == "DeviceModel":
+        resources = [one.resource() for one in found]
+        emit(resources[0] if len(resources) == 1 else resources, output or "yaml")
     else:
-        click.echo("\n".join(describe_device(found, neighbours)))
+        click.echo("\n\n".join("\n".join(describe_device(one, neighbours)) for one in found))
         _how_fresh(ctx)
 
 

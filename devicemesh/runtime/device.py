@@ -31,6 +31,7 @@ class RunningDevice:
         "deaf",
         "desired_ids",
         "dirty",
+        "disagrees",
         "edited",
         "link_up",
         "names",
@@ -58,6 +59,7 @@ class RunningDevice:
         self.waits_for_edit = False  # the link is down and is not tried again
         self.point_trouble: Mapping[str, str] = NOTHING  # property -> why it is bad
         self.deaf: Mapping[str, str] = NOTHING  # event source -> why nothing is heard from it
+        self.disagrees = ""  # how it wants its link otherwise than the first device there
         self.served = "Polling"  # how its values come: Polling, Subscribed, SubscribedAndPolling
         self.desired_ids: Mapping[str, str] = NOTHING  # property -> id of the message that set it
         self.dirty = True  # its status may have to be written at once
@@ -155,10 +157,11 @@ class RunningDevice:
 
     def settle(self, name: str, attempt: Attempt) -> None:
         """Note what became of a desired value."""
+        told = attempt.repeats(self.attempts.get(name)) and name not in self.desired_ids
         self.attempts = {**self.attempts, name: attempt}
         self.edited = self.edited - {name} or NONE
         self.dirty = True
-        if self.on_settled is not None:
+        if self.on_settled is not None and not told:
             self.on_settled(self, name, attempt)
 
     def lost(self, reason: str, message: str) -> None:
@@ -182,11 +185,15 @@ def without(mapping: Mapping[str, T], name: str) -> Mapping[str, T]:
     return {one: value for one, value in mapping.items() if one != name} or NOTHING
 
 
-def disagreeing(devices: Mapping[str, RunningDevice]) -> dict[str, str]:
-    """Of the devices of a link those that declare it otherwise than the first, and how.
+def disagreeing(link: str, devices: Mapping[str, RunningDevice]) -> dict[str, str]:
+    """Of the devices of a link those that declare it otherwise than the first, and how, for people.
 
     The files of one `apply` are checked for it; devices that came one by one are not.
     """
     endpoints = {name: device.bound.endpoint for name, device in devices.items()}
-    first = next(iter(endpoints.values()))
-    return {name: why for name, endpoint in endpoints.items() if (why := endpoint.conflict(first))}
+    first, holds = next(iter(endpoints.items()))
+    return {
+        name: f"link {link} is as {first} says, but {name} disagrees: {why}"
+        for name, endpoint in endpoints.items()
+        if (why := endpoint.conflict(holds))
+    }

@@ -89,7 +89,6 @@ class Link:
         self._rng = rng
         self._devices: dict[str, RunningDevice] = {}
         self._sick: set[str] = set()
-        self._disagree: dict[str, str] = {}  # devices that want the link otherwise than the first, as logged
         self._planned: Sequence[Point[Any, Any]] = ()  # what the plan reads, ordered by slot
         self._gaps = Gaps()
         self._backfill: Backfill | None = None
@@ -113,11 +112,13 @@ class Link:
         self._sick &= self._devices.keys()
         self._reopen = self._opened is not None and self._opened.conflict(self.endpoint) is not None
         self._stale = True
-        before, self._disagree = self._disagree, disagreeing(self._devices)
-        for name, why in sorted(self._disagree.items() - before.items()):
-            first = next(iter(self._devices))
-            log.warning("link %s is as %s says, but %s disagrees: %s", self.label, first, name, why)
+        disagree = disagreeing(self.label, self._devices)
         for device in devices:
+            told = disagree.get(device.name, "")
+            if told and told != device.disagrees:
+                log.warning("%s", told)
+            device.dirty |= told != device.disagrees
+            device.disagrees = told
             device.link_up = self.stats.up
             self._look_back(device)
         self.writeback.configure(self._devices)

@@ -69,6 +69,8 @@ def conditions(device: RunningDevice, aggregator: Aggregator, snapshot: Snapshot
         link = connected(list(readable.values()), device.link_up, device.trouble)
         silent = Condition("Degraded", "Unknown", "NotConnected", "")
         health = silent if link.status == "False" else degraded(readable, device.point_trouble, device.deaf)
+    if device.disagrees and health.status == "False":
+        health = Condition("Degraded", "True", "LinkDisagrees", device.disagrees)
     applied = desired_applied(
         device.specs,
         device.bound.desired,
@@ -268,7 +270,8 @@ class Reporter:
         patches[key] = {
             "observedGeneration": device.bound.generation,
             "conditions": memory.conditions(),
-            "lastSeen": stamp(memory.seen_ns) if memory.seen_ns else None,
+            # by a clock that runs ahead, or ran, a device would be seen in the future
+            "lastSeen": min(stamp(memory.seen_ns), self._stamp) if memory.seen_ns else None,
             "desired": _tally(device),
             "protocol": device.bound.mapper.protocol,
             **self._shard,

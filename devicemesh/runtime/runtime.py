@@ -104,6 +104,7 @@ class Runtime:
             "loop lag": self._watch_loop(),
             "memory": _settle_memory(self.supervisor.devices),
             "secrets": self.supervisor.watch_secrets(),
+            "retained": self._forget_absent(),
         }
         if self.membership is not None:
             jobs["shards"] = self.membership.run()
@@ -123,6 +124,11 @@ class Runtime:
         await _ended(last)
         if self.membership is not None:
             await self.membership.leave()
+
+    async def _forget_absent(self) -> None:
+        """Devices that were deleted while no runtime ran are still said to be Ready by the broker."""
+        await self.supervisor.synced.wait()
+        self.sink.forget_absent(self.supervisor.declares)
 
     async def _place(self) -> None:
         """What is served from the start."""

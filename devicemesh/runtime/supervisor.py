@@ -84,6 +84,11 @@ class Supervisor:
         namespace, _, name = device.partition("/")
         return self.devices.get(Key("Device", namespace, name))
 
+    def declares(self, device: str) -> bool:
+        """Whether a device of this name, "namespace/name", exists, wherever it is served."""
+        namespace, _, name = device.partition("/")
+        return Key("Device", namespace, name) in self._objects
+
     def link_of(self, device: RunningDevice) -> Link:
         """The link that a device is on."""
         return self.links[device.bound.link]

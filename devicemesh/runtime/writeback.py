@@ -28,7 +28,7 @@ from devicemesh.runtime.pipeline import Pipeline
 from devicemesh.twin import Attempt, State, same, text
 
 log = logging.getLogger("devicemesh.write")
-RETRY_S = 5.0
+RETRY_S, LAST_RETRY_S = 5.0, 60.0  # after the first failure of a write, and after many
 
 Answer = Callable[[str, Mapping[str, Attempt]], None]
 
@@ -157,7 +157,7 @@ class Writeback:
         try:
             done = CallOutcome("applied", await session.invoke(invocation))
         except PointError as error:
-            state: State = "failed" if error.reason == "NoAnswer" else "refused"
+            state: State = "failed" if error.passes else "refused"
             done = CallOutcome(state, reason=error.reason, message=str(error))
         shown = ", ".join(f"{name}={value!r:.40}" for name, value in invocation.arguments.items())
         took_ms, why = (time.monotonic() - started) * 1e3, f": {done.message}" if done.message else ""
@@ -189,9 +189,11 @@ class Writeback:
             unit = device.specs[prop].unit
             why = f": {attempt.message}" if attempt.message else ""
             wanted_text = text(value, unit)
-            log.info(
-                "write %s %s = %s: %s in %.0f ms%s", name, prop, wanted_text, attempt.state, took_ms, why
-            )
+            level = logging.DEBUG if attempt.repeats(device.attempts.get(prop)) else logging.INFO
+            log.log(
+                level, "write %s %s = %s: %s in %.0f ms%s",
+                name, prop, wanted_text, attempt.state, took_ms, why,
+            )  # fmt: skip
         return done
 
     async def _wire(
@@ -228,10 +230,7 @@ class Writeback:
         if outcome.value is not None:
             self._pipeline.value(device.slot(prop), kind(spec.type), outcome.value)
         if outcome.error is not None:
-            silent = outcome.error.reason == "NoAnswer"
-            state: State = "failed" if silent else "refused"
-            retry_s = asyncio.get_running_loop().time() + RETRY_S if silent else 0.0
-            return Attempt(value, state, now_ns, outcome.error.reason, str(outcome.error), retry_s)
+            return _failed(outcome.error, value, now_ns, device.attempts.get(prop))
         if outcome.value is not None and not same(device.bound.nearest(prop, value), outcome.value):
             message = (
                 f"{text(value, spec.unit)} was written, but reads back as {text(outcome.value, spec.unit)}"
@@ -245,3 +244,14 @@ class Writeback:
             command = self._commands.popleft()
             if not command.future.done():
                 command.future.set_result(command.failed(reason, message))
+
+
+def _failed(error: PointError, value: Any, now_ns: int, last: Attempt | None) -> Attempt:
+    """A write that was not taken: refused, or to be tried again, the later the oftener it was."""
+    if error.again_s is None:
+        return Attempt(value, "refused", now_ns, error.reason, str(error))
+    pause_s = max(error.again_s, RETRY_S)
+    if last is not None and last.state == "failed" and same(last.value, value):
+        pause_s = max(error.again_s, min(LAST_RETRY_S, 2 * last.pause_s))
+    retry_s = asyncio.get_running_loop().time() + pause_s
+    return Attempt(value, "failed", now_ns, error.reason, str(error), retry_s, pause_s)

@@ -80,6 +80,9 @@ class Sink(ABC):
     def release(self, device: str) -> None:  # noqa: B027 - most sinks have only one that speaks
         """Another speaks for the device now: what is retained of it is neither said again nor removed."""
 
+    def forget_absent(self, exists: Callable[[str], bool]) -> None:  # noqa: B027 - not all sinks keep something
+        """All devices are known now: remove what is retained of those before that do not exist any more."""
+
     @abstractmethod
     def on_command(self, handler: Callable[[Command], Awaitable[None]]) -> None:
         """Whom to call with commands from the peer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,8 +13,9 @@ from devicemesh.sink.payload import loads
 from devicemesh.sink.topics import Topics
 
 log = logging.getLogger("devicemesh.sink")
-WAITING = 256
-"""Commands that may wait; what comes beyond them is refused: a flood costs no memory and delays no data."""
+WAITING, WAITING_OF_ONE = 256, 64
+"""Commands that may wait, of all devices and of one; what comes beyond them is refused: a flood costs no
+memory and delays no data, and a device that does not answer leaves room for its neighbours'."""
 
 
 class Inbox:
@@ -29,7 +30,7 @@ class Inbox:
         self._topics, self._max_payload_bytes = topics, max_payload_bytes
         self._queue: asyncio.Queue[Command] = asyncio.Queue()
         self._lines: dict[str, deque[Command]] = {}  # by device
-        self._waiting = 0  # all that was taken and is not done
+        self._waiting: Counter[str] = Counter()  # all that was taken and is not done, by device
 
     def offer(self, topic: str, payload: bytes, retained: bool, correlation: bytes | None) -> None:
         """Take a message as it came; never waits.
@@ -42,14 +43,13 @@ class Inbox:
             return
         identity = None if correlation is None else correlation[:256].decode("utf-8", "replace")
         body = self._body(topic, payload)
-        if self._waiting >= WAITING:
+        waiting = self._waiting[incoming.device]
+        if waiting >= WAITING_OF_ONE or self._waiting.total() >= WAITING:
             self.refused += 1
-            if (
-                self.refused & (self.refused - 1) == 0
-            ):  # the 1st, 2nd, 4th, ...: a flood must not fill the log
-                log.warning("more than %d commands wait: %s refused", WAITING, topic)
+            if self.refused & (self.refused - 1) == 0:  # the 1st, 2nd, 4th, ...: not to fill the log
+                log.warning("%s refused: %d commands wait, %d of it", topic, self._waiting.total(), waiting)
             return
-        self._waiting += 1
+        self._waiting[incoming.device] += 1
         self._queue.put_nowait(Command(incoming.kind, incoming.device, incoming.name, body, identity))
 
     def _body(self, topic: str, payload: bytes) -> Any:
@@ -76,8 +76,10 @@ class Inbox:
     async def _serve(self, device: str, line: deque[Command]) -> None:
         while line:
             await self._handle(line.popleft())
-            self._waiting -= 1
+            self._waiting[device] -= 1
         del self._lines[device]
+        if not self._waiting[device]:
+            del self._waiting[device]
 
     async def _handle(self, command: Command) -> None:
         if self.handler is None:

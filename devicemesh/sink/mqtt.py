@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from devicemesh.sink.connection import ConnectError, Connection, Events, Opening
 from devicemesh.sink.entry import Encode
 from devicemesh.sink.folder import Folder
 from devicemesh.sink.inbox import Inbox
+from devicemesh.sink.kept import Kept
 from devicemesh.sink.outbox import Outbox
 from devicemesh.sink.payload import dumps
 from devicemesh.sink.routes import Describe
@@ -36,6 +38,8 @@ FAREWELL_S = 1.0
 FIRST_DELAY_S = 0.5
 """Before the first try to connect again."""
 RUNTIME_STATUS = ("", "status")
+RETAINED = ("status", "twin/reported")
+"""Topics of a device that the broker keeps."""
 _TICK_S = 0.1
 _TEND_S = 1.0
 _SYNC_AFTER_S = {"strict": 0.0, "gentle": 1.0}  # what is unacknowledged for longer is made durable
@@ -98,6 +102,7 @@ class MqttSink(Sink):
         self._loop = asyncio.get_running_loop()
         self._disk = ThreadPoolExecutor(1, "outbox")
         self._outbox = await self._loop.run_in_executor(self._disk, self._open_outbox)
+        self._kept = Kept(self._home / "retained")
         self.epoch = self._outbox.epoch
         self._sender = Sender(self._outbox, self._topics, self._encode, self._loop.time)
         self._sender.on_more = self._pump_soon
@@ -129,6 +134,7 @@ class MqttSink(Sink):
                     "closed by us"
                 )  # the broker publishes the will: nobody is told otherwise
             self._sender.disconnected()
+            await self._save_kept()
             try:
                 await self._loop.run_in_executor(self._disk, self._outbox.close)
             except OSError as error:
@@ -171,8 +177,14 @@ class MqttSink(Sink):
         self._sender.retain((device, topic), payload)
 
     def release(self, device: str) -> None:
-        for topic in ("status", "twin/reported"):
+        for topic in RETAINED:
             self._sender.release((device, topic))
+
+    def forget_absent(self, exists: Callable[[str], bool]) -> None:
+        for device in self._kept.settle():
+            for topic in RETAINED if not exists(device) else ():
+                with contextlib.suppress(ValueError):  # a damaged line of the file
+                    self.retain(device, topic, None)
 
     def on_command(self, handler: Callable[[Command], Awaitable[None]]) -> None:
         self._inbox.handler = handler
@@ -330,6 +342,13 @@ class MqttSink(Sink):
                 outbox.checkpoint()
                 outbox.expire()
                 outbox.recycle()
+                await self._save_kept()
+
+    async def _save_kept(self) -> None:
+        retained = self._sender.retained
+        if self._kept.due(retained.version):
+            names = retained.devices() | self._kept.before
+            await self._loop.run_in_executor(self._disk, self._kept.save, names, retained.version)
 
     async def _sync(self) -> bool:
         job = self._outbox.begin_sync()

@@ -18,6 +18,11 @@ class Retained:
         self._deferred: dict[Name, float] = {}  # until when
         self._delays: dict[Name, float] = {}
         self._tokens, self._refilled_s = 0.0, now_s
+        self.version = 0  # of `devices`
+
+    def devices(self) -> set[str]:
+        """Those of which the broker keeps something, or may still."""
+        return {device for kept in self._payloads.values() for device in kept if device}
 
     def __len__(self) -> int:
         return sum(len(each) for each in self._payloads.values())
@@ -37,6 +42,7 @@ class Retained:
         kept = self._payloads.setdefault(topic, {})
         if kept.get(device) == payload and name not in self._unsent:
             return False
+        self.version += device not in kept
         kept[device] = payload
         if payload and name in self._deferred:
             return False
@@ -47,6 +53,7 @@ class Retained:
 
     def release(self, name: Name) -> None:
         """Know nothing of it any more."""
+        self.version += 1
         self._payloads.get(name[1], {}).pop(name[0], None)
         for each in (self._unsent, self._deferred, self._delays):
             each.pop(name, None)
@@ -91,3 +98,4 @@ class Retained:
         kept = self._payloads.get(name[1], {})
         if name not in self._unsent and kept.get(name[0]) == b"":
             del kept[name[0]]
+            self.version += 1

@@ -38,7 +38,7 @@ class Sender:
         self.on_more: Callable[[], None] = lambda: None  # there is more to pump: call again soon
         self._outbox, self._topics, self._encode, self._clock = outbox, topics, encode, clock
         self._routes = Routes(topics)
-        self._retained = Retained(clock())
+        self.retained = Retained(clock())
         self._suspects = Suspects()
         self._full_window, self._max_packet_bytes = 1, 1 << 28
         self._accepted = True  # a record, since the connection was made
@@ -66,16 +66,16 @@ class Sender:
 
     def retain(self, name: Name, payload: bytes) -> None:
         """Keep a retained message at this value, b"" to remove it; only the newest is ever sent."""
-        if self._retained.put(name, payload):
+        if self.retained.put(name, payload):
             self.pump()
 
     def told(self, name: Name) -> bool:
         """Whether the broker has the newest value of a retained message."""
-        return not self._retained.is_unsent(name) and name not in self._under_way.values()
+        return not self.retained.is_unsent(name) and name not in self._under_way.values()
 
     def release(self, name: Name) -> None:
         """Know nothing of a retained message any more: others keep it."""
-        self._retained.release(name)
+        self.retained.release(name)
 
     def _take(self, at: Appended, batch: Sequence[tuple[int, int, bytes]], routes: Sequence[Route]) -> None:
         take = self.link is not None and self._ready_end == at.position and self._ready_bytes < READY_BYTES
@@ -103,7 +103,7 @@ class Sender:
         self.link, self._full_window, self._max_packet_bytes = link, window, max_packet_bytes
         self._careful, self._accepted = not self._accepted, False
         self._ready_end = self._outbox.acked
-        self._retained.again(self._suspects.first)
+        self.retained.again(self._suspects.first)
         self.refusals.reconnected()
         self.pump()
 
@@ -137,7 +137,7 @@ class Sender:
             return False
         if isinstance(guilty, tuple):
             topic = self._topics.retained(*guilty)
-            self._retained.defer(guilty, now)
+            self.retained.defer(guilty, now)
         else:
             entry = under_way[0]
             assert isinstance(entry, Entry)
@@ -149,7 +149,7 @@ class Sender:
     @property
     def idle(self) -> bool:
         """Whether all that was taken is accepted."""
-        return not self._under_way and not self._retained.unsent and self._outbox.waiting == 0
+        return not self._under_way and not self.retained.unsent and self._outbox.waiting == 0
 
     @property
     def answers(self) -> int | None:
@@ -182,11 +182,11 @@ class Sender:
     def _retained_acknowledged(self, name: Name, code: int) -> None:
         if code < 0x80:
             self.messages += 1
-            self._retained.accepted(name)
+            self.retained.accepted(name)
         else:
             self.refusals.count += 1  # tried again with its next value, or on the next connection
             if code == TOO_LARGE:
-                self._retained.defer(name, self._clock())
+                self.retained.defer(name, self._clock())
 
     def pump(self) -> None:
         """Hand over what the window has room for, a burst at most."""
@@ -307,7 +307,7 @@ class Sender:
         now = self._clock()
         window = self._full_window if self._suspects.first is None else 1
         while len(self._under_way) < window and not link.congested:
-            due = self._retained.next(now)
+            due = self.retained.next(now)
             if due is None:
                 return
             name, payload = due
@@ -315,12 +315,12 @@ class Sender:
             if self._too_large(topic, payload):
                 log.warning("%s: %d bytes are more than the broker takes", topic, len(payload))
                 self.refusals.count += 1
-                self._retained.given_up(name)
+                self.retained.given_up(name)
                 continue
             identifier = link.publish(topic, payload, retain=True)
             if identifier is None:
                 return
-            self._retained.sent(name)
+            self.retained.sent(name)
             self._suspects.sent(identifier, packet_bytes(topic, payload))
             self._under_way[identifier] = name
 

@@ -93,7 +93,8 @@ class Telemetry(Strict):
     deadband_percent: float = Field(default=0, ge=0, le=100)
     """For change: the same in percent of the value reported last. The larger of the two holds."""
     heartbeat: Duration = "0s"
-    """For change: report at least this often, changed or not; 0s: never."""
+    """For change: report at least this often (and a second), changed or not; 0s: never. Where none comes, \
+the newest reading is reported again, with its own time."""
     window: Interval = "10s"
     """For window: its length; windows are aligned to multiples of it since the epoch."""
     lateness: Duration = "0s"

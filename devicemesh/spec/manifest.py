@@ -81,13 +81,22 @@ def _within(folder: Path) -> list[Path]:
 
 def load(sources: Mapping[str, str], protocols: Mapping[str, Protocol], stored: ModelLookup) -> Manifest:
     """Check everything at once. `stored` finds models that the files refer to but don't hold."""
-    manifest = Manifest(sources=dict(sources))
-    parsed: list[_Parsed] = []
+    read: list[Document] = []
+    unreadable: list[Problem] = []
     for path, text in sources.items():
         documents, problems = parse(path, text)
-        manifest.problems += problems
-        for document in documents:
-            parsed += _parse(document, manifest.problems)
+        read += documents
+        unreadable += problems
+    manifest = check(read, protocols, stored)
+    manifest.sources = dict(sources)
+    manifest.problems = sorted({*unreadable, *manifest.problems})
+    return manifest
+
+
+def check(documents: Iterable[Document], protocols: Mapping[str, Protocol], stored: ModelLookup) -> Manifest:
+    """Check what was read already, wherever its places are: in YAML, or in a table."""
+    manifest = Manifest()
+    parsed = [one for document in documents for one in _parse(document, manifest.problems)]
     manifest.problems += _twice(parsed)
     models = {
         (p.resource.metadata.namespace, p.resource.metadata.name): p.resource

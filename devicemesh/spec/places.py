@@ -199,6 +199,10 @@ def parse(path: str, text: str) -> tuple[list[Document], list[Problem]]:
     return documents, problems
 
 
+class Inline(dict[str, Any]):
+    """A map that `dump` writes on one line."""
+
+
 class _Writer(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
     """Quotes text that a reader of YAML 1.2 takes for something else, as the EUI 0080e11500004218."""
 
@@ -209,12 +213,20 @@ def _text(writer: Any, text: str) -> yaml.Node:
     return node
 
 
+def _inline(writer: Any, data: Inline) -> yaml.Node:
+    node: yaml.Node = writer.represent_mapping("tag:yaml.org,2002:map", data, flow_style=True)
+    return node
+
+
 _Writer.add_representer(str, _text)
+_Writer.add_representer(Inline, _inline)
 
 
-def dump(documents: Iterable[Any]) -> str:
-    """Documents as YAML that reads back as they are, here and by YAML 1.1."""
-    written = (yaml.dump(one, Dumper=_Writer, sort_keys=False, allow_unicode=True) for one in documents)
+def dump(documents: Iterable[Any], width: int = 80) -> str:
+    """Documents as YAML that reads back as they are, here and by YAML 1.1; longer lines are folded."""
+    written = (
+        yaml.dump(one, Dumper=_Writer, sort_keys=False, allow_unicode=True, width=width) for one in documents
+    )
     return "---\n".join(written)
 
 

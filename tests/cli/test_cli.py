@@ -53,6 +53,12 @@ def test_apply_get_describe_delete(dm: Invoke) -> None:
     }
     assert "modelRef" in dm("get", "device", "pump-1", "-o", "yaml").stdout
     assert "shares 192.0.2.5:502 with pump-2" in dm("describe", "pump-1").stdout
+    both = dm("describe", "device", "pump-1", "pump-2").stdout
+    assert both.count("Name:") == 2 and "\n\nName:      pump-2" in both
+    assert [
+        one["metadata"]["name"]
+        for one in json.loads(dm("describe", "device", "pump-1", "pump-2", "-o", "json").stdout)
+    ] == ["pump-1", "pump-2"]
     refused = dm("delete", "model", "oven")
     assert (refused.exit_code, "is used by oven-1" in refused.stderr) == (1, True)
     assert dm("delete", "device", "oven-1").stdout == "device/oven-1 deleted\n"

@@ -245,20 +245,6 @@ def test_a_boolean_has_no_deadband():
     assert reported(core, 0.0, 1.0, 1.0, 0.0) == [False, True, False]
 
 
-def test_the_heartbeat_bounds_the_silence():
-    core = one(Report.CHANGE, heartbeat_ns=SECOND, deadband=9.0)
-    for step in range(5):
-        core.push(rows((0, NOW + step * SECOND // 2, 1.0)))
-    assert len(readings(core)) == 3
-    core.push(bad(0, NOW + 3 * SECOND))
-    core.push(bad(0, NOW + 3 * SECOND + 1))
-    core.push(bad(0, NOW + 4 * SECOND))
-    assert len(readings(core)) == 2
-    core.push(rows((0, NOW + 9 * HOUR, 1.0)))
-    core.push(rows((0, NOW + 5 * SECOND, 1.0)))  # a clock set back does not silence the series
-    assert len(readings(core)) == 2
-
-
 # ---- windows ----
 
 

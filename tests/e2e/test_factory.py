@@ -199,3 +199,19 @@ def test_demo_for_a_few_seconds_balances(site: Any) -> None:
     assert done.returncode == 0, done
     assert line["read"] == line["published"] + line["dropped"] > 100
     assert (line["devices_connected"], line["errors"]) == (6, 0)
+
+
+def test_a_device_that_is_deleted_while_nobody_runs_is_not_ready_for_ever(
+    site: Any, listener: Any, wait: Wait
+) -> None:
+    site.simulate()
+    run = site.run()
+    wait(site.all_ready)
+    assert wait(lambda: listener.of(f"{PUMP}/status"))[-1]["state"] == "Ready"
+    assert site.stop(run) == 0
+    assert site.dm("delete", "device", "pump-1").returncode == 0
+    site.start("run", "--simulated", "--mqtt", site.broker.url, "--api-port", "0")
+    wait(
+        lambda: listener.of(f"{PUMP}/status")[-1] is None and listener.of(f"{PUMP}/twin/reported")[-1] is None
+    )
+    assert listener.of("default/pump-2/status")[-1] is not None

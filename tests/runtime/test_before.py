@@ -2,12 +2,15 @@
 
 import asyncio
 import random
+import time
+from array import array
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from devicemesh.mapper import LinkError
+from devicemesh.mapper import Batch, LinkError
 from devicemesh.runtime.before import before
 from devicemesh.runtime.runtime import Runtime
 from devicemesh.settings import Settings
@@ -122,5 +125,22 @@ def test_a_device_that_is_declared_later_has_no_time_before(play: Play) -> None:
             assert not world.mapper.asked
             assert not world.runtime.supervisor._before
             await world.store.delete(other)
+
+    play(scene)
+
+
+def test_nothing_is_seen_in_the_future(play: Play) -> None:
+    """The device's clock runs ahead."""
+
+    async def scene(world: Any) -> None:
+        world.mapper.pushes["h1"] = asyncio.Queue()
+        await world.model({"name": "speed"})
+        key = await world.device("pump-1")
+        async with world.running():
+            ahead = array("q", [time.time_ns() + 1800 * 10**9])
+            world.runtime.pipeline.push(Batch(array("I", [0]), ahead, array("d", [1.0])))
+            await world.ready(key, "Subscribed")
+            seen = datetime.fromisoformat((await world.status(key))["lastSeen"])
+            assert abs((datetime.now(UTC) - seen).total_seconds()) < 60
 
     play(scene)

@@ -492,14 +492,17 @@ def test_devices_that_came_one_by_one_and_disagree_on_their_link_are_told_once(
         await world.model(SPEED)
         await world.device("pump-1", unit=1)
         async with world.running():
-            await world.ready(await world.device("pump-2", unit=51))
+            two = await world.device("pump-2", unit=51)
+            await world.ready(two, "Degraded")
+            found = await world.condition(two, "Degraded")
             await world.ready(await world.device("pump-3", unit=3))
             wanted = (
                 "link fake h1 is as default/pump-1 says, but default/pump-2 disagrees: speed 9600 and 19200"
             )
             assert said() == [wanted]
+            assert (found["reason"], found["message"]) == ("LinkDisagrees", wanted)
             await world.device("pump-2", unit=2)
-            await asyncio.sleep(1)
+            await world.ready(two)
             await world.device("pump-2", unit=51)
             await asyncio.sleep(1)
             assert said() == [wanted] * 2

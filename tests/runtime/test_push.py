@@ -135,3 +135,32 @@ def test_a_pushed_value_that_rests_is_weighed_in_every_window(play: Play) -> Non
             assert len(windows(world)) == before  # nothing is known
 
     play(scene)
+
+
+@pytest.mark.parametrize(
+    "telemetry",
+    [{"heartbeat": "10s"}, {"report": "window", "window": "10s", "statistics": ["timeAverage"]}],
+    ids=["heartbeat", "windows"],
+)
+def test_what_rests_is_told_until_the_device_is_paused(play: Play, telemetry: dict[str, Any]) -> None:
+    async def scene(world: Any) -> None:
+        queue = world.mapper.pushes["h1"] = asyncio.Queue()
+        await world.model({**SPEED, "telemetry": telemetry})
+        key = await world.device("pump-1")
+        async with world.running():
+            queue.put_nowait(("speed", 3.0))
+            await world.until(_says(world, key, "speed", 3.0), 2)
+            await asyncio.sleep(60)
+            assert 4 <= len(world.sink.published) <= 8
+            await world.device("pump-1", paused=True)
+            await world.ready(key, "Paused")
+            told = len(world.sink.published)
+            await asyncio.sleep(60)
+            assert len(world.sink.published) == told
+            await world.device("pump-1", paused=False)
+            await world.ready(key, "Subscribed")
+            queue.put_nowait(("speed", 3.0))
+            await asyncio.sleep(60)
+            assert len(world.sink.published) >= told + 4
+
+    play(scene)

@@ -1,7 +1,9 @@
 """The runtime on fakes, in virtual time: hours of backing off take a moment."""
 
 import asyncio
+import itertools
 import json
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -399,11 +401,62 @@ def test_a_write_without_an_answer_is_tried_again_without_waiting_for_a_poll(
                 patched.setattr(FakeSession, "write", unanswered)
                 await world.store.set_desired(key, {"speed": 5.0}, "cli")
                 await world.applied(key, "NoAnswer")
-                await asyncio.sleep(20)
+                await asyncio.sleep(14)
             begin = world.loop.time()
             await world.applied(key)
-            assert world.loop.time() - begin < 6
+            assert world.loop.time() - begin < 2, "tries are due 5 and 15 s after the first"
             assert [one[3] for one in world.mapper.written] == [5.0]
+
+    play(scene)
+
+
+def test_a_write_that_is_refused_for_now_is_tried_again_and_told_once(
+    play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A PLC that was busy for an hour keeps no value waiting for a restart; what repeats is no news."""
+    tries: list[float] = []
+
+    async def scene(world: Any) -> None:
+        async def busy(_: Any, writes: Sequence[Any]) -> list[Outcome]:
+            tries.append(world.loop.time())
+            return [Outcome(error=PointError("busy", reason="Busy", again_s=0)) for _ in writes]
+
+        await world.model(SPEED)
+        key = await world.device("pump-1")
+        async with world.running():
+            await world.ready(key)
+            with monkeypatch.context() as patched:
+                patched.setattr(FakeSession, "write", busy)
+                await world.store.set_desired(key, {"speed": 5.0}, "cli")
+                await world.applied(key, "Busy")
+                await asyncio.sleep(600)
+            await world.applied(key)
+            assert [one[3] for one in world.mapper.written] == [5.0]
+        told = [b["state"] for _, topic, b in world.sink.events if topic == "twin/desired/result"]
+        assert told == ["failed", "applied"]
+
+    with caplog.at_level(logging.INFO, "devicemesh.write"):
+        play(scene)
+    assert [round(b - a) for a, b in itertools.pairwise(tries)][:6] == [5, 10, 20, 40, 60, 60]
+    assert len([line for line in caplog.messages if "failed" in line]) == 1
+
+
+def test_a_device_that_says_when_is_asked_then(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[float] = []
+
+    async def scene(world: Any) -> None:
+        async def resting(_: Any, writes: Sequence[Any]) -> list[Outcome]:
+            tries.append(world.loop.time())
+            return [Outcome(error=PointError("in five minutes", again_s=300)) for _ in writes]
+
+        await world.model(SPEED)
+        key = await world.device("pump-1")
+        async with world.running():
+            await world.ready(key)
+            monkeypatch.setattr(FakeSession, "write", resting)
+            await world.store.set_desired(key, {"speed": 5.0}, "cli")
+            await asyncio.sleep(700)
+        assert [round(b - a) for a, b in itertools.pairwise(tries)] == [300, 300]
 
     play(scene)
 

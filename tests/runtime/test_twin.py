@@ -81,6 +81,14 @@ def test_a_failed_write_is_tried_again_in_time() -> None:
     )
 
 
+def test_a_failed_write_that_was_done_after_all_is_not_done_again() -> None:
+    failed = {"speed": Attempt(1000, "failed", 3, "Busy", "still working on it")}
+    plan = delta(SPEED, {"speed": 1000}, {"speed": 1000}, GOOD, failed, NONE, 9)
+    assert (plan.writes, plan.settled["speed"].state) == ({}, "applied")
+    old = {"speed": Reported(1000.0, 2, Quality.GOOD)}
+    assert delta(SPEED, {"speed": 1000}, {"speed": 1000}, old, failed, NONE, 9).writes == {"speed": 1000}
+
+
 def test_drift_is_reported_not_fought() -> None:
     applied = {"speed": Attempt(1200, "applied", 3)}
     assert delta(SPEED, {"speed": 1200}, {"speed": 1200}, GOOD, applied, NONE, 9).writes == {}

@@ -8,7 +8,7 @@ from typing import Any
 
 from devicemesh.settings import MqttSettings
 from devicemesh.sink.base import Command
-from devicemesh.sink.inbox import WAITING, Inbox
+from devicemesh.sink.inbox import WAITING, WAITING_OF_ONE, Inbox
 from devicemesh.sink.topics import Topics
 
 Act = Callable[[Inbox], Awaitable[None]]
@@ -54,6 +54,36 @@ def test_a_silent_device_holds_up_nobody_else() -> None:
         answered.set()
         await rounds()
         assert done[3:] == [("default/silent", number) for number in range(3)]
+
+    play(act)
+
+
+def test_a_device_that_does_not_answer_leaves_room_for_others() -> None:
+    async def act(inbox: Inbox) -> None:
+        go_on = asyncio.Event()
+        done: list[str] = []
+
+        async def handle(command: Command) -> None:
+            if command.device == "default/silent":
+                await go_on.wait()
+            done.append(command.device)
+
+        inbox.handler = handle
+        for number in range(WAITING + 1):
+            say(inbox, "silent", number)
+        assert inbox.refused == WAITING + 1 - WAITING_OF_ONE
+        say(inbox, "other", 1)
+        await rounds()
+        assert done == ["default/other"]
+        go_on.set()
+        for _ in range(WAITING_OF_ONE):
+            await asyncio.sleep(0)
+        await rounds()
+        assert len(done) == 1 + WAITING_OF_ONE
+        for number in range(WAITING_OF_ONE):
+            say(inbox, "silent", number)
+        await rounds()
+        assert inbox.refused == WAITING + 1 - WAITING_OF_ONE, "there is room again"
 
     play(act)
 

@@ -237,6 +237,38 @@ def test_only_the_newest_state_survives_an_outage(rig: Any, consumer: Any) -> No
         broker.close()
 
 
+def test_a_device_that_was_deleted_meanwhile_is_not_said_to_be_ready(rig: Any, consumer: Any) -> None:
+    """Not even where the broker is away the first time that this is known, and the process killed then."""
+
+    async def run(url: str, declared: set[str], *, up: bool) -> None:
+        async with rig.sink(url) as sink:
+            sink.forget_absent(lambda device: device in declared)
+            for device in declared:
+                sink.retain(device, "status", {"state": "Ready"})
+            if up:
+                await rig.up()
+                assert await sink.drain(10)
+            else:
+                await until(lambda: not sink._kept.due(sink._sender.retained.version))
+
+    def kept(port: int) -> list[str]:
+        with consumer(port, "devicemesh/v1/default/#", "end") as seen:
+            seen.publish("end", b"")  # it comes after what is retained
+            asyncio.run(until(lambda: seen.on("end")))
+            return sorted({each.topic for each in seen.messages} - {"end"})
+
+    file = rig.home / "retained"
+    names = {f"default/pump-{number}" for number in range(3)}
+    with RealBroker() as broker:
+        asyncio.run(run(broker.url, names, up=True))
+        assert len(kept(broker.port)) == 3
+        file.write_bytes(file.read_bytes() + b"\xff no name\nx/#/y\n")  # a damaged file harms nobody
+        asyncio.run(run(f"mqtt://127.0.0.1:{free_port()}", {"default/pump-1"}, up=False))
+        asyncio.run(run(broker.url, {"default/pump-1"}, up=True))
+        assert kept(broker.port) == ["devicemesh/v1/default/pump-1/status"]
+        assert file.read_text() == "default/pump-1\n"
+
+
 def test_the_will_says_that_we_are_gone(rig: Any, consumer: Any) -> None:
     async def scenario() -> None:
         async with Proxy(broker.port) as proxy, rig.sink(proxy.url):

@@ -254,7 +254,7 @@ def test_only_the_newest_state_is_sent(bench: Bench) -> None:
     bench.sender.retain(STATE, b"5")
     bench.sender.retain(STATE, b"")
     link.acknowledge()
-    assert len(bench.sender._retained) == 0, "removed for good"
+    assert len(bench.sender.retained) == 0, "removed for good"
     assert bench.sender.idle
 
 

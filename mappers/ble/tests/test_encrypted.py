@@ -13,8 +13,8 @@ from devicemesh_ble import bthome, sig
 from devicemesh_ble.advert import Advert
 from devicemesh_ble.counters import kept
 from devicemesh_ble.decode import Listener
+from devicemesh_ble.devices import Devices
 from devicemesh_ble.model import BleAddress, BleEndpoint
-from devicemesh_ble.session import BleSession
 
 from devicemesh.mapper import AuthError, Batch, Point, SecretRef
 from devicemesh.spec.values import ValueType
@@ -37,8 +37,8 @@ def listening(path: Path, endpoint: BleEndpoint = ENDPOINT) -> contextlib.Abstra
     def opened() -> Iterator[Callable[[], Listener]]:
         nobody: Any = None
         with kept(path) as counters:
-            session = BleSession(nobody, lambda _: KEY, counters)
-            yield lambda: session.listener([replace(POINT, endpoint=endpoint)])
+            devices = Devices(nobody, lambda _: KEY, counters)
+            yield lambda: devices.listener([replace(POINT, endpoint=endpoint)])
 
     return opened()
 
@@ -100,5 +100,5 @@ def test_a_wrong_or_missing_key_is_said(held: str, tmp_path: Path) -> None:
 
     nobody: Any = None
     with kept(tmp_path / "counters") as counters:
-        (bad,) = BleSession(nobody, secrets, counters).listener([POINT]).batches(frame(1, 20))
+        (bad,) = Devices(nobody, secrets, counters).listener([POINT]).batches(frame(1, 20))
     assert bad.error is not None and bad.error.reason in ("SecretMissing", "Unauthorized")

@@ -67,7 +67,10 @@ def test_att_errors_and_slow_answers_concern_the_point(air: Air) -> None:
             assert row.quality == Quality.REFUSED and "0x05: it wants authentication" in str(row.error)
             assert row.error.reason == "Unauthorized"
             (outcome,) = await session.write([Write(text, "b")])
-            assert "ATT error 0x05" in str(outcome.error)
+            assert "ATT error 0x05" in str(outcome.error) and not outcome.error.passes
+            plant.fault(P, "att", "17")
+            (outcome,) = await session.write([Write(text, "b")])
+            assert "0x11: the device has no room" in str(outcome.error) and outcome.error.passes
             plant.fault(P, "heal")
             plant.fault(P, "delay", "2s")
             row = await one(session, battery)
@@ -114,7 +117,7 @@ def test_an_mtu_of_23_is_enough_for_long_values(air: Air) -> None:
                 (text,) = plant.of((P, "set-text"))
                 assert (await one(session, text)).value == "a" * 100
                 assert [o.value for o in await session.write([Write(text, "b" * 90)])] == ["b" * 90]
-                found = session.peripherals["Pump 1"]
+                found = session.devices.peripherals["Pump 1"]
                 async with found.using() as client:
                     assert client.mtu_size == 23
 
@@ -137,10 +140,10 @@ def test_a_device_known_by_name_may_change_its_address(air: Air) -> None:
         async with air(PUMP) as plant, BleMapper().open(plant.endpoint) as session:
             battery, rssi = plant.of((P, "battery"), (P, "rssi"))
             assert (await one(session, battery)).value == 77
-            before = session.adapter.found("Pump 1")[1].address
+            before = session.devices.adapter.found("Pump 1")[1].address
             assert "its address is" in plant.fault(P, "rotate")
             async with asyncio.timeout(5):
-                while session.adapter.found("Pump 1")[1].address == before:
+                while session.devices.adapter.found("Pump 1")[1].address == before:
                     assert (await one(session, rssi)).value == -50
             assert (await one(session, battery)).value == 77
 
@@ -172,7 +175,7 @@ def test_a_scanner_that_hears_nothing_begins_anew_and_then_the_link_is_lost(air:
                 async with BleMapper().open(plant.endpoint) as session:
                     async for _ in session.subscribe(plant.of((P, "rssi"))):
                         pass
-            assert session.adapter.restarts == adapters.RESTARTS
+            assert session.devices.adapter.restarts == adapters.RESTARTS
 
     run(work())
 
@@ -193,7 +196,7 @@ def test_a_connect_to_an_absent_device_ends(air: Air) -> None:
             plant.fault(P, "silence")
             plant.fault(P, "drop")
             async with asyncio.timeout(5):
-                await session.peripherals["Pump 1"].dropped.wait()
+                await session.devices.peripherals["Pump 1"].dropped.wait()
             task = asyncio.ensure_future(one(session, battery))
             await asyncio.sleep(0.1)
             task.cancel()
@@ -259,7 +262,7 @@ def test_a_hundred_advertise_and_five_are_connected(air: Air) -> None:
             assert [seen[p.slot] for p in heard] == [i / 4 for i in range(95)]
             found = polled.result()
             assert [found[p.slot].value for p in connected] == [50, 51, 52, 53, 54]
-            assert session.adapter.slots.locked(), "all five slots are taken"
+            assert session.devices.adapter.slots.locked(), "all five slots are taken"
 
     run(work())
 
@@ -278,7 +281,7 @@ def test_release_gives_the_slot_back(air: Air) -> None:
             points = list(plant.points.values())
             found = await once(session.reader(points), points)
             assert [found[p.slot].value for p in points] == [50, 51, 52]
-            assert not session.adapter.slots.locked()
+            assert not session.devices.adapter.slots.locked()
 
     run(work())
 
@@ -312,8 +315,8 @@ def test_pairing_encrypts_the_link_and_again_after_a_drop(air: Air) -> None:
             battery = plant.points[P, "battery"]
             for _ in range(2):
                 assert (await one(session, battery)).value == 77
-                peripheral = session.peripherals["Pump 1"]
-                (connection,) = session.adapter._options["host"].device.connections.values()
+                peripheral = session.devices.peripherals["Pump 1"]
+                (connection,) = session.devices.adapter._options["host"].device.connections.values()
                 assert connection.is_encrypted
                 plant.fault(P, "drop")
                 await peripheral.dropped.wait()
@@ -323,15 +326,15 @@ def test_pairing_encrypts_the_link_and_again_after_a_drop(air: Air) -> None:
 
 def test_rows_that_nobody_takes_in_time_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscribe, "MAX_WAITING", 2)
-    session = SimpleNamespace(overrun=0)
+    devices = SimpleNamespace(overrun=0)
 
     async def work() -> None:
-        subscriber = subscribe.Subscriber(session, [])  # type: ignore[arg-type]
+        subscriber = subscribe.Subscriber(devices, [])  # type: ignore[arg-type]
         for count in (3, 2, 1, 1):
             subscriber._put(Batch(array("I", range(count)), 0, array("d", [0.0] * count)))
 
     run(work())
-    assert session.overrun == 3 + 2
+    assert devices.overrun == 3 + 2
 
 
 def test_who_speaks_no_hci_is_a_link_error() -> None:

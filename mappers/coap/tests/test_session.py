@@ -12,6 +12,7 @@ from devicemesh_coap.message import (
     CHANGED,
     CONTENT,
     FETCH,
+    FORBIDDEN,
     GET,
     IPATCH,
     POST,
@@ -187,6 +188,35 @@ def test_a_format_that_was_not_told_is_asked_for_again(
                 await session.write([one])
                 (outcome,) = await session.write([one])
             assert (outcome.error, outcome.value, written[-1]) == (None, 7, JSON)
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("code", "max_age_s", "again_s"),
+    [(UNAVAILABLE, 30, 30), (UNAVAILABLE, None, 60), (FORBIDDEN, None, None)],
+)
+def test_a_device_that_wants_to_be_left_alone_says_for_how_long(
+    raw_peer: Any,
+    point: Any,
+    run: Callable[[Any], None],
+    code: int,
+    max_age_s: int | None,
+    again_s: float | None,
+) -> None:
+    async def work() -> None:
+        def answer(data: bytes) -> list[bytes]:
+            request = decode(data)
+            options = [] if max_age_s is None else [(int(Option.MAX_AGE), uint(max_age_s))]
+            return [encode(Message(code, ordered(options), b"", request.token, request.mid, 2))]
+
+        async with raw_peer(answer) as peer:
+            endpoint = CoapEndpoint(uri=f"coap://127.0.0.1:{peer.port}", timeout="100ms")
+            where = {"path": "/a", "format": "json"}
+            async with open_session(endpoint) as session:
+                (outcome,) = await session.write([Write(point(0, endpoint, "float64", where), 7.0)])
+            assert outcome.error is not None
+            assert outcome.error.again_s == again_s
 
     run(work())
 

@@ -264,6 +264,7 @@ def test_a_join_makes_room_for_downlinks(kit: Any, run: Run, broker: RealBroker)
                 with pytest.raises(PointError) as caught:
                     await session.invoke(call)
                 assert caught.value.reason == reason
+                assert caught.value.passes
 
             for _ in range(16):
                 await asked("NoAnswer")

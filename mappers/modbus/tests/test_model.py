@@ -151,6 +151,8 @@ def test_a_property_that_can(fields: dict[str, Any], type_: V, text: str) -> Non
         ({}, V.UINT8, {"byteOrder": "little"}, V.UINT8, False),
         ({}, V.UINT16, {"table": "input"}, V.UINT32, False),
         ({"length": 9, "offset": 95}, V.BYTES, {}, V.UINT32, False),
+        ({"length": 125}, V.STRING, {"offset": 224}, V.UINT16, True),
+        ({"length": 125}, V.STRING, {"offset": 225}, V.UINT16, False),
     ],
 )
 def test_overlaps(

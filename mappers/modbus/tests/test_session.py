@@ -568,6 +568,22 @@ def test_a_point_error_names_place_and_reason(hostile: Any, fault: Any, serving:
     asyncio.run(work())
 
 
+@pytest.mark.parametrize(("code", "passes"), [(4, False), (5, True), (6, True)])
+def test_a_busy_unit_may_be_written_to_later(
+    hostile: Any, fault: Any, serving: Any, code: int, passes: bool
+) -> None:
+    async def work() -> None:
+        async with serving(hostile(faults=[fault(exception=code)])) as device:
+            endpoint = endpoint_of(device)
+            async with open_session(endpoint) as session:
+                write = Write(point(endpoint, V.UINT16, table="holding", offset=1), 7)
+                (outcome,) = await session.write([write])
+        assert outcome.error is not None
+        assert outcome.error.passes == passes, outcome.error
+
+    asyncio.run(work())
+
+
 def test_learned_bounds_are_tried_again_after_an_hour(
     hostile: Any, serving: Any, points: Any, collect: Callable[..., Any]
 ) -> None:

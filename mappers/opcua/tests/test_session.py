@@ -8,7 +8,8 @@ import uuid
 from typing import Any
 
 import pytest
-from devicemesh_opcua import services
+from asyncua import ua
+from devicemesh_opcua import services, status
 from devicemesh_opcua.server import Server
 from devicemesh_opcua.session import open_session
 
@@ -319,3 +320,18 @@ def test_a_lost_answer_to_a_write_is_judged_by_what_reads_back(
                 assert "no answer from plc within 5 s, and it reads back as 'b'" in str(failed[1].error)
 
     run(work())
+
+
+@pytest.mark.parametrize(
+    ("name", "passes"),
+    [
+        ("BadOutOfService", True),
+        ("BadNoCommunication", True),
+        ("BadServerTooBusy", True),
+        ("BadNotWritable", False),
+    ],
+)
+def test_what_a_server_refuses_for_now_may_be_asked_again(name: str, passes: bool) -> None:
+    error = status.error("plc:4840", getattr(ua.StatusCodes, name))
+    assert error.passes == passes
+    assert f"plc:4840 says {name}: " in str(error)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # kube-apiserver and etcd for the tests, into a folder (KUBEBUILDER_ASSETS): `tests/e2e/kubernetes/assets.sh FOLDER`.
 # kube-apiserver is built from its own Go module (some minutes, once); etcd is Debian's. Beside them kustomize and helm,
-# which render deploy/, and the definition of PodMonitor.
+# which render deploy/, and the definitions of PodMonitor and PrometheusRule.
 set -eu
 
 version=v1.34.4
@@ -49,9 +49,11 @@ if [ ! -x "$folder/helm" ]; then
     GOBIN=$folder go install helm.sh/helm/v3/cmd/helm@v3.19.0
 fi
 
-if [ ! -e "$folder/podmonitors.yaml" ]; then
-    operator=github.com/prometheus-operator/prometheus-operator@v0.85.0
-    sources=$(cd / && go mod download -json "$operator" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
-    cp "$sources/example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml" "$folder/podmonitors.yaml"
-fi
+for kind in podmonitors prometheusrules; do
+    if [ ! -e "$folder/$kind.yaml" ]; then
+        operator=github.com/prometheus-operator/prometheus-operator@v0.85.0
+        sources=$(cd / && go mod download -json "$operator" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+        cp "$sources/example/prometheus-operator-crd/monitoring.coreos.com_$kind.yaml" "$folder/$kind.yaml"
+    fi
+done
 ls -l "$folder"

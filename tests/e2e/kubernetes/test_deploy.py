@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import urllib.error
 from collections.abc import Iterator
@@ -14,12 +15,19 @@ import yaml
 
 ROOT = Path(__file__).parents[3]
 APPLY = "application/apply-patch+yaml"
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+OPERATOR = ("podmonitors.yaml", "prometheusrules.yaml")
 KUSTOMIZATIONS = ["base", "runtime", "overlays/k3s", "overlays/sites", "overlays/edge"]
 RELEASES = {
     "shared": [],
     "alone": ["mode=alone", "replicas=1", "networkPolicy.enabled=false"],
     "serial": ["serial={/dev/ttyUSB0,/dev/ttyUSB1}", "storage.className=local-path"],
     "node": ["mode=node", "ble.enabled=true", "podMonitor.enabled=true", "labels.site=north"],
+    "watched": [
+        "podMonitor.enabled=true",
+        "prometheusRule.enabled=true",
+        "prometheusRule.labels.release=prom",
+    ],
     "own token": ["apiToken.existingSecret=mine", "rbac.create=false", "admissionPolicy.create=false"],
 }
 
@@ -79,14 +87,15 @@ class Tools:
 
 @pytest.fixture(scope="module")
 def tools(api_server: Any, kube_assets: Path) -> Iterator[Tools]:
-    for word in ("kustomize", "helm", "podmonitors.yaml"):
+    for word in ("kustomize", "helm", *OPERATOR):
         if not (kube_assets / word).exists():
             pytest.skip(f"no {word}. Try: make kube-assets")
-    definition = yaml.safe_load((kube_assets / "podmonitors.yaml").read_text())
-    api_server.ask("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+    definitions = [yaml.safe_load((kube_assets / word).read_text()) for word in OPERATOR]
+    for definition in definitions:
+        api_server.ask("POST", DEFINITIONS, definition)
     yield Tools(api_server, kube_assets)
-    name = definition["metadata"]["name"]
-    api_server.ask("DELETE", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}")
+    for definition in definitions:
+        api_server.ask("DELETE", f"{DEFINITIONS}/{definition['metadata']['name']}")
 
 
 def _namespaces(server: Any, **policies: str) -> None:
@@ -130,7 +139,7 @@ def test_each_site_has_replicas_and_settings_of_its_own(tools: Tools) -> None:
         assert spec["nodeSelector"] == {"site": site}
 
 
-@pytest.mark.parametrize("component", ["serial", "ble", "pod-monitor"])
+@pytest.mark.parametrize("component", ["serial", "ble", "pod-monitor", "prometheus-rule"])
 def test_a_component_is_what_the_server_takes(component: str, tools: Tools, tmp_path: Path) -> None:
     overlay = ROOT / f"deploy/overlays/.{tmp_path.name}"
     overlay.mkdir()
@@ -156,6 +165,19 @@ def test_a_release_is_what_the_server_takes(values: list[str], tools: Tools) -> 
     for one in resources:
         tools.take(one)
     tools.take_pod(_workloads(resources)[0])
+
+
+def test_what_is_scraped_is_what_the_alerts_watch(tools: Tools) -> None:
+    alerts = yaml.safe_load((ROOT / "deploy/monitoring/alerts.yaml").read_text())
+    (down,) = [rule for rule in alerts["groups"][0]["rules"] if rule["alert"] == "DevicemeshDown"]
+    job = re.findall(r'job=~"(.*)"', down["expr"])[0]
+    resources = tools.release(*RELEASES["watched"])
+    (monitor,) = [one for one in resources if one["kind"] == "PodMonitor"]
+    pod = _workloads(resources)[0]["spec"]["template"]["metadata"]["labels"]
+    assert re.fullmatch(job, pod[monitor["spec"]["jobLabel"]])
+    (rule,) = [one for one in resources if one["kind"] == "PrometheusRule"]
+    assert rule["spec"] == alerts
+    assert rule["metadata"]["labels"]["release"] == "prom"
 
 
 def test_what_is_mounted_as_settings_the_runtime_takes(tools: Tools, tmp_path: Path) -> None:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from bleak import BleakClient
 
 from devicemesh.mapper import Batch, LinkError, PointError
 from devicemesh_ble.advert import Advert
 from devicemesh_ble.decode import BlePoint, Record, unheard, unread
+from devicemesh_ble.devices import Devices
 from devicemesh_ble.peripheral import Peripheral
-
-if TYPE_CHECKING:
-    from devicemesh_ble.session import BleSession
 
 Out: TypeAlias = asyncio.Queue[Batch | None]
 
@@ -23,18 +21,18 @@ Out: TypeAlias = asyncio.Queue[Batch | None]
 class Poller:
     """A `Reader` for points of many devices."""
 
-    def __init__(self, session: BleSession, points: Sequence[BlePoint]) -> None:
-        self._session = session
-        self._devices: dict[str, list[BlePoint]] = {}
+    def __init__(self, devices: Devices, points: Sequence[BlePoint]) -> None:
+        self._devices = devices
+        self._connected: dict[str, list[BlePoint]] = {}
         self._passive: dict[str, list[BlePoint]] = {}
         for point in points:
-            group = self._passive if point.address.passive else self._devices
+            group = self._passive if point.address.passive else self._connected
             group.setdefault(point.endpoint.peer, []).append(point)
 
     async def __call__(self) -> AsyncIterator[Batch]:
-        self._session.adapter.check()
+        self._devices.adapter.check()
         out: Out = asyncio.Queue()
-        task = asyncio.create_task(self._work(out), name=f"read {self._session.adapter.name}")
+        task = asyncio.create_task(self._work(out), name=f"read {self._devices.adapter.name}")
         task.add_done_callback(lambda _: out.put_nowait(None))
         try:
             while (batch := await out.get()) is not None:
@@ -48,7 +46,7 @@ class Poller:
         """All devices beside each other. Raises LinkError."""
         try:
             async with asyncio.TaskGroup() as group:
-                for points in self._devices.values():
+                for points in self._connected.values():
                     group.create_task(self._read(points, out))
                 for points in self._passive.values():
                     group.create_task(self._hear(points, out))
@@ -60,7 +58,7 @@ class Poller:
 
     async def _read(self, points: Sequence[BlePoint], out: Out) -> None:
         """One device: points of one characteristic share a read."""
-        peripheral = self._session.peripheral(points[0].endpoint)
+        peripheral = self._devices.peripheral(points[0].endpoint)
         groups: dict[tuple[str | None, str | None], list[BlePoint]] = {}
         for point in points:
             groups.setdefault((point.address.service, point.address.characteristic), []).append(point)
@@ -86,7 +84,7 @@ class Poller:
     async def _hear(self, points: Sequence[BlePoint], out: Out) -> None:
         """Wait until each point of one device was advertised once; those that were not are bad."""
         missing = {point.slot: point for point in points}
-        listener = self._session.listener(points)
+        listener = self._devices.listener(points)
         complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def heard(advert: Advert) -> None:
@@ -98,11 +96,11 @@ class Poller:
             if not missing and not complete.done():
                 complete.set_result(None)
 
-        endpoint, lost = points[0].endpoint, self._session.adapter.lost
-        with self._session.adapter.listening(endpoint.peer, heard):
+        endpoint, lost = points[0].endpoint, self._devices.adapter.lost
+        with self._devices.adapter.listening(endpoint.peer, heard):
             await asyncio.wait(
                 {complete, lost}, timeout=endpoint.timeout_s, return_when=asyncio.FIRST_COMPLETED
             )
-        self._session.adapter.check()
+        self._devices.adapter.check()
         for point in missing.values():
             out.put_nowait(unread([point], unheard(point, endpoint.timeout)))

@@ -17,8 +17,12 @@ _ADVICE = {
     0x11: "the device has no room for it",
     0x13: "the device does not allow this value",
     0xFC: "the device rejected the write",
+    0xFE: "the device is still busy with what was asked before",
     0xFF: "the value is out of its range",
 }
+
+_PASSING = (0x11, 0xFE)
+"""Insufficient Resources, Procedure Already in Progress (Core Specification Supplement, Part B, 1.2)."""
 
 
 class PairingError(BleakError):
@@ -35,10 +39,9 @@ def error(where: str, problem: Exception) -> PointError:
     if isinstance(problem, BleakGATTProtocolError):
         code = int(problem.args[0])
         advice = _ADVICE.get(code) or str(problem.args[1]).removeprefix("GATT Protocol Error: ")
-        denied = code in (0x05, 0x08, 0x0C, 0x0F)
-        return PointError(
-            f"{where}: ATT error 0x{code:02x}: {advice}", reason="Unauthorized" if denied else "Refused"
-        )
+        reason = "Unauthorized" if code in (0x05, 0x08, 0x0C, 0x0F) else "Refused"
+        again_s = 0.0 if code in _PASSING else None
+        return PointError(f"{where}: ATT error 0x{code:02x}: {advice}", reason=reason, again_s=again_s)
     if isinstance(problem, PairingError):
         mend = "let it be paired with, or forget the old pairing on both sides"
         return PointError(f"{where}: not paired ({problem}): {mend}", reason="Unauthorized")

@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
-from typing import TYPE_CHECKING
 
 from bleak import BleakClient
 
 from devicemesh.mapper import Batch, LinkError, PointError
 from devicemesh_ble.advert import Advert
 from devicemesh_ble.decode import BlePoint, Record, ambiguous, unread
+from devicemesh_ble.devices import Devices
 from devicemesh_ble.peripheral import Peripheral
-
-if TYPE_CHECKING:
-    from devicemesh_ble.session import BleSession
 
 RETRY_S = 1.0
 """After which a device that could not be listened to is tried again; connects have a growing pause too."""
@@ -26,8 +23,8 @@ MAX_WAITING = 10_000
 class Subscriber:
     """All that one set of points is pushed by."""
 
-    def __init__(self, session: BleSession, points: Sequence[BlePoint]) -> None:
-        self._session = session
+    def __init__(self, devices: Devices, points: Sequence[BlePoint]) -> None:
+        self._devices = devices
         self._out: asyncio.Queue[Batch | None] = asyncio.Queue()
         self._passive: dict[str, list[BlePoint]] = {}
         self._notified: dict[str, list[BlePoint]] = {}
@@ -38,12 +35,12 @@ class Subscriber:
     def _put(self, batch: Batch) -> None:
         if self._out.qsize() >= MAX_WAITING:
             oldest = self._out.get_nowait()
-            self._session.overrun += len(oldest.slot) if oldest is not None else 0
+            self._devices.overrun += len(oldest.slot) if oldest is not None else 0
         self._out.put_nowait(batch)
 
     async def batches(self) -> AsyncGenerator[Batch]:
         """Yield what comes. Raises LinkError."""
-        task = asyncio.create_task(self._work(), name=f"listen {self._session.adapter.name}")
+        task = asyncio.create_task(self._work(), name=f"listen {self._devices.adapter.name}")
         task.add_done_callback(lambda _: self._out.put_nowait(None))
         try:
             while (batch := await self._out.get()) is not None:
@@ -69,13 +66,13 @@ class Subscriber:
             raise LinkError(str(first)) from None
 
     async def _adapter_lost(self) -> None:
-        await asyncio.wait({self._session.adapter.lost})
-        self._session.adapter.check()
+        await asyncio.wait({self._devices.adapter.lost})
+        self._devices.adapter.check()
 
     async def _hear(self, points: Sequence[BlePoint]) -> None:
         """One device's advertisements; its points are bad once it has been silent for too long."""
         loop = asyncio.get_running_loop()
-        listener = self._session.listener(points)
+        listener = self._devices.listener(points)
         endpoint = points[0].endpoint
         silent = mixed = False
         last = loop.time()
@@ -83,7 +80,7 @@ class Subscriber:
         def heard(advert: Advert) -> None:
             nonlocal last, silent, mixed
             last, silent = loop.time(), False
-            both = self._session.adapter.namesakes(endpoint.peer)
+            both = self._devices.adapter.namesakes(endpoint.peer)
             if both is not None and not mixed:
                 self._put(unread(points, ambiguous(endpoint, both)))
             mixed = both is not None
@@ -92,7 +89,7 @@ class Subscriber:
             for batch in listener.batches(advert):
                 self._put(batch)
 
-        with self._session.adapter.listening(endpoint.peer, heard):
+        with self._devices.adapter.listening(endpoint.peer, heard):
             while True:
                 left = last + endpoint.silence_s - loop.time()
                 if left > 0:
@@ -106,7 +103,7 @@ class Subscriber:
 
     async def _listen(self, points: Sequence[BlePoint]) -> None:
         """One device's notifications: connect, subscribe, and again after it has gone. Raises LinkError."""
-        peripheral = self._session.peripheral(points[0].endpoint)
+        peripheral = self._devices.peripheral(points[0].endpoint)
         groups: dict[tuple[str | None, str | None], list[BlePoint]] = {}
         for point in points:
             groups.setdefault((point.address.service, point.address.characteristic), []).append(point)
@@ -118,7 +115,7 @@ class Subscriber:
                         await self._begin(peripheral, client, sharing)
                     shown = None
                     await peripheral.dropped.wait()
-                self._session.adapter.check()
+                self._devices.adapter.check()
                 gone = PointError(
                     f"{points[0].endpoint.text()} has dropped the connection", reason="NoAnswer"
                 )

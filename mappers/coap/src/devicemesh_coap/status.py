@@ -58,7 +58,8 @@ def error(where: str, response: Message) -> PointError:
     told = _diagnosis(response)
     message = f"{where} says {said}" + (f" ({told})" if told else "") + (f": {hint}" if hint else "")
     reason = "BadAddress" if response.code == NOT_FOUND else "Refused"
-    return PointError(message, reason=reason)
+    again_s = pause if response.code in (UNAVAILABLE, TOO_MANY_REQUESTS) else None
+    return PointError(message, reason=reason, again_s=again_s)
 
 
 def _diagnosis(response: Message) -> str:

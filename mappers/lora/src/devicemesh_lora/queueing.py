@@ -32,7 +32,7 @@ def enqueue(node: Node, made: Downlink) -> Downlink:
         return made
     if len(node.queue) >= MOST_QUEUED:
         why = f"{MOST_QUEUED} downlinks wait for {node.endpoint.eui} already"
-        raise PointError(why, reason="QueueFull")
+        raise PointError(why, reason="QueueFull", again_s=60)
     node.queue.append(made)
     return made
 

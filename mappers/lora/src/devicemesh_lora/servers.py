@@ -306,7 +306,7 @@ class ServerSession(
             remote.queue.remove(one)
         if len(remote.queue) >= MOST_QUEUED:
             why = f"{MOST_QUEUED} downlinks wait for {endpoint.eui} already"
-            raise PointError(why, reason="QueueFull")
+            raise PointError(why, reason="QueueFull", again_s=60)
         made = Pending(port, plain, self._loop.create_future(), key, number=str(uuid.uuid4()))
         remote.queue.append(made)
         name = endpoint.eui

@@ -22,7 +22,7 @@ EXCEPTIONS = {
 }
 """Modbus Application Protocol V1.1b3, section 7; 7 is of older revisions, 9 was never given a meaning."""
 
-ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE, FAILURE, BUSY = 1, 2, 3, 4, 6
+ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE, FAILURE, WORKING, BUSY = 1, 2, 3, 4, 5, 6
 SPLITTABLE = (ILLEGAL_ADDRESS, ILLEGAL_VALUE, FAILURE)
 """What devices say when one register of several is missing, or when they are too many."""
 _ABSENT = (10, 11)
@@ -32,7 +32,8 @@ class RefusedError(PointError):
     """The device answered with an exception code."""
 
     def __init__(self, who: str, what: str, code: int) -> None:
-        super().__init__(f"{who} refused {what}: {exception_text(code)}")
+        again_s = 0.0 if code in (WORKING, BUSY) else None
+        super().__init__(f"{who} refused {what}: {exception_text(code)}", again_s=again_s)
         self.code = code
 
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from devicemesh.mapper import Found, Mapper, Secrets, Session, no_secrets
+from devicemesh.spec.rows import Column, Placed, Row, Tabular
 from devicemesh_modbus import uri
 from devicemesh_modbus.model import ModbusAddress, ModbusEndpoint
 
 
-class ModbusMapper(Mapper[ModbusEndpoint, ModbusAddress]):
+class ModbusMapper(Mapper[ModbusEndpoint, ModbusAddress], Tabular):
     """Modbus TCP, TLS, UDP, RTU over TCP and RTU. pymodbus is loaded when the first link is opened."""
 
     protocol = "modbus"
     endpoint_type = ModbusEndpoint
     address_type = ModbusAddress
+
+    @property
+    def columns(self) -> Mapping[str, Column]:
+        from devicemesh_modbus.table import COLUMNS
+
+        return COLUMNS
 
     def open(
         self, endpoint: ModbusEndpoint, secrets: Secrets = no_secrets
@@ -34,3 +41,8 @@ class ModbusMapper(Mapper[ModbusEndpoint, ModbusAddress]):
         from devicemesh_modbus.discover import discover
 
         return discover(uri_)
+
+    def place(self, rows: Sequence[Row]) -> Sequence[Placed]:
+        from devicemesh_modbus.table import place
+
+        return place(rows)

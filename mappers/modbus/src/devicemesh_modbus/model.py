@@ -372,8 +372,8 @@ class ModbusAddress(Address):
 
     def overlap(self, other: Self, type_: ValueType, other_type: ValueType) -> str | None:
         """Parts of a register (bits, bytes) may lie inside a wider value; equal readings are no collision."""
-        if self.table != other.table:
-            return None
+        if self.table != other.table or abs(self.offset - other.offset) >= MAX_REGISTERS:
+            return None  # most of a long list, and no value is longer
         mine, theirs = self.span(type_), other.span(other_type)
         if self.offset >= other.offset + theirs or other.offset >= self.offset + mine:
             return None

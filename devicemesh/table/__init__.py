@@ -1,0 +1,1 @@
+"""Tables of signals (CSV) to models: what `devicemesh import` does. Pure."""
