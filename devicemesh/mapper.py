@@ -95,13 +95,19 @@ class AuthError(MapperError):
 
 
 class LinkError(MapperError):
-    """The session is dead: its readings turn bad, the runtime backs off and reopens it."""
+    """The session is dead: its readings turn bad, the runtime backs off (0.5 s to 30 s) and reopens it.
+
+    Name the link in the message. One silent device among others on a link is no `LinkError`.
+    """
 
     default_reason = "NoLink"
 
 
 class PointError(MapperError):
     """The peer refused, or did not answer for, these points only: the session lives on.
+
+    It is never raised out of a reader, a subscription or `write`, but is the `error` of a bad `Batch` or of
+    an `Outcome`; `trace` and `invoke` raise it.
 
     `again_s`: it is refused for now only (busy, out of order, a full queue), and may be taken after so many
     seconds. A desired value is then written again, as it is after `NoAnswer`; any other refusal stands until
@@ -147,11 +153,18 @@ def validated(model: type[M], data: Mapping[str, Any], text: str) -> M:
 
 
 class Endpoint(Numerous):
-    """How to reach a peer. Frozen; subclass it with the protocol's fields."""
+    """How to reach a peer. Frozen; subclass it with the protocol's fields, each with a docstring.
+
+    What only code can check is a Pydantic validator's ValueError, which users see at its place in the YAML.
+    """
 
     @abstractmethod
     def link(self) -> str:
-        """Name the shared part, for people too (`10.0.0.5:502`); endpoints of equal names share a session."""
+        """Name the shared part, for people too (`10.0.0.5:502`); endpoints of equal names share a session.
+
+        What the peer takes one connection for is in the name (host and port, the serial line); what tells
+        devices behind it apart (a unit, a channel, a timeout) is not.
+        """
 
     def text(self) -> str:
         """Name the device, for people: the link, and what tells it from its neighbours there."""
@@ -159,7 +172,10 @@ class Endpoint(Numerous):
 
     @abstractmethod
     def redirect(self, address: str) -> Self:
-        """Return this endpoint at another address (`127.0.0.1:15020`, a pty's path), as simulators need."""
+        """Return this endpoint at another address (`127.0.0.1:15020`, a pty's path), as simulators need.
+
+        The rest of it stays; `link()` names the other address from then on.
+        """
 
     def conflict(self, other: Self) -> str | None:
         """Say on what two endpoints of one link disagree ("baudrate 9600 and 19200"), or None.
@@ -171,10 +187,13 @@ class Endpoint(Numerous):
 
 
 class Address(Strict):
-    """Where a property lives on its peer. Frozen; subclass it with the protocol's fields."""
+    """Where a property lives on its peer. Frozen; subclass it with the protocol's fields, each documented."""
 
     def refusal(self, type_: ValueType, access: str) -> str | None:
-        """Say why a property of this type and access can't live here, or None."""
+        """Say why a property of this type and access can't live here, or None.
+
+        `access` is ReadOnly, ReadWrite or WriteOnly. Asked when YAML is checked, before anything connects.
+        """
         return None
 
     def nearest(self, type_: ValueType, value: Scalar) -> Scalar:
@@ -234,7 +253,10 @@ class Write(Generic[E, A]):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one write. `value` is the read-back; None where the peer cannot be asked."""
+    """What became of one write. `value` is the read-back; None where the peer cannot be asked.
+
+    `error` says why it was not done; with neither it was done, as far as the peer says.
+    """
 
     value: Scalar | None = None
     error: PointError | None = None
@@ -337,7 +359,9 @@ Reader = Callable[[], AsyncIterator[Batch]]
 class Session(ABC, Generic[E, A]):
     """A live connection to one link. Its base classes below are its capabilities.
 
-    Entered and left by `async with mapper.open(endpoint)`. Cancellation is the stop.
+    Entered and left by `async with mapper.open(endpoint)`. Cancellation is the stop: CancelledError passes.
+    One task polls, writes and calls, one after the other; `subscribe` and `history` run beside it. Nothing
+    may block the loop: all links share it.
     """
 
     def lost(self) -> Mapping[str, int]:
@@ -355,9 +379,10 @@ class Readable(Session[E, A]):
     def reader(self, points: Sequence[Point[E, A]]) -> Reader:
         """Plan the reading of these points (of all devices of the link) once, without I/O.
 
-        The returned function is called once per poll and yields a batch per answer, stamped on arrival.
-        Between two calls of it every point is covered exactly once: a request that fails yields its own
-        points as bad rows with `error` set, and no other's. Raises `LinkError` when the link is dead.
+        Called for the points of each sampling interval, and anew when they are declared otherwise. The
+        returned function is called once per poll and yields a batch per answer, stamped on arrival; a write
+        may go out between two of them. Each call covers every point exactly once: a request that fails yields
+        its own points as bad rows with `error` set, and no other's. Raises `LinkError` when the link is dead.
         """
 
 
@@ -422,7 +447,10 @@ class Writable(Session[E, A]):
 
     @abstractmethod
     async def write(self, writes: Sequence[Write[E, A]]) -> Sequence[Outcome]:
-        """Write in order and read back; one outcome each. Raises `LinkError` when the link is dead."""
+        """Write in order and read back; one outcome each, also after one that was refused.
+
+        Raises `LinkError` when the link is dead, and nothing else.
+        """
 
 
 class Traceable(Session[E, A]):
@@ -430,7 +458,10 @@ class Traceable(Session[E, A]):
 
     @abstractmethod
     async def trace(self, point: Point[E, A]) -> Trace:
-        """Read one point and keep the bytes. Raises `PointError` or `LinkError`."""
+        """Read one point and keep the bytes; `devicemesh read` and `trace` show them.
+
+        Raises `PointError` or `LinkError`.
+        """
 
 
 class Mapper(ABC, Generic[E, A]):
@@ -448,9 +479,11 @@ class Mapper(ABC, Generic[E, A]):
 
     @abstractmethod
     def open(self, endpoint: E, secrets: Secrets = no_secrets) -> AbstractAsyncContextManager[Session[E, A]]:
-        """Connect to the endpoint's link. Entering raises `LinkError`, `AuthError` or `ConfigError`.
+        """Connect to the endpoint's link, when entered: `LinkError`, `AuthError` or `ConfigError`.
 
-        A secret that was read here and changes later makes the runtime open the link anew.
+        Of the endpoint only what `link()` names and `conflict()` compares counts here: it is that of one of
+        the devices, and each point brings its own. Leaving closes everything, whatever ends the block. A
+        secret that was read here and changes later makes the runtime open the link anew.
         """
 
     @abstractmethod

@@ -1,12 +1,15 @@
 """Docs are held against the code."""
 
+import dataclasses
+import importlib
 import re
 from pathlib import Path
 
 import yaml
 
-from devicemesh import plugins
+from devicemesh import mapper, plugins
 from devicemesh.cli.main import COMMANDS
+from devicemesh.cli.new import files
 from devicemesh.settings import Settings
 from devicemesh.spec.codes import CODES
 from devicemesh.spec.device import Property, Telemetry
@@ -24,7 +27,7 @@ def test_every_error_code_has_its_text_in_the_docs() -> None:
 
 def test_the_folders_named_in_the_architecture_exist() -> None:
     text = (ROOT / "docs/architecture.md").read_text()
-    for room in ("spec", "store", "sink", "runtime", "api", "cli", "testing", "_core"):
+    for room in ("spec", "store", "sink", "runtime", "api", "cli", "testing", "template", "_core"):
         assert f"  {room}/" in text
         assert (ROOT / "devicemesh" / room).is_dir()
     for path in (ROOT / "mappers").iterdir():
@@ -74,3 +77,38 @@ def test_metrics_named_in_the_docs_exist() -> None:
     code = (ROOT / "devicemesh/api/metrics.py").read_text()
     for name in re.findall(r"devicemesh_([a-z_]+)", (ROOT / "docs/operate.md").read_text()):
         assert f"{name.removesuffix('_total')}" in code, name
+
+
+def test_code_of_the_page_on_mappers_is_that_of_the_template() -> None:
+    text = (ROOT / "docs/mapper.md").read_text()
+    written = {path: content.decode() for path, content in files("acme").items()}
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert len(blocks) >= 5
+    for block in blocks:
+        assert any(block in source for source in written.values()), f"nowhere in the template:\n{block}"
+    for name in re.findall(r"`((?:tests|src)/\S+|[\w.]+\.(?:py|md|toml|yaml))`", text):
+        assert any(name.rstrip("/") in path for path in written), f"the template has no {name}"
+
+
+def test_the_page_on_mappers_names_what_there_is() -> None:
+    text = (ROOT / "docs/mapper.md").read_text()
+
+    def listed(title: str) -> set[str]:
+        """The words in backticks that begin the rows of the section's tables."""
+        section = text.split(f"## {title}")[1].split("\n## ")[0]
+        return set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]*?) \|", section, re.M))))
+
+    kinds = {name: kind for name, kind in vars(mapper).items() if isinstance(kind, type)}
+    capabilities = {n for n, k in kinds.items() if issubclass(k, mapper.Session) and k is not mapper.Session}
+    assert listed("What a session can do") == capabilities
+    assert listed("Errors") == {n for n, k in kinds.items() if mapper.MapperError in k.__bases__}
+    columns, qualities = (
+        {field.name for field in dataclasses.fields(mapper.Batch)},
+        set(mapper.Quality.__members__),
+    )
+    of_history = {"FROM_HISTORY", "UNCERTAIN_FROM_HISTORY", "BAD"}
+    assert listed("Batch") == columns | qualities - of_history
+    for path in set(re.findall(r"`devicemesh((?:\.\w+)+)`", text)):
+        module, _, name = f"devicemesh{path}".rpartition(".")
+        found = importlib.import_module(module)
+        assert hasattr(found, name) or importlib.import_module(f"{module}.{name}"), path

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sim": ("sim", "Serve every declared device, simulated."),
     "fault": ("sim", "Switch a fault of a simulated device."),
     "mappers": ("about", "Installed protocol mappers."),
+    "new": ("new", "Begin a mapper of your own."),
     "crd": ("about", "Print the CustomResourceDefinitions of the installed mappers."),
     "explain": ("about", "What a field, or an error, means."),
     "doctor": ("about", "Check this installation."),

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,9 +48,8 @@ from devicemesh.mapper import (
     Write,
 )
 from devicemesh.spec.values import Scalar
-
-PATIENCE_S = 20.0
-"""How long anything may take that is not meant to hang."""
+from devicemesh.testing.blocking import blaming
+from devicemesh.testing.polls import PATIENCE_S, Row, once, planned, poll, rows, run
 
 
 @dataclass(frozen=True)
@@ -79,46 +80,6 @@ class Peer:
 Serve = Callable[[], AbstractAsyncContextManager[Peer]]
 
 
-@dataclass(frozen=True)
-class Row:
-    """One row of a batch."""
-
-    slot: int
-    time_ns: int
-    value: Any
-    quality: int
-    error: Exception | None
-
-
-def rows(batch: Batch) -> Iterator[Row]:
-    """The rows of a batch, its columns checked to be of one length."""
-    count = len(batch.slot)
-    assert len(batch.value) == count, "the value column is not as long as the slot column"
-    for name, column in (("time_ns", batch.time_ns), ("quality", batch.quality)):
-        assert isinstance(column, int) or len(column) == count, f"{name} is not as long as the slot column"
-    for i in range(count):
-        time_ns = batch.time_ns if isinstance(batch.time_ns, int) else batch.time_ns[i]
-        quality = batch.quality if isinstance(batch.quality, int) else batch.quality[i]
-        yield Row(batch.slot[i], time_ns, batch.value[i], quality, batch.error)
-
-
-async def poll(session: Any, points: Sequence[Any]) -> dict[int, Row]:
-    """Poll once; every point must come exactly once."""
-    reader = session.reader(points)
-    return await once(reader, points)
-
-
-async def once(reader: Any, points: Sequence[Any]) -> dict[int, Row]:
-    """Call a reader once; every point must come exactly once."""
-    seen: dict[int, Row] = {}
-    async for batch in reader():
-        for row in rows(batch):
-            assert row.slot not in seen, f"slot {row.slot} came twice in one poll"
-            seen[row.slot] = row
-    assert sorted(seen) == sorted(p.slot for p in points), "a poll must cover every point exactly once"
-    return seen
-
-
 async def heard(pushes: AsyncIterator[Batch | Notification]) -> Notification:
     """The next notification."""
     async for push in pushes:
@@ -133,20 +94,6 @@ def said(one: Occurrence) -> tuple[str, str, str, str, str]:
     return one.name, one.source, one.state, one.severity, one.message
 
 
-def run(work: Awaitable[None]) -> None:
-    """Run a test's coroutine; it must end in time and leave no task behind."""
-
-    async def bounded() -> None:
-        before = asyncio.all_tasks()
-        async with asyncio.timeout(PATIENCE_S):
-            await work
-        await asyncio.sleep(0)
-        left = asyncio.all_tasks() - before
-        assert not left, f"tasks were left behind: {left}"
-
-    asyncio.run(bounded())
-
-
 class MapperContract:
     """Inherit it in a class whose name begins with `Test`, and override the two fixtures."""
 
@@ -157,6 +104,12 @@ class MapperContract:
     @pytest.fixture
     def serve(self) -> Serve:
         raise NotImplementedError("the test class must override the fixture `serve`")
+
+    @pytest.fixture(autouse=True)
+    def _nobody_blocks(self, mapper: Mapper[Any, Any]) -> Iterator[None]:
+        own = [one for one in type(mapper).__mro__ if issubclass(one, Mapper) and one is not Mapper]
+        with blaming(Path(inspect.getfile(own[-1])).parent):
+            yield
 
     def test_every_field_is_documented(self, mapper: Mapper[Any, Any]) -> None:
         for model in (mapper.endpoint_type, mapper.address_type):
@@ -177,6 +130,19 @@ class MapperContract:
                 mapper.parse_endpoint(text)
             with pytest.raises(ConfigError):
                 mapper.parse_address(text)
+
+    def test_a_link_is_opened_when_its_block_is_entered(self, mapper: Mapper[Any, Any], serve: Serve) -> None:
+        async def work() -> None:
+            async with serve() as peer:
+                await peer.stop()
+                try:
+                    opened = mapper.open(peer.endpoint)
+                except Exception as error:
+                    raise AssertionError("`open` connects when entered, not when called") from error
+                why = "`open` returns an async context manager, as contextlib.asynccontextmanager makes"
+                assert hasattr(opened, "__aenter__"), f"{why}, not {opened!r}"
+
+        run(work())
 
     def test_good_values_arrive_with_type_and_time(self, mapper: Mapper[Any, Any], serve: Serve) -> None:
         async def work() -> None:
@@ -199,7 +165,7 @@ class MapperContract:
                 if not isinstance(session, Readable):
                     pytest.skip("this session is not Readable")
                 points = [*(p for p, _ in peer.points), peer.bad]
-                reader = session.reader(points)
+                reader = planned(session, points)
                 for _ in range(3):
                     seen = await once(reader, points)
                     bad = seen.pop(peer.bad.slot)
@@ -364,18 +330,20 @@ class MapperContract:
     def test_a_dying_peer_is_a_link_error(self, mapper: Mapper[Any, Any], serve: Serve) -> None:
         async def work() -> None:
             async with serve() as peer:
+                seen: dict[int, Row] = {}
                 with pytest.raises(LinkError):
                     async with mapper.open(peer.endpoint) as session:
                         if not isinstance(session, Readable):
                             pytest.skip("this session is not Readable")
                         points = [p for p, _ in peer.points]
-                        reader = session.reader(points)
+                        reader = planned(session, points)
                         await once(reader, points)
                         await peer.stop()
-                        while True:
-                            async for _ in reader():
-                                pass
+                        until = asyncio.get_running_loop().time() + PATIENCE_S / 2
+                        while asyncio.get_running_loop().time() < until:
+                            seen = await once(reader, points)
                             await asyncio.sleep(0.01)
+                        pytest.fail(f"the peer is gone, and no LinkError says so; polls give {seen}")
 
         run(work())
 
@@ -383,21 +351,31 @@ class MapperContract:
         async def work() -> None:
             async with serve() as peer:
                 points = [p for p, _ in peer.points]
-                reading = asyncio.Event()
+                reading, over = asyncio.Event(), asyncio.Event()
 
                 async def poll_for_ever() -> None:
                     async with mapper.open(peer.endpoint) as session:
-                        reader = session.reader(points) if isinstance(session, Readable) else None
-                        while True:
+                        reader = planned(session, points) if isinstance(session, Readable) else None
+                        if reader is not None:
+                            await once(reader, points)
+                        while not over.is_set():
+                            reading.set()  # whoever waits for it goes on when this task waits, in the session
                             if reader is not None:
                                 await once(reader, points)
-                            reading.set()
                             await asyncio.sleep(0)
 
                 task = asyncio.ensure_future(poll_for_ever())
                 task.add_done_callback(lambda _: reading.set())
                 await reading.wait()
                 task.cancel()
+                await asyncio.wait({task}, timeout=PATIENCE_S / 4)
+                over.set()
+                if not task.done():
+                    await asyncio.wait({task})
+                assert task.cancelled() or task.exception(), (
+                    "its task was cancelled, and the session goes on: a CancelledError was caught "
+                    "(as by `except BaseException`) and not raised again"
+                )
                 with pytest.raises(asyncio.CancelledError):
                     await task
                 async with mapper.open(peer.endpoint) as session:  # the link is free again

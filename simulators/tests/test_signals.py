@@ -6,7 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from devicemesh_simulators.signals import (
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devicemesh.spec.device import Property
+from devicemesh.spec.values import INTEGER_RANGES, ValueType
+from devicemesh.testing.signals import (
     MAX_STEPS,
     Constant,
     Counter,
@@ -19,11 +24,6 @@ from devicemesh_simulators.signals import (
     read_csv,
     signal,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
-from devicemesh.spec.device import Property
-from devicemesh.spec.values import INTEGER_RANGES, ValueType
 
 NUMBERS = st.floats(-1e6, 1e6)
 RANGES = st.tuples(NUMBERS, NUMBERS).map(sorted)

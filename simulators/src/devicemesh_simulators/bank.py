@@ -18,9 +18,9 @@ from devicemesh_modbus.model import MAX_BITS, MAX_REGISTERS, ModbusAddress, Tabl
 from devicemesh.layout import Field
 from devicemesh.spec.device import Property
 from devicemesh.spec.values import INTEGER_RANGES, ValueType
+from devicemesh.testing.signals import Room, Signal, coerced, signal
 from devicemesh.testing.simulator import SimulatedDevice
 from devicemesh_simulators.faults import Faults
-from devicemesh_simulators.signals import Room, Signal, coerced, signal
 
 ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE = 1, 2, 3
 WRITES = frozenset((5, 6, 15, 16, 22, 23))

@@ -10,8 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from devicemesh.testing.simulator import SimulatedDevice, Simulation, Simulator
-from devicemesh_simulators.links import by_link
+from devicemesh.testing.simulator import SimulatedDevice, Simulation, Simulator, by_link
 
 if TYPE_CHECKING:
     from devicemesh_simulators.ble_air import Peripheral

@@ -19,8 +19,8 @@ from devicemesh_ble.vendors import PARSERS
 from devicemesh import layout
 from devicemesh.spec.device import Property
 from devicemesh.spec.values import INTEGER_RANGES, Scalar, ValueType, duration_ns
+from devicemesh.testing.signals import Room, Signal, coerced, signal
 from devicemesh.testing.simulator import SimulatedDevice
-from devicemesh_simulators.signals import Room, Signal, coerced, signal
 
 SERVICE = "0000fff0-0000-1000-8000-00805f9b34fb"
 """Of characteristics whose service is not declared."""

@@ -16,8 +16,7 @@ from devicemesh_coap.model import CoapEndpoint, bracketed, segments
 from devicemesh.spec.values import duration_ns
 from devicemesh.testing.datagrams import DatagramProxy
 from devicemesh.testing.proxy import Proxy
-from devicemesh.testing.simulator import SimulatedDevice, Simulation, Simulator
-from devicemesh_simulators.links import by_link
+from devicemesh.testing.simulator import SimulatedDevice, Simulation, Simulator, by_link
 from devicemesh_simulators.things import Faults, Twin, bodies, given_value, share
 
 

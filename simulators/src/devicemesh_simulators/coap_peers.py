@@ -21,7 +21,7 @@ from devicemesh_coap.model import CoapEndpoint
 
 from devicemesh.testing.datagrams import DatagramProxy
 from devicemesh.testing.proxy import Proxy
-from devicemesh_simulators.links import place
+from devicemesh.testing.simulator import place
 from devicemesh_simulators.things import Body, RefusedError, Twin
 
 for _name in ("coap", "coap-server"):

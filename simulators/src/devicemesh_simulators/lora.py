@@ -26,8 +26,7 @@ from devicemesh_lora.endpoint import LoraEndpoint, bracketed
 from devicemesh_lora.regions import REGIONS
 
 from devicemesh.sink.broker import embedded_broker, find_mosquitto
-from devicemesh.testing.simulator import SimulatedDevice, Simulation, Simulator
-from devicemesh_simulators.links import by_link, place
+from devicemesh.testing.simulator import SimulatedDevice, Simulation, Simulator, by_link, place
 from devicemesh_simulators.lora_codec import CodedNode
 from devicemesh_simulators.lora_nodes import Faults, Node, node
 from devicemesh_simulators.lora_server import ServerGateway, StandIn

@@ -17,8 +17,8 @@ from devicemesh_lora.model import LoraAddress
 from devicemesh import layout
 from devicemesh.spec.device import Property
 from devicemesh.spec.values import INTEGER_RANGES, ValueType, duration_ns
+from devicemesh.testing.signals import Room, Signal, coerced, signal
 from devicemesh.testing.simulator import SimulatedDevice
-from devicemesh_simulators.signals import Room, Signal, coerced, signal
 
 LEAST_PERIOD_S = 0.1
 """Devices send at most this often: a radio would be slower by far."""

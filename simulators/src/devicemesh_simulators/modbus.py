@@ -19,9 +19,8 @@ from pymodbus.framer import FramerRTU, FramerSocket
 from pymodbus.framer.base import FramerBase
 from pymodbus.pdu import DecodePDU
 
-from devicemesh.testing.simulator import SimulatedDevice, Simulation, Simulator
+from devicemesh.testing.simulator import SimulatedDevice, Simulation, Simulator, by_link, place
 from devicemesh_simulators.bank import WRITES, Bank
-from devicemesh_simulators.links import by_link, place
 
 NO_ANSWER_FROM_TARGET = 0x0B
 MAX_BUFFER = 4096

@@ -9,7 +9,7 @@ from devicemesh_opcua.model import OpcUaAddress
 
 from devicemesh.spec.device import Property
 from devicemesh.spec.values import INTEGER_RANGES, ValueType
-from devicemesh_simulators.signals import Room, Signal, coerced
+from devicemesh.testing.signals import Room, Signal, coerced
 
 LEAST_TICK_S = 0.05
 """Signals move at most this often."""

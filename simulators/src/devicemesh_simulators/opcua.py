@@ -13,8 +13,7 @@ from typing import Any
 
 from devicemesh.spec.values import duration_ns
 from devicemesh.testing.proxy import Proxy
-from devicemesh.testing.simulator import SimulatedDevice, Simulation, Simulator
-from devicemesh_simulators.links import by_link, place
+from devicemesh.testing.simulator import SimulatedDevice, Simulation, Simulator, by_link, place
 from devicemesh_simulators.nodes import FAULTS, STATUSES, Faults, switched
 from devicemesh_simulators.offers import switch_alarm
 from devicemesh_simulators.plant import Plant, endpoint_of

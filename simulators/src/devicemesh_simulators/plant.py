@@ -17,6 +17,7 @@ from devicemesh_opcua.nodeid import BrowseName, NodeName, Space, identifier_text
 
 from devicemesh.spec.values import ValueType, duration_ns
 from devicemesh.testing.proxy import Proxy
+from devicemesh.testing.signals import coerced, signal
 from devicemesh.testing.simulator import SimulatedDevice
 from devicemesh_simulators.nodes import LEAST_TICK_S, Cell, Faults, room
 from devicemesh_simulators.offers import (
@@ -27,7 +28,6 @@ from devicemesh_simulators.offers import (
     prepare_alarm,
     result,
 )
-from devicemesh_simulators.signals import coerced, signal
 
 
 @dataclass(slots=True, eq=False)

@@ -16,8 +16,8 @@ from devicemesh_coap.payload import CBOR, JSON, OCTETS, SENML_CBOR, SENML_JSON, 
 from devicemesh import layout
 from devicemesh.spec.device import Property
 from devicemesh.spec.values import INTEGER_RANGES, ValueType, duration_ns
+from devicemesh.testing.signals import Room, Signal, coerced, signal
 from devicemesh.testing.simulator import SimulatedDevice
-from devicemesh_simulators.signals import Room, Signal, coerced, signal
 
 LEAST_TICK_S = 0.05
 """Signals move at most this often."""
