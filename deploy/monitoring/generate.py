@@ -118,6 +118,8 @@ ROWS: dict[str, list[Panel]] = {
     "Runtime": [
         Panel("Polls begin late, 95 of 100 within", "This machine is busy.", ((p95("devicemesh_poll_lag_seconds"), "{{link}}"),), "s"),
         Panel("Event loop", "How late the runtime gets to its work.", ((of("devicemesh_event_loop_lag_seconds"), "{{instance}}"),), "s"),
+        Panel("Errors", "Tasks that ended with an exception: bugs of ours.",
+              ((of("devicemesh_errors_total"), "{{instance}}"),)),
         Panel("Status writes", "To the store: SQLite, or the API server.",
               ((rate("devicemesh_store_writes_total", "store, result"), "{{store}} {{result}} {{instance}}"),)),
         Panel("Versions", "Of the runtimes.",

@@ -49,6 +49,8 @@ class RuntimeCollector(Collector):
             devices.add_metric([state], count)
         yield devices
         yield _gauge("event_loop_lag_seconds", "Latest lag of the event loop.", runtime.loop_lag_s)
+        text = "Tasks of ours that ended with an exception: bugs."
+        yield CounterMetricFamily("devicemesh_errors", text, value=runtime.errors)
         alarms = GaugeMetricFamily("devicemesh_alarms_active", "Alarms that are on.", labels=["severity"])
         active = [event.severity for event in runtime.alarms.values()]
         active += [one.severity for one in runtime.occurrences.active()]

@@ -482,7 +482,11 @@ def test_devices_that_came_one_by_one_and_disagree_on_their_link_are_told_once(
     play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def said() -> list[str]:
-        return [each.message for each in caplog.records if "disagrees" in each.message]
+        return [
+            each.message
+            for each in caplog.records
+            if each.name == "devicemesh.link" and "disagrees" in each.message
+        ]
 
     async def scene(world: Any) -> None:
         def conflict(self: Any, other: Any) -> str | None:
