@@ -1,1 +1,1 @@
-"""HTTP: health, metrics, twins."""
+"""HTTP: the routes of docs/http.md, and the page in the browser that asks them."""

@@ -1,140 +1,161 @@
-"""What HTTP clients can ask: health, metrics, the twins of the running devices, and their commands."""
+"""What HTTP clients can ask of a runtime: see docs/http.md. The page in the browser is one of them."""
 
 from __future__ import annotations
 
 import contextlib
-import hmac
-import json
+from http import HTTPStatus
 from typing import Any
 
 import uvicorn
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
+from devicemesh.api import facts
+from devicemesh.api.answers import JSON, Query, RefusedError, answer, posted, refused
+from devicemesh.api.files import Files
+from devicemesh.api.guard import Guard
 from devicemesh.api.metrics import RuntimeCollector
+from devicemesh.api.twins import PARAMETERS, Twins
 from devicemesh.runtime.device import RunningDevice
-from devicemesh.runtime.reporter import conditions, properties
 from devicemesh.runtime.runtime import Runtime
-from devicemesh.sink.payload import dumps, loads
+from devicemesh.sink.payload import dumps
 from devicemesh.store.base import Key
 
-OPEN = {"/healthz", "/readyz"}
-"""For probes, which carry no token; they say nothing of the devices but how many are well."""
-
-
-class _Token:
-    """Lets in only requests that carry the bearer token, but for what is open to all."""
-
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app = app
-        self._expected = f"Bearer {token}".encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        given = dict(scope.get("headers", [])).get(b"authorization", b"")
-        if scope["type"] != "http" or scope["path"] in OPEN or hmac.compare_digest(given, self._expected):
-            await self._app(scope, receive, send)
-        else:
-            await JSONResponse({"error": "a bearer token is needed"}, 401)(scope, receive, send)
+_DEVICE = "/api/v1/devices/{namespace}/{name}"
+_STATUS = {"applied": 200, "accepted": 202, "waiting": 202, "refused": 422, "failed": 502}
 
 
 def application(runtime: Runtime, token: str | None = None) -> Starlette:
     """The ASGI application."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(RuntimeCollector(runtime))
+    ask, do, files = _Questions(runtime), _Orders(runtime), Files()
+    return Starlette(
+        routes=[
+            Route("/", files.index),
+            Route("/page/{file}", files.file),
+            Route("/healthz", ask.healthz),
+            Route("/readyz", ask.readyz),
+            Route("/metrics", ask.metrics),
+            Route("/api/v1/devices", ask.devices),
+            Route(_DEVICE, ask.device),
+            Route(f"{_DEVICE}/desired/{{property}}", do.desire, methods=["PUT"]),
+            Route(f"{_DEVICE}/desired/{{property}}", do.take_back, methods=["DELETE"]),
+            Route(f"{_DEVICE}/commands/{{command}}", do.command, methods=["POST"]),
+            Route("/api/v1/models/{namespace}/{name}", ask.model),
+            Route("/api/v1/links", ask.links),
+            Route("/api/v1/alarms", ask.alarms),
+            Route("/api/v1/samples", ask.samples),
+            Route("/api/v1/runtime", ask.runtime),
+        ],
+        middleware=[Middleware(Guard, token=token)],
+        exception_handlers={RefusedError: _refusal, HTTPException: _mistake},
+    )
 
-    async def healthz(_: Request) -> Response:
-        broken = runtime.errors
+
+class _Questions:
+    """What is asked and changes nothing."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._twins = Twins(runtime)
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(RuntimeCollector(runtime))
+
+    async def healthz(self, _: Request) -> Response:
+        broken = self._runtime.errors
         return JSONResponse(
             {"status": "failed" if broken else "ok", "errors": broken}, 503 if broken else 200
         )
 
-    async def readyz(_: Request) -> Response:
-        ready = runtime.supervisor.synced.is_set()
-        body = {"ready": ready, "broker": runtime.sink.stats().up, "devices": runtime.states()}
+    async def readyz(self, _: Request) -> Response:
+        ready = self._runtime.supervisor.synced.is_set()
+        body = {"ready": ready, "broker": self._runtime.sink.stats().up, "devices": self._runtime.states()}
         return JSONResponse(body, 200 if ready else 503)
 
-    async def metrics(request: Request) -> Response:
+    async def metrics(self, request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), headers={"content-type": content_type})
+        return Response(encode(self._registry), headers={"content-type": content_type})
 
-    async def devices(_: Request) -> Response:
-        return JSONResponse([twin(runtime, d) for d in runtime.supervisor.devices.values()])
+    async def devices(self, request: Request) -> Response:
+        query = Query(request, PARAMETERS)
+        return answer(request, self._twins.page(query) if query else self._twins.all())
 
-    async def device(request: Request) -> Response:
-        key = Key("Device", request.path_params["namespace"], request.path_params["name"])
-        found = runtime.supervisor.devices.get(key)
-        if found is None:
-            return JSONResponse({"error": f"no device {key.device} runs here"}, 404)
-        return JSONResponse(twin(runtime, found))
-
-    async def command(request: Request) -> Response:
-        """Do a command of a device's model; the body has the arguments of a call."""
+    async def device(self, request: Request) -> Response:
         where = request.path_params
-        found = runtime.supervisor.find(f"{where['namespace']}/{where['name']}")
+        return answer(request, self._twins.one(Key("Device", where["namespace"], where["name"])))
+
+    async def model(self, request: Request) -> Response:
+        where = request.path_params
+        return answer(request, facts.model(self._runtime, where["namespace"], where["name"]))
+
+    async def links(self, request: Request) -> Response:
+        return answer(request, facts.links(self._runtime, Query(request, facts.LINK_PARAMETERS)))
+
+    async def alarms(self, request: Request) -> Response:
+        return answer(request, facts.alarms(self._runtime, Query(request, facts.ALARM_PARAMETERS)))
+
+    async def samples(self, request: Request) -> Response:
+        return answer(request, self._runtime.samples())
+
+    async def runtime(self, request: Request) -> Response:
+        return answer(request, facts.about(self._runtime))
+
+
+class _Orders:
+    """What is asked of devices: the same as by MQTT, with the same answers."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def desire(self, request: Request) -> Response:
+        """Set a desired value; `null` takes it back."""
+        device = self._device(request)
+        return await self._desire(request, device, await posted(request))
+
+    async def take_back(self, request: Request) -> Response:
+        """Want nothing of a property any more."""
+        return await self._desire(request, self._device(request), None)
+
+    async def command(self, request: Request) -> Response:
+        """Do a command of a device's model; the body has the arguments of a call."""
+        device = self._device(request)
+        done = await self._runtime.commands.run(device, request.path_params["command"], await posted(request))
+        return Response(dumps(done), _STATUS[done["state"]], media_type=JSON)
+
+    async def _desire(self, request: Request, device: RunningDevice, value: Any) -> Response:
+        prop = request.path_params["property"]
+        done = (await self._runtime.commands.desire(device, {prop: value}, "http"))[prop]
+        key = device.bound.key
+        body = {"property": prop, **done, "follow": _DEVICE.format(namespace=key.namespace, name=key.name)}
+        status = 503 if done.get("reason") == "StoreUnavailable" else _STATUS[done["state"]]
+        return Response(dumps(body), status, media_type=JSON)
+
+    def _device(self, request: Request) -> RunningDevice:
+        where = request.path_params
+        found = self._runtime.supervisor.find(f"{where['namespace']}/{where['name']}")
         if found is None:
-            return JSONResponse({"error": f"no device {where['namespace']}/{where['name']} runs here"}, 404)
-        if request.headers.get("content-type", "").partition(";")[0] != "application/json":
-            return JSONResponse({"error": "send the arguments as application/json"}, 415)
-        try:
-            body = loads(await _limited(request))
-        except ValueError as error:
-            return JSONResponse({"state": "refused", "reason": "BadPayload", "message": str(error)}, 400)
-        answer = await runtime.commands.run(found, where["command"], body)
-        return Response(dumps(answer), _STATUS[answer["state"]], media_type="application/json")
-
-    async def samples(_: Request) -> Response:
-        return JSONResponse(runtime.samples())
-
-    return Starlette(
-        routes=[
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
-            Route("/metrics", metrics),
-            Route("/api/v1/devices", devices),
-            Route("/api/v1/devices/{namespace}/{name}", device),
-            Route("/api/v1/devices/{namespace}/{name}/commands/{command}", command, methods=["POST"]),
-            Route("/api/v1/samples", samples),
-        ],
-        middleware=[Middleware(_Token, token=token)] if token else [],
-    )
+            raise refused(404, f"no device {where['namespace']}/{where['name']} runs here")
+        if self._runtime.fenced:
+            raise refused(503, "this replica has lost its Lease: another may serve the device by now")
+        return found
 
 
-_STATUS = {"applied": 200, "refused": 422, "failed": 502}
-MAX_BODY = 64 << 10
+async def _refusal(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusedError)
+    return JSONResponse(dict(error.body), error.status)
 
 
-async def _limited(request: Request) -> bytes:
-    """The body. Raises ValueError where it is too long."""
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_BODY:
-            raise ValueError(f"the payload is longer than {MAX_BODY} bytes")
-    return body
-
-
-def twin(runtime: Runtime, device: RunningDevice) -> dict[str, Any]:
-    """A device as it is this moment, fresher than its status in the store."""
-    snapshot = runtime.aggregator.snapshot(device.column)
-    link = runtime.supervisor.link_of(device)
-    found = conditions(device, runtime.aggregator, snapshot)
-    return {
-        "namespace": device.bound.key.namespace,
-        "name": device.bound.key.name,
-        "labels": dict(device.bound.labels),
-        "protocol": link.name[0],
-        "link": link.name[1],
-        "conditions": [
-            {"type": c.type, "status": c.status, "reason": c.reason, "message": c.message} for c in found
-        ],
-        "properties": json.loads(properties(device, snapshot)[0]),
-    }
+async def _mistake(request: Request, error: Exception) -> Response:
+    """No such path, or no such method there."""
+    assert isinstance(error, HTTPException)
+    what = f"{request.method} {request.url.path[:200]}"
+    why = f"{what}: {HTTPStatus(error.status_code).phrase.lower()}; docs/http.md has all that can be asked"
+    return JSONResponse({"error": why}, error.status_code, error.headers)
 
 
 def server(runtime: Runtime, token: str | None) -> uvicorn.Server:

@@ -22,7 +22,7 @@ class ExposedError(Exception):
 @contextlib.asynccontextmanager
 async def serve(runtime: Runtime, settings: ApiSettings, token: str | None) -> AsyncIterator[str]:
     """Serve until left; yields the URL. Raises OSError (port taken) and ExposedError."""
-    if not token and not _loopback(settings.host):
+    if not token and not loopback(settings.host):
         raise ExposedError(
             f"the HTTP server on {settings.host} needs `api.token`: it would be open to the network"
         )
@@ -75,7 +75,8 @@ async def _knock(listener: socket.socket, closing: asyncio.Event) -> bool:
             wait.cancel()
 
 
-def _loopback(host: str) -> bool:
+def loopback(host: str) -> bool:
+    """Whether it names this machine, for this machine alone."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

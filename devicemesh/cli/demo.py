@@ -146,7 +146,7 @@ async def _show(runtime: Runtime, settings: Any, broker: str, api: str | None, s
 
     host, _, port = broker.rpartition("//")[2].rpartition(":")
     subscribe = f"mosquitto_sub -h {host} -p {port} -v -t '{settings.mqtt.root}/#'"
-    head = f"{len(runtime.supervisor.devices)} simulated devices   {broker}   {api or ''}"
+    head = f"{len(runtime.supervisor.devices)} simulated devices   {broker}   page {api or 'off'}"
     first = next(
         iter(sorted(d.name.partition("/")[2] for d in runtime.supervisor.devices.values())), "pump-1"
     )

@@ -66,6 +66,7 @@ class BoundDevice:
     name: str  # "namespace/name"
     generation: int
     labels: Mapping[str, str]
+    model: str
     mapper: Mapper[Any, Any]
     endpoint: Endpoint
     link: tuple[str, str]  # (protocol, link name): what it shares a session by
@@ -167,6 +168,7 @@ class Binder:
             name=device.key.device,
             generation=device.generation,
             labels=body["metadata"].get("labels") or NOTHING,
+            model=model.key.name,
             mapper=mapper,
             endpoint=endpoint,
             link=link,

@@ -40,31 +40,40 @@ class Commands:
             message = 'the payload must be a JSON object, as in {"speed": 1200}'
             self._answer(command, {"state": "refused", "reason": "BadPayload", "message": message})
             return
-        good: dict[str, Any] = {}
-        for prop, value in command.body.items():
-            refusal = _refusal(device, prop, value)
-            if refusal is None:
-                good[prop] = value
-            else:
-                refused = {"state": "refused", "reason": "Refused", "message": refusal, "value": value}
-                self._answer(command, {"property": prop[:64], **refused})
+        for prop, answer in (await self.desire(device, command.body, "mqtt", command.id)).items():
+            if answer["state"] != "accepted":  # what becomes of it is told once it is known
+                self._answer(command, {"property": prop[:64], **answer})
+
+    async def desire(
+        self, device: RunningDevice, values: Mapping[str, Any], owner: str, identity: str | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """Edit desired values in the store, which is all; None takes one back. `owner`: who asks.
+
+        Returns what is known at once of each: `accepted` is on its way to the device, `refused` would not
+        be taken by the model, `failed` has not reached the store. One that changes nothing, or is taken
+        back, is answered as it stands. `identity` comes back with what becomes of those on their way.
+        """
+        refusals = {prop: _refusal(device, prop, value) for prop, value in values.items()}
+        answers = {p: _refused(values[p], why) for p, why in refusals.items() if why is not None}
+        good = {prop: value for prop, value in values.items() if refusals[prop] is None}
         unchanged = [p for p, v in good.items() if device.bound.desired.get(p, ...) == v]
-        if command.id is not None:
-            device.desired_ids = {**device.desired_ids, **dict.fromkeys(good, command.id)}
+        if identity is not None:
+            device.desired_ids = {**device.desired_ids, **dict.fromkeys(good, identity)}
         try:
             if good:
-                await self._store.set_desired(device.bound.key, good, "mqtt")
+                await self._store.set_desired(device.bound.key, good, owner)
         except (NotFoundError, StoreUnavailableError) as error:
-            for prop, value in good.items():
-                self._answer(command, {"property": prop, **_failed(value, str(error))})
-            return
-        for prop in [p for p, v in good.items() if v is None]:  # taken back: nothing is written
-            device.desired_ids = without(device.desired_ids, prop)
-            self._answer(command, {"property": prop, "state": "applied", "value": None})
-        for prop in unchanged:  # nothing will change: say how it stands
+            return answers | {prop: _failed(value, str(error)) for prop, value in good.items()}
+        for prop, value in good.items():
             attempt = device.attempts.get(prop)
-            stands = outcome(attempt) if attempt else {"state": "waiting", "value": good[prop]}
-            self._answer(command, {"property": prop, **stands})
+            if value is None:  # taken back: nothing is written
+                device.desired_ids = without(device.desired_ids, prop)
+                answers[prop] = {"state": "applied", "value": None}
+            elif prop not in unchanged:
+                answers[prop] = {"state": "accepted", "value": value}
+            else:  # nothing will change: say how it stands
+                answers[prop] = outcome(attempt) if attempt else {"state": "waiting", "value": value}
+        return answers
 
     async def _command(self, command: Command, device: RunningDevice) -> None:
         self._answer(command, await self.run(device, command.name, command.body))
@@ -147,6 +156,10 @@ def _refusal(device: RunningDevice, prop: str, value: Any) -> str | None:
     if spec is None:
         return f"the model has no property `{prop[:64]}`"
     return None if value is None else spec.refusal(value)  # null takes a desired value back
+
+
+def _refused(value: Any, message: str) -> dict[str, Any]:
+    return {"state": "refused", "reason": "Refused", "message": message, "value": value}
 
 
 def _failed(value: Any, message: str) -> dict[str, Any]:

@@ -27,3 +27,17 @@ class Histogram:
         for bound, count in zip((*map(str, BOUNDS_S), "+Inf"), self._counts, strict=True):
             total += count
             yield bound, total
+
+    @property
+    def count(self) -> int:
+        """All of them."""
+        return sum(self._counts)
+
+    def quantile(self, share: float) -> float | None:
+        """The bound in seconds below which this share (0 to 1) of them was; None: there is none."""
+        wanted, total = share * self.count, 0
+        for bound, count in zip(BOUNDS_S, self._counts, strict=False):
+            total += count
+            if total and total >= wanted:
+                return bound
+        return None

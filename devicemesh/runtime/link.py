@@ -11,7 +11,7 @@ from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
@@ -33,7 +33,7 @@ from devicemesh.mapper import (
 from devicemesh.runtime.backfill import Backfill, Gaps
 from devicemesh.runtime.binding import point
 from devicemesh.runtime.device import RunningDevice, disagreeing, without
-from devicemesh.runtime.histogram import Histogram
+from devicemesh.runtime.linkstats import LinkStats
 from devicemesh.runtime.pipeline import Pipeline
 from devicemesh.runtime.push import Push
 from devicemesh.runtime.schedule import Schedule, first_due
@@ -49,22 +49,6 @@ NOBODY = 0xFFFFFFFF  # a slot that is never given: the core counts its rows as d
 Owner = Callable[[int], tuple[RunningDevice, str] | None]
 """Whose slot it is: (device, property)."""
 _slot = attrgetter("slot")
-
-
-@dataclass(slots=True)
-class LinkStats:
-    """Counted since the start."""
-
-    up: bool = False
-    last_success_s: float = 0.0  # Unix time
-    backoff_s: float = 0.0
-    reconnects: int = 0
-    answers: int = 0
-    failures: int = 0
-    overruns: int = 0
-    backfilled: int = 0  # samples read from a peer's history
-    lag: Histogram = field(default_factory=Histogram)  # of polls
-    request: Histogram = field(default_factory=Histogram)  # until an answer
 
 
 class Link:
@@ -198,7 +182,7 @@ class Link:
         return wait * self._rng.uniform(0.8, 1.2)
 
     def _up(self) -> None:
-        self.stats.up = True
+        self.stats.up, self.stats.why = True, ""
         self.stats.reconnects += 1
         self.stats.backoff_s = 0.0
         self._stale = True
@@ -209,13 +193,13 @@ class Link:
     def _down(self, error: Exception, reason: str, backoff_s: float | None) -> None:
         self.stats.up = False
         self.stats.backoff_s = backoff_s or 0.0
-        self.stats.failures += 1
+        self.stats.failed(reason)
         next_ = f"next in {backoff_s:.0f} s" if backoff_s else "waits for a change of the declaration"
         tries = f", {self._tries} tries" if self._tries > 1 else ""
         if str(error) != self._said:
             self._said = str(error)
             log.warning("link %s is down: %s, %s", self.label, error, next_)
-        message = f"{error}{tries}, {next_}"
+        self.stats.why = message = f"{error}{tries}, {next_}"
         self.writeback.fail(reason, message)
         for device in self._devices.values():
             device.lost(reason, message)
@@ -361,7 +345,7 @@ class Link:
             self._tries = 0
             self.stats.last_success_s = time.time()
             return
-        self.stats.failures += 1
+        self.stats.failed(batch.error.reason)
         for slot in batch.slot:
             if owned := self._owner(slot):
                 device, name = owned

@@ -80,6 +80,12 @@ class Occurrences:
         for standing in self._standing.values():
             yield from standing.values()
 
+    def standing(self) -> Iterator[tuple[str, str, Occurrence]]:
+        """The same with the device, "namespace/name", and the event source that each stands at."""
+        for (device, event), standing in self._standing.items():
+            for one in standing.values():
+                yield device, event, one
+
     def forget(self, device: str) -> None:
         """A device is gone, and what stood there with it."""
         for key in [key for key in self._standing if key[0] == device]:

@@ -87,7 +87,7 @@ def conditions(device: RunningDevice, aggregator: Aggregator, snapshot: Snapshot
     return [head, MODEL_OK, link, applied, health, *more]
 
 
-def _unresolved(device: Unbound) -> list[Condition]:
+def unresolved(device: Unbound) -> list[Condition]:
     """All conditions of a device that can't run."""
     head = Condition("Ready", "False", device.reason, device.message)
     model = Condition("ModelResolved", "False", device.reason, device.message)
@@ -126,9 +126,18 @@ def _state(state: str, reason: str, message: str, since: str) -> bytes:
 
 def properties(device: RunningDevice, snapshot: Snapshot) -> tuple[bytes, bytes]:
     """A twin as JSON: `status.properties` (a list), and the payload of `twin/reported` (a map)."""
+    entries, members = parts(device, snapshot)
+    return b"[" + b",".join(entries) + b"]", b"{" + b",".join(members) + b"}"
+
+
+def parts(device: RunningDevice, snapshot: Snapshot) -> tuple[list[bytes], list[bytes]]:
+    """Entries of `status.properties`, and members of `twin/reported`: of the device's first properties.
+
+    As many as `snapshot` has readings.
+    """
     entries: list[bytes] = []
     members: list[bytes] = []
-    for name, reading in zip(device.names, snapshot.readings, strict=True):
+    for name, reading in zip(device.names, snapshot.readings, strict=False):
         entry, member = _head(name, device.specs[name].unit)
         tail = reading + b"}"
         if name in device.bound.desired:
@@ -136,7 +145,7 @@ def properties(device: RunningDevice, snapshot: Snapshot) -> tuple[bytes, bytes]
             tail = reading + b',"desired":' + json.dumps(wanted, ensure_ascii=False).encode() + b"}"
         entries.append(entry + tail)
         members.append(member + tail)
-    return b"[" + b",".join(entries) + b"]", b"{" + b",".join(members) + b"}"
+    return entries, members
 
 
 def _attempt(device: RunningDevice, name: str) -> dict[str, Any]:
@@ -221,7 +230,7 @@ class Reporter:
                 self._status(device, now, patches)
         for stuck in unbound:
             memory = self._memory.get(stuck.key) or self._begin(stuck.key)
-            changed = self._transition(stuck.key, stuck.key.device, memory, _unresolved(stuck))
+            changed = self._transition(stuck.key, stuck.key.device, memory, unresolved(stuck))
             changed |= stuck.generation != memory.generation
             if changed or (not memory.written and now >= memory.again_s):
                 memory.generation = stuck.generation
@@ -335,6 +344,16 @@ class Reporter:
         """A device of this name was made anew: nothing is written of it yet."""
         if (memory := self._memory.get(key)) is not None:
             memory.written, memory.again_s = False, 0.0
+
+    def told(self, key: Key) -> tuple[Condition, str] | None:
+        """The Ready condition as it was told last, and since when; None: nothing was yet."""
+        memory = self._memory.get(key)
+        return (memory.found[0], memory.since[0]) if memory is not None and memory.found else None
+
+    def seen_ns(self, key: Key) -> int:
+        """The newest good reading that was told; 0: none."""
+        memory = self._memory.get(key)
+        return memory.seen_ns if memory is not None else 0
 
     def release(self, key: Key) -> None:
         """Another runtime serves the device from now on, and speaks for it."""

@@ -67,6 +67,7 @@ class Runtime:
         self.settings = settings
         self.store = store
         self.sink = sink
+        self.mappers = mappers
         self.started_s = time.time()
         self.loop_lag_s = 0.0
         self._errors = 0
@@ -142,9 +143,13 @@ class Runtime:
     async def _command(self, command: Command) -> None:
         """Commands for devices that others serve, or may serve by now, are others' to answer."""
         namespace, _, name = command.device.partition("/")
-        fenced = self.pipeline.fence is not None and not self.pipeline.fence()
-        if not fenced and not self.supervisor.elsewhere(Key("Device", namespace, name)):
+        if not self.fenced and not self.supervisor.elsewhere(Key("Device", namespace, name)):
             await self.commands.handle(command)
+
+    @property
+    def fenced(self) -> bool:
+        """Whether another replica may serve the devices by now."""
+        return self.pipeline.fence is not None and not self.pipeline.fence()
 
     @property
     def errors(self) -> int:
@@ -158,7 +163,7 @@ class Runtime:
 
     def _alarm(self, event: AlarmEvent) -> None:
         owner = self.supervisor.owner(event.slot)
-        if owner is None or (self.pipeline.fence is not None and not self.pipeline.fence()):
+        if owner is None or self.fenced:
             return
         device, prop = owner
         key = (device.name, prop, event.alarm)
@@ -166,17 +171,8 @@ class Runtime:
             self.alarms[key] = event
         else:
             self.alarms.pop(key, None)
-        body = {
-            "alarm": event.alarm,
-            "property": prop,
-            "active": event.active,
-            "state": "active" if event.active else "cleared",
-            "severity": event.severity,
-            "value": event.value,
-            "time": stamp(event.time_ns),
-        }
         log.warning("alarm %s of %s %s: %s", event.alarm, device.name, prop, "on" if event.active else "off")
-        self.sink.event(device.name, "alarm", body)
+        self.sink.event(device.name, "alarm", alarm(prop, event))
 
     async def _watch_loop(self) -> None:
         loop = asyncio.get_running_loop()
@@ -208,6 +204,19 @@ class Runtime:
             state, _ = self.reporter.states.get(key, ("Starting", ""))
             counts[state] += 1
         return counts
+
+
+def alarm(prop: str, event: AlarmEvent) -> dict[str, Any]:
+    """An alarm of a limit as clients read it."""
+    return {
+        "alarm": event.alarm,
+        "property": prop,
+        "active": event.active,
+        "state": "active" if event.active else "cleared",
+        "severity": event.severity,
+        "value": event.value,
+        "time": stamp(event.time_ns),
+    }
 
 
 def labels_of(settings: Settings) -> dict[str, str]:

@@ -66,6 +66,7 @@ class Supervisor:
         self._placement: Placement | None = None  # None: everything is served here
         self._verdicts: dict[Key, Verdict] = {}
         self._serving: tuple[Pipeline, Reporter] | None = None
+        self.revision = 0  # rises with every change of what is declared or served here
         self.errors = 0  # links whose task ended with an exception
         self._away = ""  # why the store is away, as it was logged
         self.fence: Callable[[], bool] | None = None  # whether writes are allowed; None: always
@@ -83,6 +84,10 @@ class Supervisor:
         """The running device of a name, "namespace/name"."""
         namespace, _, name = device.partition("/")
         return self.devices.get(Key("Device", namespace, name))
+
+    def declared(self, key: Key) -> Object | None:
+        """What is declared of a device or a model, without its status."""
+        return self._objects.get(key)
 
     def declares(self, device: str) -> bool:
         """Whether a device of this name, "namespace/name", exists, wherever it is served."""
@@ -202,6 +207,7 @@ class Supervisor:
 
     def _reconcile(self, changed: set[Key], pipeline: Pipeline, reporter: Reporter) -> None:
         touched: set[tuple[str, str]] = set()
+        self.revision += 1
         for key, placed in sorted(self._placed(changed).items()):
             bound = self._redirected(placed) if placed is not None else None
             if isinstance(bound, BoundDevice):
