@@ -125,11 +125,11 @@ void watch_alarms(struct aggregator *a, uint32_t slot, struct series *series, in
 /* Raise what the clock makes due. */
 void raise_waiting(struct aggregator *a);
 
-/* Whether a row of this time is to be reported, changed or not: by its own time (the clock is told now and then only), or by
- * our clock (the times of rows may stand still). */
+/* Whether a row of this time, of a series whose rules repeat, is to be reported, changed or not: by its own time (the clock is
+ * told now and then only), or by our clock (the times of rows may stand still). */
 bool heartbeat_due(const struct aggregator *a, const struct series *series, int64_t time);
 
-/* A row of this time was reported. */
+/* A row of this time was reported of such a series. */
 void note_said(struct aggregator *a, struct series *series, int64_t time);
 
 /* Publish once more what was silent for its heartbeat. */

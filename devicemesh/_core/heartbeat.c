@@ -20,8 +20,6 @@ static uint64_t distance(int64_t one, int64_t other)
 bool heartbeat_due(const struct aggregator *a, const struct series *series, int64_t time)
 {
     int64_t silence = series->rules->deadband.silence_ns;
-    if (!rules_repeat(series->rules))
-        return false;
     bool by_row = distance(time, series->reported.time) >= (uint64_t)silence;
     if (!a->clock_known)
         return by_row;
@@ -31,8 +29,6 @@ bool heartbeat_due(const struct aggregator *a, const struct series *series, int6
 
 void note_said(struct aggregator *a, struct series *series, int64_t time)
 {
-    if (!rules_repeat(series->rules))
-        return;
     int64_t now = a->clock_known ? a->clock : time;
     *series_said(series) = now < -TIME_LIMIT ? -TIME_LIMIT : now > TIME_LIMIT ? TIME_LIMIT : now;
     int64_t due = repeat_due(series);

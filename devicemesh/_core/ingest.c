@@ -35,7 +35,8 @@ static void report(struct aggregator *a, struct series *series, int64_t time, ui
 {
     struct reported *last = &series->reported;
     bool on_change = series->rules->report == REPORT_CHANGE;
-    bool bad = quality_is_bad(quality), news = !last->any || last->quality != quality || heartbeat_due(a, series, time);
+    bool repeats = rules_repeat(series->rules), bad = quality_is_bad(quality);
+    bool news = !last->any || last->quality != quality || (repeats && heartbeat_due(a, series, time));
     if (!news && bad) {
         drop(a, why_bad);
         return;
@@ -48,7 +49,8 @@ static void report(struct aggregator *a, struct series *series, int64_t time, ui
         return;
     if (on_change) {
         report_remember(last, time, quality, value);
-        note_said(a, series, time);
+        if (repeats)
+            note_said(a, series, time);
     } else {
         last->any = true;
         last->quality = quality;

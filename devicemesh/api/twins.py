@@ -109,8 +109,7 @@ class Twins:
         found = self._runtime.supervisor.declared(key)
         if found is None:
             return NOTHING, "", ""
-        model = _map(found.spec.get("modelRef")).get("name", "")
-        return _map(found.labels), str(model), next(iter(_map(found.spec.get("endpoint"))), "")
+        return _map(found.labels), found.model, next(iter(_map(found.spec.get("endpoint"))), "")
 
     def _twin(self, key: Key, now_ns: int, brief: int | None) -> bytes | None:
         supervisor = self._runtime.supervisor

@@ -102,7 +102,7 @@ def call_command(
         found = store.get(Key("Device", namespace, name))
     except NotFoundError as error:
         fail(str(error), PROBLEMS, "devicemesh get devices")
-    model = stored_model(store, namespace, found.spec["modelRef"]["name"])
+    model = stored_model(store, namespace, found.model)
     if model is None:
         fail(f"the model of {name} is not in the store", PROBLEMS, "devicemesh apply -f DIR")
     body = parse_arguments(_declared(model, command), arguments)

@@ -197,7 +197,7 @@ def delete_command(
         users = [
             d.key.name
             for d in store.list("Device", key.namespace)
-            if d.spec["modelRef"]["name"] == key.name and d.key not in going
+            if d.model == key.name and d.key not in going
         ]
         if users:
             fail(
@@ -290,10 +290,10 @@ def set_command(
         found = store.get(key)
     except NotFoundError as error:
         fail(str(error), PROBLEMS, "devicemesh get devices")
-    model = stored_model(store, namespace, found.spec["modelRef"]["name"])
+    model = stored_model(store, namespace, found.model)
     if model is None:
         fail(
-            f"its model `{found.spec['modelRef']['name']}` is not in the store",
+            f"its model `{found.model}` is not in the store",
             PROBLEMS,
             "devicemesh apply -f DIR",
         )

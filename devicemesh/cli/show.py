@@ -82,7 +82,7 @@ def device_row(found: Object, now: datetime, endpoints: Endpoints | None) -> Row
     row = [
         found.key.namespace,
         found.key.name,
-        found.spec["modelRef"]["name"],
+        found.model,
         next(iter(found.spec["endpoint"])),
         ready.get("status", "Unknown"),
         ready.get("reason", "NotRunning"),
@@ -298,7 +298,7 @@ def describe_device(found: Object, others: Iterable[Object]) -> list[str]:
     )
     lines = [
         f"Name:      {found.key.name:<16} Namespace: {found.key.namespace:<12} Labels: {labels}",
-        f"Model:     {found.spec['modelRef']['name']:<16} Endpoint:  {protocol} {endpoint}{link}",
+        f"Model:     {found.model:<16} Endpoint:  {protocol} {endpoint}{link}",
         f"State:     {state}{since}{why}",
     ]
     conditions = [

@@ -158,9 +158,7 @@ class Supervisor:
         return {
             key
             for key, other in self._objects.items()
-            if key.kind == "Device"
-            and key.namespace == found.key.namespace
-            and other.spec.get("modelRef", {}).get("name") == found.key.name
+            if key.kind == "Device" and key.namespace == found.key.namespace and other.model == found.key.name
         }
 
     async def place(self, placement: Placement) -> None:

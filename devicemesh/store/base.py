@@ -66,6 +66,12 @@ class Object:
         return spec
 
     @property
+    def model(self) -> str:
+        """The name that a Device gives for its model; empty where it makes no sense, as others may write."""
+        reference = self.spec.get("modelRef")
+        return str(reference.get("name", "")) if isinstance(reference, dict) else ""
+
+    @property
     def labels(self) -> Mapping[str, str]:
         labels: Mapping[str, str] = self.body["metadata"].get("labels") or NOTHING
         return labels

@@ -644,3 +644,22 @@ def test_a_device_that_comes_back_goes_on_counting(play: Play, properties: list[
         assert names == {"speed", "level", "flow"}
 
     play(scene)
+
+
+def test_a_device_that_makes_no_sense_does_not_end_those_that_do(play: Play) -> None:
+    """A store that others write to may hold anything: here a `modelRef` that is a name, and none at all."""
+
+    async def scene(world: Any) -> None:
+        await world.model(SPEED)
+        odd = [await world.device("odd-1", modelRef="pump"), await world.device("odd-2", modelRef=None)]
+        key = await world.device("pump-1")
+        async with world.running():
+            await world.ready(key)
+            await world.model({**SPEED, "maximum": 5})
+            await world.device("pump-1", desired=[{"name": "speed", "value": 7}])
+            await world.applied(key, "OutOfRange")
+            for one in odd:
+                assert (await world.condition(one, "Ready"))["status"] == "False"
+            assert world.runtime.errors == 0
+
+    play(scene)
