@@ -32,6 +32,7 @@ POLICIES = (
     "inexact",  # window: an integer beyond 2^53, or a text
     "overflow",  # more than max_pending_bytes wait to be taken
     "undefined",  # no such series
+    "rate",  # change: too soon after another; the newest is reported once the interval is over
 )
 MASK = STATISTICS[1:]  # bits of a window's statistics; count is always there
 
@@ -81,6 +82,7 @@ class Series:
     deadband: float = 0.0
     deadband_percent: float = 0.0
     heartbeat_ns: int = 0  # change: by rows, and with `advance` where none come; counted as read again
+    min_interval_ns: int = 0  # change: of numbers and booleans; what changes in it is reported by `advance`
     window_ns: int = 0
     lateness_ns: int = 0
     statistics: Sequence[str] = COMMON
@@ -191,6 +193,7 @@ class Aggregator:
             series.deadband,
             series.deadband_percent / 100,
             series.heartbeat_ns,
+            series.min_interval_ns,
             series.window_ns,
             series.lateness_ns,
             [

@@ -67,7 +67,7 @@ ROWS: dict[str, list[Panel]] = {
                (f"sum by (instance) (rate({of('devicemesh_samples_published_total')}[$__rate_interval]))",
                 "published {{instance}}"))),
         Panel("Samples dropped, by policy",
-              "`deadband`, `none` and `bad` were asked for; every other policy is a loss (docs/mqtt.md).",
+              "`deadband`, `rate`, `none` and `bad` were asked for; every other policy is a loss (docs/mqtt.md).",
               ((rate("devicemesh_samples_dropped_total", "policy"), "{{policy}} {{instance}}"),)),
         Panel("Bad samples, by quality", "`Bad.NoAnswer` is a silent device, `Bad.NoLink` no connection.",
               ((rate("devicemesh_samples_bad_total", "quality"), "{{quality}} {{instance}}"),)),

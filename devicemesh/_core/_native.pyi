@@ -43,6 +43,7 @@ class Aggregator:
         absolute: float,
         fraction: float,
         silence_ns: int,
+        pause_ns: int,
         window_ns: int,
         lateness_ns: int,
         limits: Sequence[tuple[bool, float, float, int, int]],

@@ -19,6 +19,7 @@ enum policy {
     DROP_INEXACT,   /* window: an integer beyond 2^53, or a text */
     DROP_OVERFLOW,  /* max_pending_bytes, or no memory */
     DROP_UNDEFINED, /* no such series */
+    DROP_RATE,      /* change: too soon after another; the newest is reported later */
     DROP_COUNT,
 };
 

@@ -1,5 +1,5 @@
 /* What the sources of the aggregator share: aggregate.c (definitions, time, taking), ingest.c (rows in),
- * windowing.c (windows that open and close), alarms.c, heartbeat.c (what rests), publish.c (records out). */
+ * windowing.c (windows that open and close), alarms.c, pace.c (heartbeats and pauses), publish.c (records out). */
 #ifndef DEVICEMESH_AGGREGATE_INTERNAL_H
 #define DEVICEMESH_AGGREGATE_INTERNAL_H
 
@@ -125,9 +125,12 @@ void watch_alarms(struct aggregator *a, uint32_t slot, struct series *series, in
 /* Raise what the clock makes due. */
 void raise_waiting(struct aggregator *a);
 
-/* Whether a row of this time, of a series whose rules repeat, is to be reported, changed or not: by its own time (the clock is
+/* Whether a row of this time, of a series whose rules pace, is to be reported, changed or not: by its own time (the clock is
  * told now and then only), or by our clock (the times of rows may stand still). */
 bool heartbeat_due(const struct aggregator *a, const struct series *series, int64_t time);
+
+/* Whether a change comes too soon after the last report; it is then held, and reported by the clock. */
+bool hold_change(struct aggregator *a, struct series *series, int64_t time, const struct value *value);
 
 /* A row of this time was reported of such a series. */
 void note_said(struct aggregator *a, struct series *series, int64_t time);

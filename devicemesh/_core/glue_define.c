@@ -78,16 +78,17 @@ PyObject *glue_define(PyObject *self, PyObject *args)
     PyObject *slot_object, *stream_object, *property_object, *mask_object, *quantiles, *limits;
     uint32_t slot;
     struct place place;
-    long long silence_ns, window_ns, lateness_ns;
-    if (!PyArg_ParseTuple(args, "OOObbOOddLLLO", &slot_object, &stream_object, &property_object, &rules.kind,
+    long long silence_ns, pause_ns, window_ns, lateness_ns;
+    if (!PyArg_ParseTuple(args, "OOObbOOddLLLLO", &slot_object, &stream_object, &property_object, &rules.kind,
                           &rules.report, &mask_object, &quantiles, &rules.deadband.absolute, &rules.deadband.fraction,
-                          &silence_ns, &window_ns, &lateness_ns, &limits))
+                          &silence_ns, &pause_ns, &window_ns, &lateness_ns, &limits))
         return NULL;
     if (glue_u32(slot_object, "slot", &slot) || glue_u32(stream_object, "stream", &place.stream) ||
         glue_u32(property_object, "property", &place.property) || glue_u32(mask_object, "mask", &rules.mask) ||
         parse_quantiles(quantiles, &rules))
         return NULL;
     rules.deadband.silence_ns = silence_ns;
+    rules.deadband.pause_ns = pause_ns;
     rules.window_ns = window_ns;
     rules.lateness_ns = lateness_ns;
     return define_with(self, slot, place, &rules, limits);

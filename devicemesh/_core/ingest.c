@@ -35,21 +35,26 @@ static void report(struct aggregator *a, struct series *series, int64_t time, ui
 {
     struct reported *last = &series->reported;
     bool on_change = series->rules->report == REPORT_CHANGE;
-    bool repeats = rules_repeat(series->rules), bad = quality_is_bad(quality);
-    bool news = !last->any || last->quality != quality || (repeats && heartbeat_due(a, series, time));
+    bool paced = rules_paced(series->rules), bad = quality_is_bad(quality);
+    bool news = !last->any || last->quality != quality || (paced && heartbeat_due(a, series, time));
     if (!news && bad) {
         drop(a, why_bad);
         return;
     }
     if (!news && on_change && !report_differs(last, &series->rules->deadband, value)) {
+        last->held = false; /* it is back where it was */
         drop(a, DROP_DEADBAND);
+        return;
+    }
+    if (!news && paced && hold_change(a, series, time, value)) {
+        drop(a, DROP_RATE);
         return;
     }
     if (!publish_reading(a, series, time, quality, value))
         return;
     if (on_change) {
         report_remember(last, time, quality, value);
-        if (repeats)
+        if (paced)
             note_said(a, series, time);
     } else {
         last->any = true;

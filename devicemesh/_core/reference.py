@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from devicemesh._core import reference_record as record
-from devicemesh._core.reference_heartbeat import CHANGE, Heartbeat
+from devicemesh._core.reference_pace import CHANGE, Pace
 from devicemesh._core.reference_publish import (
     DEADBAND,
     FUTURE,
@@ -20,6 +20,7 @@ from devicemesh._core.reference_publish import (
     NO_VALUE,
     NONFINITE,
     OVERFLOW,
+    RATE,
     TIME_LIMIT,
     UNDEFINED,
     UNREPORTED,
@@ -46,7 +47,7 @@ MAX_HELD = 60  # windows that open at once because a value is known in them
 WINDOW_BYTES, DETAILS_BYTES = 104, 256  # sizeof(struct window), sizeof(struct details)
 
 
-class Aggregator(Heartbeat):
+class Aggregator(Pace):
     """See aggregate.h, and the face in devicemesh.aggregate."""
 
     def __init__(self, epoch: int, max_pending_bytes: int) -> None:
@@ -204,14 +205,17 @@ class Aggregator(Heartbeat):
 
     def _report(self, series: Series, time: int, quality: int, value: Value, why_bad: int) -> None:
         last, on_change = series.reported, series.report == CHANGE
-        news = last is None or last.quality != quality or self._heartbeat_due(series, last, time)
+        news = last is None or last.quality != quality or self._heartbeat_due(series, time)
         if not news and quality >= BAD:
             self.dropped[why_bad] += 1
         elif not news and on_change and not differs(series, last, value):
             self.dropped[DEADBAND] += 1
+            series.held = False  # it is back where it was
+        elif not news and on_change and self._hold(series, time, value):
+            self.dropped[RATE] += 1
         elif self._publish(series, time, quality, value):
             series.reported = Reported(time, quality, value)
-            series.said = min(max(time, -TIME_LIMIT), TIME_LIMIT) if self.clock is None else self.clock
+            self._note(series, time)
 
     def _accumulate(self, series: Series, time: int, quality: int, value: Value, why_bad: int) -> None:
         start = time // series.length * series.length

@@ -8,7 +8,7 @@ from devicemesh._core import reference_record as record
 from devicemesh._core.reference_record import Value
 from devicemesh._core.reference_series import Series
 
-DEADBAND, UNREPORTED, NO_VALUE, LATE, FUTURE, NONFINITE, INEXACT, OVERFLOW, UNDEFINED = range(9)  # policies
+DEADBAND, UNREPORTED, NO_VALUE, LATE, FUTURE, NONFINITE, INEXACT, OVERFLOW, UNDEFINED, RATE = range(10)
 TIME_LIMIT = 4_500_000_000_000_000_000
 RECORD_SOFT_MAX = 8192
 
@@ -49,7 +49,7 @@ class Publisher:
         self.streams: dict[int, Stream] = {}
         self.ready: list[int] = []
         self.taken = self.pending = 0
-        self.dropped = [0] * 9
+        self.dropped = [0] * 10
 
     def _has_room(self, more: int) -> bool:
         return self.pending_bytes + more <= self.max_pending_bytes

@@ -46,6 +46,7 @@ class Series:
     absolute: float
     fraction: float
     silence: int
+    pause: int
     length: int
     lateness: int
     limits: Sequence[tuple[bool, float, float, int, int]]  # above, limit, clear, delay, carry
@@ -53,6 +54,7 @@ class Series:
     latest: tuple[int, int, Value] | None = None  # time, quality, value
     reported: Reported | None = None
     said: int = 0  # when that was, by our clock
+    held: bool = False  # a change was dropped for the pause
     windows: dict[int, Window] = field(default_factory=dict)  # by start
     newest: tuple[int, bool] | None = None  # time of the newest row, and whether it has a value
     value: float | None = None  # the newest

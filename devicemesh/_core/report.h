@@ -11,6 +11,7 @@ struct deadband {
     double absolute;
     double fraction;   /* of the value reported last; the larger of the two holds */
     int64_t silence_ns; /* report again after so long, changed or not; 0: never */
+    int64_t pause_ns; /* report no change of a number sooner after another */
 };
 
 struct reported_text {
@@ -29,6 +30,7 @@ struct reported {
     uint8_t tag;
     uint8_t quality;
     bool any;
+    bool held; /* a change was dropped for the pause: it is reported once that is over */
 };
 
 /* Whether a value is beyond the deadband around the one reported last. */

@@ -17,7 +17,8 @@ bool rules_valid(const struct rules *rules)
     for (uint32_t i = 0; i < rules->limits_count; i++)
         if (rules->limits[i].delay_ns < 0 || rules->limits[i].delay_ns > MAX_SPAN_NS)
             return false;
-    if (!(deadband->absolute >= 0) || !(deadband->fraction >= 0) || deadband->silence_ns < 0)
+    if (!(deadband->absolute >= 0) || !(deadband->fraction >= 0) || deadband->silence_ns < 0 ||
+        deadband->pause_ns < 0)
         return false;
     if (rules->lateness_ns < 0 || rules->lateness_ns > MAX_SPAN_NS)
         return false;
@@ -60,7 +61,8 @@ static uint32_t hash_of(const struct rules *rules)
 
 static bool deadbands_same(const struct deadband *a, const struct deadband *b)
 {
-    return a->absolute == b->absolute && a->fraction == b->fraction && a->silence_ns == b->silence_ns;
+    return a->absolute == b->absolute && a->fraction == b->fraction && a->silence_ns == b->silence_ns &&
+           a->pause_ns == b->pause_ns;
 }
 
 static bool limits_same(const struct limit *a, const struct limit *b)

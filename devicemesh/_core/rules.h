@@ -41,10 +41,10 @@ static inline bool rules_timed(const struct rules *rules)
     return rules->report == REPORT_WINDOW && rules->mask & timed;
 }
 
-/* Whether what rests is said again after a time. */
-static inline bool rules_repeat(const struct rules *rules)
+/* Whether the time since the last report counts. */
+static inline bool rules_paced(const struct rules *rules)
 {
-    return rules->report == REPORT_CHANGE && rules->deadband.silence_ns > 0;
+    return rules->report == REPORT_CHANGE && (rules->deadband.silence_ns > 0 || rules->deadband.pause_ns > 0);
 }
 
 /* Whether the rules are within their bounds. */

@@ -10,7 +10,7 @@
 
 struct series *series_new(const struct rules *rules, struct place place)
 {
-    size_t tail = rules->limits_count * sizeof(struct alarm_state) + rules_repeat(rules) * sizeof(int64_t);
+    size_t tail = rules->limits_count * sizeof(struct alarm_state) + rules_paced(rules) * sizeof(int64_t);
     struct series *series = calloc(1, sizeof *series + tail);
     if (!series)
         return NULL;
@@ -33,7 +33,7 @@ void series_set_back(struct series *series, int64_t now)
     series->latest_time = earlier(series->latest_time, now); /* or it would stay the latest until then */
     for (uint32_t i = 0; i < series->rules->limits_count; i++)
         series->alarms[i].since = earlier(series->alarms[i].since, now);
-    if (rules_repeat(series->rules))
+    if (rules_paced(series->rules))
         *series_said(series) = earlier(*series_said(series), now);
     if (rules_detailed(series->rules)) {
         series->steps->time = earlier(series->steps->time, now);

@@ -42,7 +42,7 @@ struct series {
     uint32_t next;       /* slot of the stream's next series */
     uint8_t latest_tag;
     uint8_t latest_quality;
-    struct alarm_state alarms[]; /* by limit; behind them one int64_t, see series_said, if the rules repeat */
+    struct alarm_state alarms[]; /* by limit; behind them one int64_t, see series_said, if the rules pace */
 };
 
 _Static_assert(sizeof(void *) > 8 || sizeof(struct series) <= 72, "a device has many series");
@@ -57,7 +57,7 @@ static inline struct latest series_latest(const struct series *series)
                            value_of(series->latest_tag, series->latest_bits)};
 }
 
-/* When, by our clock, a row of a series whose rules repeat was reported last. */
+/* When, by our clock, a row of a series whose rules pace was reported last. */
 static inline int64_t *series_said(const struct series *series)
 {
     return (int64_t *)&series->alarms[series->rules->limits_count];

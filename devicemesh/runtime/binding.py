@@ -309,6 +309,7 @@ def series(prop: Property, slot: int, stream: int) -> Series:
         deadband=telemetry.deadband,
         deadband_percent=telemetry.deadband_percent,
         heartbeat_ns=duration_ns(telemetry.heartbeat),
+        min_interval_ns=duration_ns(telemetry.min_interval),
         window_ns=duration_ns(telemetry.window),
         lateness_ns=duration_ns(telemetry.lateness),
         statistics=telemetry.statistics,

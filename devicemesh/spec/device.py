@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 from devicemesh.spec.base import Strict
 from devicemesh.spec.statistics import COMMON, MAX_QUANTILES, STATISTICS, Statistic
 from devicemesh.spec.units import canonical, symbol
-from devicemesh.spec.values import Duration, Interval, Scalar, ValueType, mismatch
+from devicemesh.spec.values import Duration, Interval, Scalar, ValueType, duration_ns, mismatch
 
 GROUP = "devicemesh.io"
 API_VERSION = f"{GROUP}/v1alpha1"
@@ -95,6 +95,9 @@ class Telemetry(Strict):
     heartbeat: Duration = "0s"
     """For change: report at least this often (and a second), changed or not; 0s: never. Where none comes, \
 the newest reading is reported again, with its own time."""
+    min_interval: Duration = "0s"
+    """For change: report a number or boolean no more often; what changed meanwhile is reported when it is \
+over, as it is then."""
     window: Interval = "10s"
     """For window: its length; windows are aligned to multiples of it since the epoch."""
     lateness: Duration = "0s"
@@ -103,6 +106,12 @@ the newest reading is reported again, with its own time."""
     """For window: what is published of it. By default count, mean, min, max, first, last and stddev; also \
 sum, range, delta, rms; by time timeAverage, percentGood, durationNonzero; of steps transitions, increase, \
 rate, resets; and quantiles, as p50, p95, p99.9. See docs/statistics.md."""
+
+    @model_validator(mode="after")
+    def _in_step(self) -> Self:
+        if 0 < duration_ns(self.heartbeat) < duration_ns(self.min_interval):
+            raise ValueError(f"heartbeat {self.heartbeat} is shorter than minInterval {self.min_interval}")
+        return self
 
     @model_validator(mode="after")
     def _few_quantiles(self) -> Self:

@@ -172,7 +172,7 @@ static void fuzz_define(struct aggregator *core)
     struct rules rules = {
         .kind = (uint8_t)below(KIND_COUNT + 1),
         .report = (uint8_t)below(REPORT_COUNT + 1), .mask = below(1 << STATISTIC_QUANTILES),
-        .deadband = {below(3), below(2), spans[below(5)]}, .window_ns = spans[below(8)],
+        .deadband = {below(3), below(2), spans[below(5)], spans[below(5)]}, .window_ns = spans[below(8)],
         .lateness_ns = spans[below(8)], .limits = limits, .limits_count = below(4),
         .quantiles_count = below(3) ? 0 : below(QUANTILES_MOST + 1),
     };

@@ -107,9 +107,10 @@ rules = st.tuples(
     st.lists(st.sampled_from([0, 50_000, 95_000, 99_900, 99_999]), max_size=3, unique=True) | st.just([]),
     st.sampled_from([0.0, 0.5, 1e300]),
     st.sampled_from([0.0, 0.1, 1.0]),
-    spans,
-    spans.filter(bool),
-    spans,
+    spans,  # heartbeat
+    spans,  # pause
+    spans.filter(bool),  # window
+    spans,  # lateness
     limits,
 )
 
@@ -204,7 +205,7 @@ class Pair:
 
 QUANTILES = [[], [50_000], [95_000, 99_900], []]
 DEFINED = [
-    ("define", slot, slot % 2, (slot, 3, ALL, QUANTILES[slot], 0.0, 0.0, 0, SECOND, SECOND, []))
+    ("define", slot, slot % 2, (slot, 3, ALL, QUANTILES[slot], 0.0, 0.0, 0, 0, SECOND, SECOND, []))
     for slot in range(4)
 ]
 
@@ -225,7 +226,7 @@ def test_aggregation(steps, max_pending_bytes, defined):
 def test_windows_of_a_plain_stream(rows, data):
     """Rows in order, a few of them late: every row is in its window or counted as late."""
     pair = Pair(1 << 20)
-    pair.run(("define", 0, 0, (0, 3, ALL, [50_000, 95_000], 0.0, 0.0, 0, SECOND, SECOND // 2, [])))
+    pair.run(("define", 0, 0, (0, 3, ALL, [50_000, 95_000], 0.0, 0.0, 0, 0, SECOND, SECOND // 2, [])))
     time = NOW
     for value, step in rows:
         time += step * SECOND // 100
@@ -243,7 +244,7 @@ def test_windows_of_a_plain_stream(rows, data):
 def written(value, kind=0):
     """A float as it is printed, by way of a record."""
     core = _native.Aggregator(0, 1 << 20)
-    core.define(0, 0, 0, kind, 1, 0, [], 0.0, 0.0, 0, 0, 0, [])
+    core.define(0, 0, 0, kind, 1, 0, [], 0.0, 0.0, 0, 0, 0, 0, [])
     core.push(array("I", [0]), 0, array("d", [value]), 0)
     text = _native.encode_json(core.take()[0][3], ["x"]).decode()
     return text.partition('{"x":')[2].partition("}")[0]
@@ -302,7 +303,7 @@ def test_the_table_of_powers_is_what_its_script_writes():
 @given(st.integers(-(1 << 63), (1 << 63) - 1))
 def test_times(time_ns):
     core = _native.Aggregator(0, 1 << 20)
-    core.define(0, 0, 0, 0, 1, 0, [], 0.0, 0.0, 0, 0, 0, [])
+    core.define(0, 0, 0, 0, 1, 0, [], 0.0, 0.0, 0, 0, 0, 0, [])
     core.push(array("I", [0]), time_ns, array("d", [1]), 0)
     payload = json.loads(_native.encode_json(core.take()[0][3], ["x"]))
     assert payload["rows"][0]["time"] == reference_record.timestamp(time_ns)
@@ -339,7 +340,7 @@ def test_garbage_is_json_or_a_value_error(rest):
 def test_a_damaged_record_is_json_or_a_value_error(steps, data):
     core = _native.Aggregator(1, 1 << 20)
     for slot in range(4):
-        core.define(slot, 0, slot, slot, 1 + slot % 3, ALL, [50_000], 0.0, 0.0, 0, SECOND, 0, [])
+        core.define(slot, 0, slot, slot, 1 + slot % 3, ALL, [50_000], 0.0, 0.0, 0, 0, SECOND, 0, [])
     for step in steps:
         if step[0] == "push":
             core.push(*step[1:])

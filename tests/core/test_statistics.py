@@ -280,7 +280,7 @@ streams = st.lists(
 def test_the_core_and_its_twin_agree(rows, lateness, mask):
     both = [core.Aggregator(7, 1 << 20) for core in (_native, reference)]
     for core in both:
-        core.define(0, 0, 0, 0, 3, mask, [0, 50_000, 99_500], 0.0, 0.0, 0, SECOND, lateness, [])
+        core.define(0, 0, 0, 0, 3, mask, [0, 50_000, 99_500], 0.0, 0.0, 0, 0, SECOND, lateness, [])
     time = NOW
     for step, value, quality in rows:
         time += step * SECOND // 100

@@ -164,3 +164,25 @@ def test_what_rests_is_told_until_the_device_is_paused(play: Play, telemetry: di
             assert len(world.sink.published) >= told + 4
 
     play(scene)
+
+
+def test_a_value_that_chatters_is_published_once_an_interval_and_where_it_rests(play: Play) -> None:
+    async def scene(world: Any) -> None:
+        queue = world.mapper.pushes["h1"] = asyncio.Queue()
+        await world.model({**SPEED, "telemetry": {"minInterval": "10s"}})
+        await world.device("pump-1")
+        async with world.running():
+            await asyncio.sleep(1)
+            for step in range(200):
+                queue.put_nowait(("speed", float(step)))
+                await asyncio.sleep(0.1)
+            await asyncio.sleep(30)
+            told = [
+                row["values"]["speed"] for _, body in world.sink.published for row in json.loads(body)["rows"]
+            ]
+            assert (told[0], told[-1]) == (0.0, 199.0)
+            assert 3 <= len(told) <= 4
+            dropped = world.runtime.samples()["dropped"]
+            assert dropped["rate"] > 190
+
+    play(scene)

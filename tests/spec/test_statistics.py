@@ -63,3 +63,9 @@ def test_eight_quantiles_are_the_most() -> None:
     Telemetry(report="window", statistics=("mean", *names[:8], *names[:8]))
     with pytest.raises(ValidationError, match="more than 8 quantiles"):
         Telemetry(report="window", statistics=names)
+
+
+def test_a_heartbeat_is_no_shorter_than_the_interval() -> None:
+    assert Telemetry.model_validate({"heartbeat": "1s", "minInterval": "1s"}).min_interval == "1s"
+    with pytest.raises(ValidationError, match="heartbeat 500ms is shorter than minInterval 1s"):
+        Telemetry.model_validate({"heartbeat": "500ms", "minInterval": "1s"})

@@ -1,4 +1,4 @@
-"""The heartbeat: nothing is silent for longer, whether or not a row comes."""
+"""The pace of reports: nothing is silent for longer than its heartbeat, or told sooner than its interval."""
 
 import json
 import math
@@ -153,3 +153,62 @@ def test_a_text_that_found_no_room_is_not_mistaken_for_the_one_before():
     assert readings(core) == [], "a text is not kept, and the number is over"
     core.push(Batch(array("I", [0]), NOW + 21 * SECOND, ["short"]))
     assert readings(core) == [("x", "short", "Good")]
+
+
+def test_a_value_that_chatters_is_reported_once_an_interval_and_never_lost():
+    core = one(Report.CHANGE, min_interval_ns=10 * SECOND)
+    for second in range(25):
+        core.advance(NOW + second * SECOND)
+        core.push(rows((0, NOW + second * SECOND, float(second))))
+    core.advance(NOW + 25 * SECOND)
+    assert [value for _, value, _ in readings(core)] == [0.0, 9.0, 19.0], "what it was as the interval ended"
+    core.advance(NOW + 30 * SECOND)
+    assert readings(core) == [("x", 24.0, "Good")], "where it rests"
+    core.advance(NOW + 90 * SECOND)
+    assert readings(core) == []
+    assert core.dropped["rate"] == 24 and core.read == 25 + 3
+
+
+@pytest.mark.parametrize("clock", [True, False])
+def test_intervals_shorter_than_a_tick_go_by_the_times_of_the_rows(clock):
+    core = Aggregator(3)
+    core.define(Series(0, 0, "x", report=Report.CHANGE, min_interval_ns=SECOND // 10))
+    if clock:
+        core.advance(NOW)
+    for step in range(7):
+        core.push(rows((0, NOW + step * SECOND // 20, float(step))))
+    assert [value for _, value, _ in readings(core)] == [0.0, 2.0, 4.0, 6.0]
+
+
+def test_what_is_back_where_it_was_is_no_change():
+    core = one(Report.CHANGE, deadband=1.0, min_interval_ns=10 * SECOND)
+    core.push(rows((0, NOW, 1.0), (0, NOW + SECOND, 5.0), (0, NOW + 2 * SECOND, 1.5)))
+    core.advance(NOW + 60 * SECOND)
+    assert readings(core) == [("x", 1.0, "Good")]
+    core.push(rows((0, NOW + 60 * SECOND, 5.0)))
+    assert readings(core) == [("x", 5.0, "Good")], "the first change after a calm is told at once"
+
+
+def test_a_quality_and_a_text_wait_for_no_interval():
+    core = one(Report.CHANGE, kind=Kind.OBJECT, min_interval_ns=10 * SECOND)
+    core.push(Batch(array("I", [0]), NOW, ["on"]))
+    core.push(Batch(array("I", [0]), NOW + 1, ["off"]))
+    core.push(bad(0, NOW + 2))
+    core.push(Batch(array("I", [0]), NOW + 3, ["on"]))
+    assert [value for _, value, _ in readings(core)] == ["on", "off", None, "on"]
+
+
+def test_a_bad_row_lets_nothing_of_before_come_after_it():
+    core = one(Report.CHANGE, min_interval_ns=10 * SECOND)
+    core.push(rows((0, NOW, 1.0), (0, NOW + SECOND, 2.0)))
+    core.push(bad(0, NOW + 2 * SECOND))
+    core.advance(NOW + 60 * SECOND)
+    assert [value for _, value, _ in readings(core)] == [1.0, None]
+
+
+def test_an_interval_goes_with_a_heartbeat():
+    core = one(Report.CHANGE, min_interval_ns=2 * SECOND, heartbeat_ns=10 * SECOND)
+    core.push(rows((0, NOW, 1.0), (0, NOW + SECOND, 2.0)))
+    for second in range(1, 15):
+        core.advance(NOW + second * SECOND)
+    assert [value for _, value, _ in readings(core)] == [1.0, 2.0, 2.0]
