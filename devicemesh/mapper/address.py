@@ -1,0 +1,69 @@
+"""What a person writes of a protocol: how a peer is reached, and where a property lives on it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Self, TypeVar
+
+from devicemesh.spec.base import Numerous, Strict
+from devicemesh.spec.values import Scalar, ValueType
+
+
+class Endpoint(Numerous):
+    """How to reach a peer. Frozen; subclass it with the protocol's fields, each with a docstring.
+
+    What only code can check is a Pydantic validator's ValueError, which users see at its place in the YAML.
+    """
+
+    @abstractmethod
+    def link(self) -> str:
+        """Name the shared part, for people too (`10.0.0.5:502`); endpoints of equal names share a session.
+
+        What the peer takes one connection for is in the name (host and port, the serial line); what tells
+        devices behind it apart (a unit, a channel, a timeout) is not.
+        """
+
+    def text(self) -> str:
+        """Name the device, for people: the link, and what tells it from its neighbours there."""
+        return self.link()
+
+    @abstractmethod
+    def redirect(self, address: str) -> Self:
+        """Return this endpoint at another address (`127.0.0.1:15020`, a pty's path), as simulators need.
+
+        The rest of it stays; `link()` names the other address from then on.
+        """
+
+    def conflict(self, other: Self) -> str | None:
+        """Say on what two endpoints of one link disagree ("baudrate 9600 and 19200"), or None.
+
+        Override it where an endpoint holds more of the link than its name: the manifest refuses devices
+        that disagree, and the runtime opens a link anew when this part of it is edited.
+        """
+        return None
+
+
+class Address(Strict):
+    """Where a property lives on its peer. Frozen; subclass it with the protocol's fields, each documented."""
+
+    def refusal(self, type_: ValueType, access: str) -> str | None:
+        """Say why a property of this type and access can't live here, or None.
+
+        `access` is ReadOnly, ReadWrite or WriteOnly. Asked when YAML is checked, before anything connects.
+        """
+        return None
+
+    def nearest(self, type_: ValueType, value: Scalar) -> Scalar:
+        """Return what the peer reports once it holds `value`: a scaled integer, say, has steps.
+
+        A desired value counts as applied when this reads back. Raises ValueError where it can't hold it.
+        """
+        return value
+
+    def overlap(self, other: Self, type_: ValueType, other_type: ValueType) -> str | None:
+        """Say how two properties of one device collide (the same bytes read as other things), or None."""
+        return None
+
+
+E = TypeVar("E", bound=Endpoint)
+A = TypeVar("A", bound=Address)
