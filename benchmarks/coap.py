@@ -26,7 +26,7 @@ from devicemesh_coap.model import CoapAddress, CoapEndpoint
 from devicemesh_coap.session import CoapSession, open_session
 
 from devicemesh.mapper import Point
-from devicemesh.spec.device import Telemetry
+from devicemesh.spec.telemetry import Telemetry
 from devicemesh.spec.values import ValueType
 
 BODY = b"\xc0\xff21.5"  # Content-Format 0, payload

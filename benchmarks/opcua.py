@@ -22,7 +22,7 @@ from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint
 from devicemesh_opcua.session import OpcUaSession, open_session
 
 from devicemesh.mapper import Point
-from devicemesh.spec.device import Telemetry
+from devicemesh.spec.telemetry import Telemetry
 from devicemesh.spec.values import ValueType
 
 SPACE = "urn:devicemesh:benchmark"

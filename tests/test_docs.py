@@ -12,9 +12,10 @@ from devicemesh.cli.main import COMMANDS
 from devicemesh.cli.new import files
 from devicemesh.settings import Settings
 from devicemesh.spec.codes import CODES
-from devicemesh.spec.device import Property, Telemetry
+from devicemesh.spec.device import Property
 from devicemesh.spec.manifest import load
 from devicemesh.spec.statistics import STATISTICS
+from devicemesh.spec.telemetry import Telemetry
 
 ROOT = Path(__file__).parent.parent
 

@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal
 from devicemesh.mapper.address import A, E
 from devicemesh.mapper.errors import MapperError, PointError
 from devicemesh.mapper.quality import Quality
-from devicemesh.spec.device import Telemetry
+from devicemesh.spec.telemetry import Telemetry
 from devicemesh.spec.values import Scalar, ValueType
 
 _TELEMETRY = Telemetry()

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from devicemesh.spec.device import Property, Simulation
+from devicemesh.spec.device import Property
+from devicemesh.spec.telemetry import Simulation
 from devicemesh.spec.values import ValueType, duration_ns
 
 MAX_STEPS = 10_000

@@ -8,8 +8,8 @@ from decimal import Decimal
 import pytest
 from pydantic import ValidationError
 
-from devicemesh.spec.device import Telemetry
 from devicemesh.spec.statistics import STATISTICS, percent_of
+from devicemesh.spec.telemetry import Telemetry
 
 GOOD = [*STATISTICS, "p0", "p5", "p50", "p95", "p99.9", "p99.999", "p50.0"]
 WRONG = ["", "p", "p100", "p-1", "p1.2345", "p1.", "P95", "95", "median", "Mean", "mean ", "p95\n"]

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from devicemesh.spec.device import Telemetry
+from devicemesh.spec.telemetry import Telemetry
 from devicemesh.spec.units import TABLE, canonical, symbol
 from devicemesh.spec.values import INTEGER_RANGES, ValueType, duration_ns, mismatch
 

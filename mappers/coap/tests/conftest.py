@@ -17,7 +17,7 @@ import pytest
 from devicemesh_coap.model import CoapAddress, CoapEndpoint
 
 from devicemesh.mapper import Point
-from devicemesh.spec.device import Telemetry
+from devicemesh.spec.telemetry import Telemetry
 from devicemesh.spec.values import ValueType
 from devicemesh.testing import contract
 from devicemesh.testing.datagrams import DatagramProxy

@@ -22,7 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from devicemesh_opcua.model import OpcUaAddress, OpcUaEndpoint
 
 from devicemesh.mapper import Point
-from devicemesh.spec.device import Telemetry
+from devicemesh.spec.telemetry import Telemetry
 from devicemesh.spec.values import ValueType
 from devicemesh.testing import contract
 
