@@ -63,9 +63,10 @@ def test_reads_observes_and_writes(scheme: str, port: int, point: Any, run: Call
             assert ":" in seen[0].value and len(seen[1].value) > 1024 and seen[2].value == "done"
             assert "4.04" in str(seen[3].error)
             assert seen[5].value >= 0
+            told = set[str]()
             async with contextlib.aclosing(session.subscribe([time])) as batches:
-                told = [(await anext(batches)).value[0] for _ in range(2)]
-            assert len(set(told)) == 2, "it tells the time each second"
+                while len(told) < 2:  # it tells the time each second, and at first whenever it is asked
+                    told.add((await anext(batches)).value[0])
             (outcome,) = await session.write([Write(big, "x" * 3000)])
             assert (outcome.value, outcome.error) == ("x" * 3000, None)
             made = point(4, endpoint, "string", "/made-here")
