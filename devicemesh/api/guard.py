@@ -11,7 +11,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from devicemesh.api.server import loopback
+from devicemesh.api.loopback import loopback
 
 OPEN = {"/", "/healthz", "/readyz"}
 """For probes, and for people who have yet to give the token. Of devices they tell how many are well."""

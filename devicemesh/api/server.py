@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import socket
 from collections.abc import AsyncIterator
 
+from devicemesh.api.loopback import loopback
 from devicemesh.runtime.runtime import Runtime
 from devicemesh.settings import ApiSettings
 
@@ -73,11 +73,3 @@ async def _knock(listener: socket.socket, closing: asyncio.Event) -> bool:
         loop.remove_reader(listener)
         for wait in waits:
             wait.cancel()
-
-
-def loopback(host: str) -> bool:
-    """Whether it names this machine, for this machine alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

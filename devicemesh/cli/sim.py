@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import json
 import os
 import socket
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from devicemesh.api.loopback import loopback
 from devicemesh.cli.common import NOT_REACHABLE, PROBLEMS, WRONG_USE, fail, home_of, table, until_stopped
 from devicemesh.cli.edit import check, files_option, show_problems
 
@@ -192,7 +192,7 @@ def sim_command(ctx: click.Context, files: tuple[Path, ...], seed: int, host: st
 
     if not devices:
         fail("no device is declared there", PROBLEMS, "devicemesh sim -f examples/factory")
-    if not _is_loopback(host):
+    if not loopback(host):
         click.echo(f"Warning: on {host} everybody who reaches this machine can read and write them", err=True)
 
     async def main() -> None:
@@ -208,13 +208,6 @@ def sim_command(ctx: click.Context, files: tuple[Path, ...], seed: int, host: st
         fail(f"{error}", PROBLEMS, "devicemesh explain DeviceModel.spec.properties.simulation")
     except OSError as error:
         fail(f"{error}", NOT_REACHABLE, "ss -ltnup")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _show(devices: Mapping[str, Sequence[Any]], addresses: Mapping[str, str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from devicemesh.api.files import PAGE, TYPES
-from devicemesh.api.server import loopback
+from devicemesh.api.loopback import loopback
 
 Make = Callable[[], Any]
 PLACE = "/api/v1/devices/default/pump-1/desired/speed"
