@@ -68,6 +68,7 @@ def test_a_refusal_is_shown_with_its_reason(site: Any, opened: Open) -> None:
             refused = re.compile("^refused: .*exception 4")
             sync_api.expect(told).to_have_text(refused)
             sync_api.expect(prop(page, "speed").locator(".outcome")).to_have_text(refused)
+        sync_api.expect(prop(page, "speed").locator(".value")).not_to_have_text("–")  # it answers again
         dialog.get_by_role("button", name="Write 1000 rpm").click()  # the same once more is done once more
         sync_api.expect(told).to_contain_text("written, read back 1000 rpm")
 

@@ -5,7 +5,7 @@ import { json, withUnit } from "./format.js";
 
 const FOLLOW_MS = 250;
 const PATIENCE_MS = 15000;
-const READ_MS = 2000;
+const READ_MS = 10000;
 
 /**
  * A dialog with a form; it is gone when it is closed.
@@ -145,8 +145,13 @@ async function follow(twin, name, text, say) {
   const { property, now, timely } = await watched(path, name, (desired) => is(desired) && desired.state !== "waiting");
   if (timely) {
     const tookMs = performance.now() - began;
-    const read = await watched(path, name, (_, reported) => reported?.value !== null, READ_MS);
-    return told({ ...read.property, desired: property.desired }, tookMs, say);
+    const tell = (reported) => told({ ...property, reported }, tookMs, say);
+    if ((property.reported?.value ?? null) === null) {
+      // what refused its reads is asked again after some seconds: then the dialog says what it reads, if it is still there
+      const late = watched(path, name, (_, reported) => (reported?.value ?? null) !== null, READ_MS);
+      late.then((read) => read.timely && tell(read.property.reported)).catch(() => {});
+    }
+    return tell(property.reported);
   }
   const condition = now.conditions.find((one) => one.type === "DesiredApplied");
   say(`still waiting: ${condition?.message || now.status.message}. It is written once the device answers.`, "uncertain");
