@@ -47,7 +47,8 @@ class Inbox:
         if waiting >= WAITING_OF_ONE or self._waiting.total() >= WAITING:
             self.refused += 1
             if self.refused & (self.refused - 1) == 0:  # the 1st, 2nd, 4th, ...: not to fill the log
-                log.warning("%s refused: %d commands wait, %d of it", topic, self._waiting.total(), waiting)
+                total = self._waiting.total()
+                log.warning("%s refused: %d requests wait, %d of this device", topic, total, waiting)
             return
         self._waiting[incoming.device] += 1
         self._queue.put_nowait(Command(incoming.kind, incoming.device, incoming.name, body, identity))
