@@ -1,7 +1,7 @@
-"""Takes out of an installation what libraries bring and a runtime never imports; says how much: `python trim.py`.
+"""Takes out of an installation what libraries bring and a runtime never imports: `python trim.py [FOLDER]`.
 
-Two of them are generated: the Kubernetes client has a class for every kind and verb, where the store sends JSON, and the
-OPC UA library has the whole address space of a server, where we are a client.
+Two of them are generated: the Kubernetes client has a class for every kind and verb, where the store sends
+JSON, and the OPC UA library has the whole address space of a server, where we are a client.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ from devicemesh.cli.common import (
 )
 from devicemesh.cli.edit import check, show_problems
 from devicemesh.runtime.fence import Fence
+from devicemesh.runtime.reporter import stamp
 from devicemesh.runtime.runtime import AlreadyRunningError, Runtime, exclusive
 from devicemesh.settings import Settings, load
 from devicemesh.store.base import Store, StoreUnavailableError
@@ -43,11 +44,11 @@ log = logging.getLogger("devicemesh")
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line, for log collectors."""
+    """One JSON object a line, for log collectors: its time is RFC 3339, in UTC."""
 
     def format(self, record: logging.LogRecord) -> str:
         body = {
-            "time": self.formatTime(record),
+            "time": stamp(round(record.created * 1e9)),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
