@@ -38,6 +38,14 @@ PUMP = {
 }  # fmt: skip
 
 
+def declared(model: Mapping[str, Any]) -> Declaration:
+    spec = DeviceModelSpec.model_validate(model)
+    commands: dict[str, DeclaredCommand] = {one.name: one for one in spec.commands}
+    return Declaration(
+        {one.name: one for one in spec.properties}, commands, {one.name: one for one in spec.events}
+    )
+
+
 class Plant:
     """A sink as an Edge Node, and the devices that it tells of."""
 
@@ -64,16 +72,13 @@ class Plant:
 
     def declare(self, *names: str, model: Mapping[str, Any] = PUMP) -> None:
         """Devices of one model."""
-        spec = DeviceModelSpec.model_validate(model)
-        specs = {one.name: one for one in spec.properties}
-        commands: dict[str, DeclaredCommand] = {one.name: one for one in spec.commands}
-        events = {one.name: one for one in spec.events}
+        declaration = declared(model)
         for name in names:
-            self.sink.declare(name, Declaration(specs, commands, events))
+            self.sink.declare(name, declaration)
             if name not in self._streams:
                 self._streams.append(name)
             stream = self._streams.index(name)
-            for prop in specs.values():
+            for prop in declaration.properties.values():
                 slot = self._slots.setdefault((name, prop.name), len(self._slots))
                 self.aggregator.define(series(prop, slot, stream))
 
@@ -120,3 +125,8 @@ def plant(tmp_path: Path) -> Callable[..., Plant]:
 @pytest.fixture
 def host() -> type[Host]:
     return Host
+
+
+@pytest.fixture
+def declaration() -> Declaration:
+    return declared(PUMP)

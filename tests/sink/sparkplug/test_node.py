@@ -96,6 +96,7 @@ def test_what_a_birth_says(kind: str, plant: Any, host: Any) -> None:
             assert pump.properties["speed"] == {"engUnit": "rpm", "engLow": 0.0, "engHigh": 3000.0}
             assert pump.properties["running"] == {"Quality": 0}
             assert pump.properties["count"] == {"readOnly": True}
+            it.known()
             assert pump.types["hours"] == 4  # Int64: decoders disagree on UInt32
 
     with RealBroker(kind) as broker, host(broker) as seen:
