@@ -26,6 +26,19 @@ class SecretRef(Section):
     key: str = "password"
 
 
+class SparkplugSettings(Section):
+    """Sparkplug B in place of JSON: this runtime is an Edge Node. See docs/sparkplug.md."""
+
+    group: str = Field(min_length=1, max_length=128, pattern=r"^[^+/#\x00]+$")
+    """The Group ID, as in Plant 1."""
+    node: str | None = Field(default=None, min_length=1, max_length=128, pattern=r"^[^+/#\x00]+$")
+    """The Edge Node ID; by default the runtime's `instance`."""
+    primary_host: str | None = Field(default=None, min_length=1, max_length=128, pattern=r"^[^+/#\x00]+$")
+    """A Host Application: while it is not online, readings stay in the outbox."""
+    aliases: bool = True
+    """Data carries a metric's number instead of its name."""
+
+
 class MqttSettings(Section):
     """The broker, and how to speak to it."""
 
@@ -55,6 +68,8 @@ class MqttSettings(Section):
     """Publishes under way at once."""
     max_payload_bytes: int = Field(default=256 * 1024, ge=1024)
     """Of messages to us: larger ones are refused."""
+    sparkplug: SparkplugSettings | None = None
+    """Speak Sparkplug B: `group` is enough. `root` and `topic` then mean nothing."""
 
 
 class OutboxSettings(Section):

@@ -186,6 +186,20 @@ class WindowEngine:
     def unsketched(self) -> int:
         """Values that found no memory in their window's quantiles."""
 
+def encode_sparkplug(
+    body: Buffer,
+    metrics: Buffer,
+    names: tuple[bytes, ...] | None,
+    first_alias: int,
+    late: bool,
+    now_ms: int,
+    /,
+) -> bytes | None:
+    """A record's body as a Sparkplug payload without a sequence number; see sparkplug.h for `metrics`.
+
+    None where a metric is missing, a value is of another type, or the bytes are no record.
+    """
+
 def encode_json(body: Buffer, names: Sequence[str], /) -> bytes:
     """A record's body as a JSON payload. Raises ValueError."""
 

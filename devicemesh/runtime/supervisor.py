@@ -23,6 +23,7 @@ from devicemesh.runtime.secrets import Keeper, LinkSecrets, named
 from devicemesh.runtime.settle import settled
 from devicemesh.runtime.shards import Claim, Claims, Placement, Verdict, Want
 from devicemesh.runtime.streams import Streams
+from devicemesh.sink.base import Declaration
 from devicemesh.store.base import NOTHING, Key, Object, Store, StoreUnavailableError
 from devicemesh.twin import Attempt
 
@@ -243,6 +244,7 @@ class Supervisor:
     def _run_device(self, bound: BoundDevice, pipeline: Pipeline) -> set[tuple[str, str]]:
         """Take a device's declaration; returns the links that have to look at it."""
         running = self.devices.get(bound.key)
+        pipeline.sink.declare(bound.name, Declaration(bound.shape.specs, bound.commands, bound.sources))
         if running is not None and running.bound.same_wire(bound):
             running.rebind(bound)
             return {bound.link}

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from devicemesh.aggregate import Record
+from devicemesh.spec.device import Command as DeclaredCommand
+from devicemesh.spec.device import EventSource, Property
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,18 @@ class Command:
     name: str  # the command's; empty for desired
     body: Any  # parsed JSON; None when it was no JSON
     id: str | None = None  # MQTT 5 correlation data, given back in the result
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Declaration:
+    """What a device has, by name: its model's, with its own overrides.
+
+    One `properties` for all devices of a model that override none.
+    """
+
+    properties: Mapping[str, Property]
+    commands: Mapping[str, DeclaredCommand]
+    events: Mapping[str, EventSource]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +79,9 @@ class Sink(ABC):
 
         `describe(stream)` gives the device ("namespace/name") and the property names of a stream.
         """
+
+    def declare(self, device: str, declaration: Declaration) -> None:  # noqa: B027 - not all sinks tell of it
+        """What a device has, from now on; before anything of it is published."""
 
     @abstractmethod
     def event(self, device: str, topic: str, body: Mapping[str, Any]) -> None:

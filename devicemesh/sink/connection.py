@@ -1,4 +1,4 @@
-"""One MQTT connection on the event loop; the only file that knows the MQTT client.
+"""One MQTT connection on the event loop; with `client`, all that knows the MQTT client.
 
 There is no thread of the client's: its socket belongs to the event loop, and only connecting (name lookup,
 TCP, TLS), which blocks, is done in a thread. A client serves one connection and keeps nothing beyond it.
@@ -9,53 +9,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import socket
-import ssl
 import struct
 import termios
-import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from devicemesh.settings import MqttSettings
-from devicemesh.sink.broker_url import BROKE, CONNECT_S, ENDED, BrokerUrl, in_words, tls_context
-from devicemesh.sink.packets import publish_packet, topic_field
-from devicemesh.sink.wire import PacketSocket, Stream
+from devicemesh.sink.broker_url import BROKE, CONNECT_S, ENDED, in_words
+from devicemesh.sink.client import Client, ConnectError, Opening, connect, in_thread, tune
+from devicemesh.sink.packets import PINGREQ, publish_once_packet, publish_packet, topic_field
 
 _CONGESTED_BYTES = 1 << 20
-_RECEIVE_MAXIMUM = 64  # messages to us that the broker may have under way
 _TOPICS = 50_000  # kept as they are sent
-_CODE_TAKEN_OVER = 0x8E
+_CODE_TAKEN_OVER, _CODE_WITH_WILL = 0x8E, 0x04
 _FIRST_IDENTIFIER = 64  # of our publishes; those below are the client's, for its subscriptions
-
-
-class ConnectError(Exception):
-    """A connection could not be made; the message says why, in words."""
-
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """All that a connection needs to be made."""
-
-    url: BrokerUrl
-    settings: MqttSettings
-    client_id: str
-    password: str | None
-    will_topic: str
-    will_payload: bytes
-    fence: Callable[[], bool] | None = None  # asked before each write to the network; None: always open
-
-    @property
-    def max_packet_bytes(self) -> int:
-        """Of packets to us. Commands above `max_payload_bytes` are refused, those far above it never read."""
-        return 4 * self.settings.max_payload_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,34 +39,10 @@ class Events:
     readable: Callable[[], None]  # the network was served: there may be room again
 
 
-class _Client(paho.Client):
-    """The client, on a socket that reads ahead and writes together."""
-
-    wire: PacketSocket
-    max_packet_bytes = 1 << 28
-
-    def _create_socket(self) -> PacketSocket:
-        self.wire = PacketSocket(cast(Stream, super()._create_socket()), self.max_packet_bytes)
-        return self.wire
-
-    def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
-        assert self._ssl_context is not None
-        tls = self._ssl_context.wrap_socket(
-            tcp_sock, server_hostname=self.host, do_handshake_on_connect=False
-        )
-        try:
-            tls.settimeout(CONNECT_S)
-            tls.do_handshake()
-        except BaseException:  # the library's own leaves the socket open
-            tls.close()
-            raise
-        return tls
-
-
 class Connection:
     """From CONNACK to the end. `closed` is done when it is over, with the reason in words."""
 
-    def __init__(self, client: _Client, events: Events, *, v5: bool) -> None:
+    def __init__(self, client: Client, events: Events, *, v5: bool) -> None:
         loop = asyncio.get_running_loop()
         self.closed: asyncio.Future[str] = loop.create_future()
         self.window = 65535  # publishes that the broker lets be under way
@@ -103,10 +51,11 @@ class Connection:
         self._client, self._events, self._loop = client, events, loop
         self._descriptor = client.wire.fileno()
         self._connack: asyncio.Future[None] = loop.create_future()
-        self._v5 = v5
+        self.v5 = v5
         self._topics: dict[str, bytes] = {}
         self._identifier = _FIRST_IDENTIFIER
         self._owed: set[int] = set()  # identifiers that the broker is to acknowledge
+        self._pings: deque[tuple[int, Callable[[], None]]] = deque()  # (its number, whom its answer concerns)
         self._messages: list[paho.MQTTMessage] = []
         self._flushing = self._writing = False
         self._ended: str | None = None  # why, once the client gave the connection up
@@ -118,13 +67,13 @@ class Connection:
     async def open(cls, opening: Opening, events: Events) -> Connection:
         """Connect and wait for the broker's answer. Raises ConnectError."""
         try:
-            client = await _in_thread(lambda: _connect(opening), lambda late: late.wire.close())
+            client = await in_thread(lambda: connect(opening), lambda late: late.wire.close())
         except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: no thread can be started
             raise ConnectError(in_words(error, opening.url)) from error
         client.wire.fence = opening.fence
         connection = cls(client, events, v5=opening.settings.version == "5")
         try:
-            _tune(connection._descriptor, opening.settings.keepalive_s)
+            tune(connection._descriptor, opening.settings.keepalive_s)
             connection._loop.add_reader(connection._descriptor, connection._on_readable)
             connection._flush()
             async with asyncio.timeout(CONNECT_S):
@@ -148,18 +97,32 @@ class Connection:
         if self.closed.done() or identifier in self._owed:
             return None
         self._identifier = identifier + 1 if identifier < 0xFFFF else _FIRST_IDENTIFIER
-        if retain:  # seldom: what is told of a device, not what is read
-            field = topic_field(topic)
-        elif (known := self._topics.get(topic)) is not None:
-            field = known
-        else:
-            if len(self._topics) >= _TOPICS:
-                self._topics.clear()
-            field = self._topics[topic] = topic_field(topic)
-        self._client.wire.send(publish_packet(field, payload, identifier, retain=retain, v5=self._v5))
+        field = topic_field(topic) if retain else self._field(topic)  # retained: seldom
+        self._client.wire.send(publish_packet(field, payload, identifier, retain=retain, v5=self.v5))
         self._owed.add(identifier)
         self._flush_soon()
         return identifier
+
+    def _field(self, topic: str) -> bytes:
+        """The topic as it is sent."""
+        if (known := self._topics.get(topic)) is not None:
+            return known
+        if len(self._topics) >= _TOPICS:
+            self._topics.clear()
+        field = self._topics[topic] = topic_field(topic)
+        return field
+
+    def publish_once(self, topic: str, payload: bytes) -> None:
+        """Hand over a message of QoS 0: nothing tells whether it arrived, but for `ping`."""
+        if not self.closed.done():
+            self._client.wire.send(publish_once_packet(self._field(topic), payload, v5=self.v5))
+            self._flush_soon()
+
+    def ping(self, answered: Callable[[], None]) -> None:
+        """Ask for an answer; when it comes, the broker has had all that was sent before."""
+        self._client.wire.send(PINGREQ)
+        self._pings.append((self._client.wire.pings, answered))
+        self._flush_soon()
 
     def subscribe(self, filters: Sequence[str]) -> None:
         self._client.subscribe([(each, 1) for each in filters])
@@ -181,12 +144,18 @@ class Connection:
         self._guarded(self._client.loop_misc)
         self._flush_soon()
 
-    def close(self) -> None:
-        """Say goodbye, so that the broker does not publish the will, and hang up."""
+    def close(self, reason: str = "closed by us", *, with_will: bool = False) -> None:
+        """Say goodbye, so that the broker does not publish the will, and hang up.
+
+        `with_will`: it is to publish it all the same, which MQTT 3.1.1 can't ask for.
+        """
+        code = None
+        if with_will and self.v5:
+            code = ReasonCode(PacketTypes.DISCONNECT, identifier=_CODE_WITH_WILL)
         if not self.closed.done():
-            self._guarded(self._client.disconnect)
+            self._guarded(lambda: self._client.disconnect(code))
             self._guarded(self._client.loop_write)
-        self.abort("closed by us")
+        self.abort(reason)
 
     def abort(self, reason: str) -> None:
         """Hang up without a word."""
@@ -221,6 +190,8 @@ class Connection:
             if identifier in self._owed:
                 self._owed.remove(identifier)
                 self._events.acknowledged(identifier, code)
+        while self._pings and self._pings[0][0] <= wire.pongs:
+            self._pings.popleft()[1]()
         while wire.unread and not self.closed.done():
             self._guarded(self._client.loop_read)
         messages, self._messages = self._messages, []
@@ -319,76 +290,6 @@ class Connection:
 
     def _on_socket_close(self, *_: object) -> None:
         self._forget_socket()
-
-
-def _connect(opening: Opening) -> _Client:
-    """Blocks: name lookup, TCP, TLS. CONNECT is queued, not sent."""
-    settings, url = opening.settings, opening.url
-    v5 = settings.version == "5"
-    client = _Client(
-        CallbackAPIVersion.VERSION2,
-        client_id=opening.client_id,
-        clean_session=None if v5 else True,
-        protocol=MQTTProtocolVersion.MQTTv5 if v5 else MQTTProtocolVersion.MQTTv311,
-        transport=url.transport,
-        reconnect_on_failure=False,
-    )
-    client.max_packet_bytes = opening.max_packet_bytes
-    client.connect_timeout = CONNECT_S
-    client.on_socket_register_write = lambda *_: None  # we flush ourselves: nothing may write at once
-    client.will_set(opening.will_topic, opening.will_payload, qos=1, retain=True)
-    if settings.username is not None or opening.password is not None:
-        client.username_pw_set(settings.username or "", opening.password)
-    if url.transport == "websockets":
-        client.ws_set_options(path=url.path)
-    if url.tls:
-        client.tls_set_context(tls_context(settings))
-    if not v5:
-        client.connect(url.host, url.port, settings.keepalive_s)
-        return client
-    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-    properties.ReceiveMaximum = _RECEIVE_MAXIMUM
-    properties.MaximumPacketSize = opening.max_packet_bytes
-    client.connect(url.host, url.port, settings.keepalive_s, clean_start=True, properties=properties)
-    return client
-
-
-async def _in_thread(work: Callable[[], _Client], discard: Callable[[_Client], None]) -> _Client:
-    """Run in a thread that nobody waits for at exit: a name lookup can't be stopped. Drops late results."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[_Client] = loop.create_future()
-
-    def deliver(result: _Client | None, error: BaseException | None) -> None:
-        if not future.done():
-            if result is not None:
-                future.set_result(result)
-            elif error is not None:
-                future.set_exception(error)
-        elif result is not None:
-            discard(result)
-
-    def run() -> None:
-        result: _Client | None = None
-        problem: BaseException | None = None
-        try:
-            result = work()
-        except BaseException as error:
-            problem = error
-        try:
-            loop.call_soon_threadsafe(deliver, result, problem)
-        except RuntimeError:  # the loop is closed
-            if result is not None:
-                discard(result)
-
-    threading.Thread(target=run, name="mqtt connect", daemon=True).start()
-    return await future
-
-
-def _tune(descriptor: int, timeout_s: int) -> None:
-    """No delay for small packets; a peer that acknowledges no bytes any more is noticed."""
-    with contextlib.suppress(OSError), socket.socket(fileno=socket.dup(descriptor)) as tcp:
-        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_s * 1000)
 
 
 def _unpacked(message: paho.MQTTMessage) -> tuple[str, bytes, bool, bytes | None]:

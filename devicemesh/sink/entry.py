@@ -10,6 +10,9 @@ from devicemesh.sink.routes import Route
 from devicemesh.sink.suspects import Suspect
 
 Encode = Callable[[bytes, Sequence[str]], bytes]
+"""A record's body and its stream's names as a payload."""
+Write = Callable[[Route, bytes, bool], bytes]
+"""See `Dialect.payload`."""
 
 _PACKET_OVERHEAD = 16  # of a publish, beside topic and payload
 

@@ -27,7 +27,7 @@ class Inbox:
     def __init__(self, topics: Topics, max_payload_bytes: int) -> None:
         self.refused = 0  # messages not handed over: overflow, no topic of ours, a retained command
         self.handler: Callable[[Command], Awaitable[None]] | None = None
-        self._topics, self._max_payload_bytes = topics, max_payload_bytes
+        self._topics, self.max_payload_bytes = topics, max_payload_bytes
         self._queue: asyncio.Queue[Command] = asyncio.Queue()
         self._lines: dict[str, deque[Command]] = {}  # by device
         self._waiting: Counter[str] = Counter()  # all that was taken and is not done, by device
@@ -43,18 +43,22 @@ class Inbox:
             return
         identity = None if correlation is None else correlation[:256].decode("utf-8", "replace")
         body = self._body(topic, payload)
-        waiting = self._waiting[incoming.device]
+        self.take(Command(incoming.kind, incoming.device, incoming.name, body, identity), topic)
+
+    def take(self, command: Command, topic: str) -> None:
+        """Take what was asked on a topic; never waits, and refuses what is too much."""
+        waiting = self._waiting[command.device]
         if waiting >= WAITING_OF_ONE or self._waiting.total() >= WAITING:
             self.refused += 1
             if self.refused & (self.refused - 1) == 0:  # the 1st, 2nd, 4th, ...: not to fill the log
                 total = self._waiting.total()
                 log.warning("%s refused: %d requests wait, %d of this device", topic, total, waiting)
             return
-        self._waiting[incoming.device] += 1
-        self._queue.put_nowait(Command(incoming.kind, incoming.device, incoming.name, body, identity))
+        self._waiting[command.device] += 1
+        self._queue.put_nowait(command)
 
     def _body(self, topic: str, payload: bytes) -> Any:
-        if len(payload) > self._max_payload_bytes:
+        if len(payload) > self.max_payload_bytes:
             log.info("%s: %d bytes are too many", topic, len(payload))
             return None
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,16 +12,18 @@ from typing import Any, Self
 
 from devicemesh.aggregate import Record, encode_json
 from devicemesh.settings import MqttSettings, OutboxSettings
-from devicemesh.sink.base import Command, Sink, SinkStats
+from devicemesh.sink.base import Command, Declaration, Sink, SinkStats
 from devicemesh.sink.broker_url import BROKE, ENDED, parse_url
+from devicemesh.sink.client import ConnectError, Opening
 from devicemesh.sink.clock import Clock, SystemClock
-from devicemesh.sink.connection import ConnectError, Connection, Events, Opening
-from devicemesh.sink.entry import Encode
+from devicemesh.sink.connection import Connection, Events
+from devicemesh.sink.dialect import Dialect
+from devicemesh.sink.entry import Encode, Link
 from devicemesh.sink.folder import Folder
 from devicemesh.sink.inbox import Inbox
-from devicemesh.sink.kept import Kept
 from devicemesh.sink.outbox import Outbox
 from devicemesh.sink.payload import dumps
+from devicemesh.sink.plain import Plain
 from devicemesh.sink.routes import Describe
 from devicemesh.sink.secret import SecretError, resolve
 from devicemesh.sink.sender import Sender
@@ -37,9 +38,6 @@ FAREWELL_S = 1.0
 """And to say that we are gone."""
 FIRST_DELAY_S = 0.5
 """Before the first try to connect again."""
-RUNTIME_STATUS = ("", "status")
-RETAINED = ("status", "twin/reported")
-"""Topics of a device that the broker keeps."""
 _TICK_S = 0.1
 _TEND_S = 1.0
 _SYNC_AFTER_S = {"strict": 0.0, "gentle": 1.0}  # what is unacknowledged for longer is made durable
@@ -83,11 +81,16 @@ class MqttSink(Sink):
         """
         self._settings, self._outbox_settings, self._home = settings, outbox, home
         self._url = parse_url(settings.url)
-        self._topics = Topics(settings, instance)
         self._client_id = settings.client_id or f"devicemesh-{instance}"
-        self._clock, self._encode = clock or SystemClock(), encode
+        self._clock = clock or SystemClock()
         self._stall_s = float(settings.keepalive_s) if stall_s is None else stall_s
-        self._inbox = Inbox(self._topics, settings.max_payload_bytes)
+        topics = Topics(settings, instance)
+        self._inbox = Inbox(topics, settings.max_payload_bytes)
+        self._dialect: Dialect = Plain(topics, self._inbox, encode)
+        if settings.sparkplug is not None:
+            from devicemesh.sink.sparkplug.node import EdgeNode
+
+            self._dialect = EdgeNode(settings.sparkplug, instance, self._inbox, encode)
         self._fence = fence
         self._connection: Connection | None = None
         self._reconnects = 0
@@ -102,11 +105,11 @@ class MqttSink(Sink):
         self._loop = asyncio.get_running_loop()
         self._disk = ThreadPoolExecutor(1, "outbox")
         self._outbox = await self._loop.run_in_executor(self._disk, self._open_outbox)
-        self._kept = Kept(self._home / "retained")
         self.epoch = self._outbox.epoch
-        self._sender = Sender(self._outbox, self._topics, self._encode, self._loop.time)
+        dialect = self._dialect
+        self._sender = Sender(self._outbox, dialect.topics, dialect.payload, self._loop.time)
         self._sender.on_more = self._pump_soon
-        self._sender.retain(RUNTIME_STATUS, dumps({"state": "online", "epoch": self.epoch}))
+        dialect.opened(self._sender, self._home, self.epoch)
         jobs = {"mqtt": self._stay_connected(), "outbox": self._keep(), "sink": self._tend()}
         jobs["commands"] = self._inbox.run()
         self._tasks = [asyncio.create_task(job, name=name) for name, job in jobs.items()]
@@ -127,14 +130,10 @@ class MqttSink(Sink):
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            if self._connection is not None and self._sender.told(RUNTIME_STATUS):
-                self._connection.close()
-            elif self._connection is not None:
-                self._connection.abort(
-                    "closed by us"
-                )  # the broker publishes the will: nobody is told otherwise
-            self._sender.disconnected()
-            await self._save_kept()
+            if self._connection is not None:
+                self._dialect.close(self._connection)
+            self._disconnected()
+            await self._dialect.save(self._disk)
             try:
                 await self._loop.run_in_executor(self._disk, self._outbox.close)
             except OSError as error:
@@ -145,12 +144,7 @@ class MqttSink(Sink):
         """Send what waits, then say that we are gone."""
         if not await self.drain(PATIENCE_S):
             log.info("the rest stays in the outbox: %d messages", self._outbox.waiting)
-        self._sender.retain(RUNTIME_STATUS, dumps({"state": "offline", "reason": "stopped"}))
-        deadline = self._loop.time() + FAREWELL_S
-        while not self._sender.told(RUNTIME_STATUS):
-            if self._loop.time() >= deadline:
-                return
-            await asyncio.sleep(0.02)
+        await self._dialect.leave(FAREWELL_S)
 
     def _open_outbox(self) -> Outbox:
         age = self._outbox_settings.max_age
@@ -166,6 +160,9 @@ class MqttSink(Sink):
     def publish(self, records: Sequence[Record], describe: Describe) -> None:
         self._sender.publish(records, describe)
 
+    def declare(self, device: str, declaration: Declaration) -> None:
+        self._dialect.declare(device, declaration)
+
     def event(self, device: str, topic: str, body: Mapping[str, Any]) -> None:
         """Raises ValueError for a device that makes no topic."""
         self._sender.event(["E", device, topic], dumps(body))
@@ -173,18 +170,13 @@ class MqttSink(Sink):
     def retain(self, device: str, topic: str, body: bytes | Mapping[str, Any] | None) -> None:
         """Raises ValueError for a device that makes no topic."""
         payload = b"" if body is None else body if isinstance(body, bytes) else dumps(body)
-        self._topics.device(device, topic)  # raises here, to the caller
-        self._sender.retain((device, topic), payload)
+        self._dialect.retain(device, topic, payload)
 
     def release(self, device: str) -> None:
-        for topic in RETAINED:
-            self._sender.release((device, topic))
+        self._dialect.release(device)
 
     def forget_absent(self, exists: Callable[[str], bool]) -> None:
-        for device in self._kept.settle():
-            for topic in RETAINED if not exists(device) else ():
-                with contextlib.suppress(ValueError):  # a damaged line of the file
-                    self.retain(device, topic, None)
+        self._dialect.forget_absent(exists)
 
     def on_command(self, handler: Callable[[Command], Awaitable[None]]) -> None:
         self._inbox.handler = handler
@@ -210,7 +202,7 @@ class MqttSink(Sink):
             outbox_capacity_bytes=outbox.capacity_bytes,
             outbox_oldest_s=outbox.oldest_s,
             reconnects=self._reconnects,
-            last_error=self._last_error or self._sender.refusals.words or self._deaf,
+            last_error=self._trouble_now,
             samples_taken=outbox.taken,
             recovered_published=outbox.recovered.published,
             recovered_dropped=dict(outbox.recovered.dropped),
@@ -236,7 +228,7 @@ class MqttSink(Sink):
                 reason = await asyncio.shield(connection.closed)
                 self._connection = None
                 hung_up = reason == BROKE or reason.startswith(ENDED)
-                expected = self._sender.disconnected(hung_up=hung_up)
+                expected = self._disconnected(hung_up=hung_up)
                 short = self._loop.time() - started < _GOOD_SESSION_S
                 if short and reason == BROKE:
                     reason += f" at once; does another client use our id, {self._client_id}?"
@@ -248,19 +240,30 @@ class MqttSink(Sink):
     async def _connect(self) -> Connection:
         settings = self._settings
         password = resolve(self._home, settings.password) if settings.password else None
-        will = dumps({"state": "offline", "reason": "connection lost"})
-        opening = Opening(
-            self._url, settings, self._client_id, password, self._topics.runtime_status, will, self._fence
-        )
-        events = Events(self._sender.acknowledged, self._inbox.offer, self._sender.pump)
+        will = self._dialect.will()
+        opening = Opening(self._url, settings, self._client_id, password, will, self._fence)
+        events = Events(self._sender.acknowledged, self._dialect.message, self._sender.pump)
         connection = await Connection.open(opening, events)
         self._connection, self._last_error, self._said = connection, None, None
         self._reconnects += 1
         log.info("connected to %s", self._url)
-        connection.subscribe(self._topics.subscriptions)
+        connection.subscribe(self._dialect.subscriptions)
         window = max(1, min(settings.inflight, connection.window))
-        self._sender.connected(connection, window, connection.max_packet_bytes)
+
+        def ready(link: Link) -> None:
+            self._sender.connected(link, window, connection.max_packet_bytes)
+
+        self._dialect.connected(connection, ready)
         return connection
+
+    def _disconnected(self, *, hung_up: bool = False) -> bool:
+        """Whether it was to be expected."""
+        self._dialect.disconnected()
+        return self._sender.disconnected(hung_up=hung_up)
+
+    @property
+    def _trouble_now(self) -> str | None:
+        return self._last_error or self._dialect.waits_for or self._sender.refusals.words or self._deaf
 
     @property
     def _deaf(self) -> str | None:
@@ -292,8 +295,10 @@ class MqttSink(Sink):
             await asyncio.sleep(_TICK_S)
             if self._fence is not None and self._connection is not None and not self._fence():
                 self._connection.abort("this replica has lost its Lease")
-            self._sender.pump()
             now, connection = self._loop.time(), self._connection
+            if connection is not None:
+                self._dialect.tend()
+            self._sender.pump()
             if connection is None or now < next_tend:
                 continue
             next_tend = now + _TEND_S
@@ -342,13 +347,7 @@ class MqttSink(Sink):
                 outbox.checkpoint()
                 outbox.expire()
                 outbox.recycle()
-                await self._save_kept()
-
-    async def _save_kept(self) -> None:
-        retained = self._sender.retained
-        if self._kept.due(retained.version):
-            names = retained.devices() | self._kept.before
-            await self._loop.run_in_executor(self._disk, self._kept.save, names, retained.version)
+                await self._dialect.save(self._disk)
 
     async def _sync(self) -> bool:
         job = self._outbox.begin_sync()

@@ -1,4 +1,4 @@
-"""The two MQTT packets of the hot path, PUBLISH out and PUBACK in, both of QoS 1. Pure.
+"""The MQTT packets of the hot path: PUBLISH out, PUBACK in; and pings, which stand in for it at QoS 0. Pure.
 
 The client library builds a dozen objects for each of them, which costs three times all the rest of a
 message's way; everything else of the protocol is the library's.
@@ -9,7 +9,9 @@ from __future__ import annotations
 import struct
 
 PUBLISH_QOS1 = 0x32  # MQTT 5, section 3.3.1
+PUBLISH_QOS0 = 0x30
 PUBACK = 0x40  # section 3.4.1
+PINGREQ, PINGRESP = b"\xc0\x00", b"\xd0\x00"  # sections 3.12 and 3.13
 _SHORT_PUBACK = 0x4002  # with its length: success, no properties
 _RETAIN = 0x01
 
@@ -26,6 +28,13 @@ def publish_packet(topic: bytes, payload: bytes, identifier: int, *, retain: boo
     """Build a PUBLISH of QoS 1 without properties; `topic` is a `topic_field`."""
     tail = struct.pack("!HB", identifier, 0) if v5 else struct.pack("!H", identifier)
     head = bytes((PUBLISH_QOS1 | retain,)) + _variable(len(topic) + len(tail) + len(payload))
+    return b"".join((head, topic, tail, payload))
+
+
+def publish_once_packet(topic: bytes, payload: bytes, *, v5: bool) -> bytes:
+    """Build a PUBLISH of QoS 0 without properties; `topic` is a `topic_field`."""
+    tail = b"\0" if v5 else b""
+    head = bytes((PUBLISH_QOS0,)) + _variable(len(topic) + len(tail) + len(payload))
     return b"".join((head, topic, tail, payload))
 
 

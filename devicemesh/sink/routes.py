@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from devicemesh.sink.topics import Topics
+from devicemesh.sink.topics import Addresses
 
 log = logging.getLogger("devicemesh.sink")
 
@@ -18,11 +18,15 @@ KEPT = 20_000
 
 
 class Route(NamedTuple):
-    """Where a record goes; `names` are of its properties, None for a body that is a payload already."""
+    """Where a record goes; `names` are of its properties, None for a body that is JSON already.
+
+    `suffix` says what it is: telemetry, or the last part of an event's topic; a gap has no device.
+    """
 
     topic: str
     names: Sequence[str] | None
     device: str = ""
+    suffix: str = "telemetry"
     key: int = 0  # of its context; 0: it came from the outbox
 
 
@@ -39,7 +43,7 @@ class Contexts(Mapping[int, bytes]):
 
     def stream(self, topic: str, device: str, names: Sequence[str]) -> Route:
         """A new key, with what it stands for."""
-        route = Route(topic, names, device, 2 * len(self._known) + 1)
+        route = Route(topic, names, device, key=2 * len(self._known) + 1)
         self._known.append(route)
         return route
 
@@ -57,7 +61,7 @@ class Contexts(Mapping[int, bytes]):
 class Routes:
     """Of streams that write, of events, and of what is read back."""
 
-    def __init__(self, topics: Topics) -> None:
+    def __init__(self, topics: Addresses) -> None:
         self.contexts = Contexts()
         self._topics = topics
         self._streams: dict[int, Route] = {}
@@ -99,11 +103,12 @@ class Routes:
         try:
             match json.loads(context):
                 case ["T", str(device), *names]:
-                    return Route(self._topics.device(device, "telemetry"), [str(name) for name in names])
+                    topic = self._topics.device(device, "telemetry")
+                    return Route(topic, [str(name) for name in names], device)
                 case ["E", str(device), str(suffix)]:
-                    return Route(self._topics.device(device, suffix), None)
+                    return Route(self._topics.device(device, suffix), None, device, suffix)
                 case ["G"]:
-                    return Route(self._topics.gap, None)
+                    return Route(self._topics.gap, None, suffix="gap")
         except ValueError as error:
             log.error("a record in the outbox can't be addressed: %s", error)
         return None

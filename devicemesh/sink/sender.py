@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from devicemesh.aggregate import Record
-from devicemesh.sink.entry import Encode, Entry, Link, packet_bytes, suspect
+from devicemesh.sink.entry import Entry, Link, Write, packet_bytes, suspect
 from devicemesh.sink.outbox import Appended, Chunk, Outbox
 from devicemesh.sink.payload import dumps
 from devicemesh.sink.refusals import Refusals
@@ -16,7 +16,7 @@ from devicemesh.sink.retained import Name, Retained
 from devicemesh.sink.routes import Describe, Route, Routes
 from devicemesh.sink.segment import Item
 from devicemesh.sink.suspects import TOO_LARGE, Suspect, Suspects
-from devicemesh.sink.topics import Topics
+from devicemesh.sink.topics import Addresses
 
 log = logging.getLogger("devicemesh.sink")
 
@@ -30,13 +30,13 @@ class Sender:
     """Owned by the event loop. `link` is None while there is no connection."""
 
     def __init__(
-        self, outbox: Outbox, topics: Topics, encode: Encode, clock: Callable[[], float] = time.monotonic
+        self, outbox: Outbox, topics: Addresses, write: Write, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.link: Link | None = None
         self.messages = 0  # accepted by the broker
         self.refusals = Refusals()
         self.on_more: Callable[[], None] = lambda: None  # there is more to pump: call again soon
-        self._outbox, self._topics, self._encode, self._clock = outbox, topics, encode, clock
+        self._outbox, self._topics, self._write, self._clock = outbox, topics, write, clock
         self._routes = Routes(topics)
         self.retained = Retained(clock())
         self._suspects = Suspects()
@@ -46,6 +46,7 @@ class Sender:
         self._ready: deque[Entry] = deque()  # consecutive records, the next to be sent first
         self._ready_bytes = 0
         self._ready_end = 0  # the position that `_ready` goes on with
+        self._late_until = 0  # records before this position were taken before the connection was made
         self._blind = False  # the outbox could not be read
         self._under_way: dict[int, Entry | Name] = {}  # by identifier; a Name is of a retained message
         self._records_under_way = 0
@@ -102,7 +103,7 @@ class Sender:
         """
         self.link, self._full_window, self._max_packet_bytes = link, window, max_packet_bytes
         self._careful, self._accepted = not self._accepted, False
-        self._ready_end = self._outbox.acked
+        self._ready_end, self._late_until = self._outbox.acked, self._outbox.next
         self.retained.again(self._suspects.first)
         self.refusals.reconnected()
         self.pump()
@@ -296,8 +297,7 @@ class Sender:
         return True
 
     def _payload(self, entry: Entry) -> bytes:
-        names = entry.route.names
-        return entry.body if names is None else self._encode(entry.body, names)
+        return self._write(entry.route, entry.body, entry.position < self._late_until)
 
     def _too_large(self, topic: str, payload: bytes) -> bool:
         size = packet_bytes(topic, payload)

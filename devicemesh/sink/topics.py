@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from string import Formatter
+from typing import Protocol
 
 from devicemesh.settings import MqttSettings
 
@@ -13,6 +14,23 @@ _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
 _FIELDS = {"root", "namespace", "device", "suffix"}
 _MAX_BYTES = 65535  # MQTT 5, section 1.5.4
+
+
+class Addresses(Protocol):
+    """Topics, as records and retained messages need them."""
+
+    @property
+    def gap(self) -> str:
+        """Where consumers are told what they will never see."""
+        ...
+
+    def device(self, device: str, suffix: str) -> str:
+        """The topic of a device ("namespace/name"). Raises ValueError for what makes none."""
+        ...
+
+    def retained(self, device: str, suffix: str) -> str:
+        """That of a retained message of a device; without a device it is the runtime's own."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +69,7 @@ class Topics:
 
     def device(self, device: str, suffix: str) -> str:
         """The topic of a device ("namespace/name"). Raises ValueError for what could leave its level."""
-        namespace, _, name = device.partition("/")
-        if not (_LABEL.fullmatch(namespace) and _LABEL.fullmatch(name)):
-            raise ValueError(f"{device!r} is no device: namespace/name, both as in RFC 1123")
-        topic = self._render(namespace, name, suffix)
+        topic = self._render(*parts_of(device), suffix)
         _check(topic)
         return topic
 
@@ -84,6 +99,14 @@ class Topics:
         if found := self._command.fullmatch(topic):
             return Incoming("command", f"{found['namespace']}/{found['device']}", found["name"])
         return None
+
+
+def parts_of(device: str) -> tuple[str, str]:
+    """(namespace, name) of a device. Raises ValueError for what could leave its level of a topic."""
+    namespace, _, name = device.partition("/")
+    if not (_LABEL.fullmatch(namespace) and _LABEL.fullmatch(name)):
+        raise ValueError(f"{device!r} is no device: namespace/name, both as in RFC 1123")
+    return namespace, name
 
 
 def _check(topic: str) -> None:

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable
 from typing import Protocol
 
-from devicemesh.sink.packets import PUBACK, parse_puback, short_pubacks
+from devicemesh.sink.packets import PINGREQ, PINGRESP, PUBACK, parse_puback, short_pubacks
 
 _READ_BYTES = 1 << 16
 _WRITE_BYTES = 1 << 18
@@ -44,6 +44,7 @@ class PacketSocket:
     def __init__(self, stream: Stream, max_packet_bytes: int) -> None:
         self.skipped = 0  # packets
         self.acknowledged: list[tuple[int, int]] = []  # identifier, reason code
+        self.pings = self.pongs = 0  # sent, ours and the client's, and answered
         self._stream, self._max = stream, max_packet_bytes
         self._in, self._at, self._ended = b"", 0, False
         self._out = bytearray()
@@ -98,6 +99,7 @@ class PacketSocket:
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
         self._out += data
+        self.pings += data == PINGREQ
         return len(data)
 
     def flush(self) -> bool:
@@ -153,6 +155,7 @@ class PacketSocket:
                 self.acknowledged.append(parse_puback(data[position : position + size]))
                 position += size
                 continue
+            self.pongs += data[position] == PINGRESP[0]  # the client's to read, too
             self._left = size
             if size > self._max:
                 self._head = bytearray()

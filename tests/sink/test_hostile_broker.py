@@ -395,7 +395,7 @@ def test_a_connection_without_a_descriptor_to_spare(rig: Any, scripted: Any, mon
                 raise OSError(errno.ENOSPC, "No space left on device")
             watch(descriptor, *rest)
 
-        monkeypatch.setattr("devicemesh.sink.connection.socket.dup", no_dup)
+        monkeypatch.setattr("devicemesh.sink.client.socket.dup", no_dup)
         monkeypatch.setattr(loop, "add_reader", no_watch)
         async with scripted(script) as broker, rig.sink(broker.url) as sink:
             await rig.up()

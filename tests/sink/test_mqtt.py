@@ -249,7 +249,7 @@ def test_a_device_that_was_deleted_meanwhile_is_not_said_to_be_ready(rig: Any, c
                 await rig.up()
                 assert await sink.drain(10)
             else:
-                await until(lambda: not sink._kept.due(sink._sender.retained.version))
+                await until(lambda: not sink._dialect.kept.due(sink._sender.retained.version))
 
     def kept(port: int) -> list[str]:
         with consumer(port, "devicemesh/v1/default/#", "end") as seen:

@@ -13,6 +13,7 @@ import pytest
 from devicemesh.aggregate import Record
 from devicemesh.settings import MqttSettings
 from devicemesh.sink.outbox import Outbox
+from devicemesh.sink.routes import Route
 from devicemesh.sink.sender import BURST, READY_BYTES, SETTLED_RANGES, Sender
 from devicemesh.sink.suspects import TOO_LARGE
 from devicemesh.sink.topics import Topics
@@ -57,11 +58,11 @@ class Bench:
 
     def open(self) -> None:
         self.outbox = Outbox(self.disk, clock=self.clock, segment_bytes=1 << 16)
-        self.sender = Sender(self.outbox, Topics(MqttSettings(), "x"), self.encode, self.clock.boottime)
+        self.sender = Sender(self.outbox, Topics(MqttSettings(), "x"), self.write, self.clock.boottime)
         self.link = Link(self.sender)
 
     @staticmethod
-    def encode(body: bytes, names: Sequence[str]) -> bytes:
+    def write(route: Route, body: bytes, late: bool) -> bytes:
         if body == b"bad":
             raise ValueError("no record")
         return body.strip()
@@ -220,14 +221,14 @@ def test_new_properties_are_new_names(bench: Bench) -> None:
     names = ["a"]
     seen: list[list[str]] = []
 
-    def encode(body: bytes, given: Sequence[str]) -> bytes:
-        seen.append(list(given))
+    def write(route: Route, body: bytes, late: bool) -> bytes:
+        seen.append(list(route.names or ()))
         return body
 
     def describe(stream: int) -> tuple[str, Sequence[str]]:
         return "default/pump-0", names
 
-    bench.sender._encode = encode
+    bench.sender._write = write
     bench.sender.publish([Record(0, 0, 1, b"1")], describe)
     names.append("b")
     bench.sender.publish([Record(0, 1, 1, b"2")], describe)

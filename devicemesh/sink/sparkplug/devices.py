@@ -1,0 +1,110 @@
+"""What an Edge Node knows of its devices, and how they are named in Sparkplug. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from devicemesh.sink.payload import loads
+from devicemesh.sink.sparkplug.metrics import NO_METRICS, Metrics
+from devicemesh.sink.sparkplug.table import Table
+from devicemesh.sink.sparkplug.told import Told, reported
+from devicemesh.sink.sparkplug.wire import Type
+from devicemesh.sink.topics import parts_of
+
+ALIAS_BITS = 20
+"""Of an alias; those above them are the device's number, so that no two metrics of a node share one."""
+_ALIVE = ("Ready", "Degraded")
+QUIET = ("window", "none")
+"""Properties whose readings are not telemetry: their metrics follow the twin."""
+
+
+def identity(device: str) -> str:
+    """The Device ID of "namespace/name": the name, after another namespace than `default` and a colon.
+
+    Raises ValueError for what is no device.
+    """
+    namespace, name = parts_of(device)
+    return name if namespace == "default" else f"{namespace}:{name}"
+
+
+def device_of(identity_: str) -> str:
+    """The device of a Device ID. Raises ValueError."""
+    namespace, colon, name = identity_.rpartition(":")
+    device = f"{namespace if colon else 'default'}/{name}"
+    parts_of(device)
+    return device
+
+
+@dataclass(slots=True, eq=False)
+class NodeDevice:
+    """One of them. `born`: hosts know it, on this connection; `alive`: they should."""
+
+    number: int
+    metrics: Metrics = field(default_factory=lambda: NO_METRICS)
+    table: Table | None = None  # of the metrics, where all of them are declared
+    quiet: frozenset[str] = frozenset()
+    alive: bool = False
+    born: bool = False
+    told_s: float = 0.0  # when data of it went out last, on the loop's clock
+    twin: bytes = b""  # the newest `twin/reported`
+    standing: dict[str, Told] = field(default_factory=dict)  # alarms, as they were told last
+    shown: dict[str, Told] = field(default_factory=dict)  # quiet properties, as they were told last
+
+    def learn(self, unknown: Mapping[str, Type]) -> None:
+        """Have metrics that nothing declares: hosts have to be told."""
+        self.metrics, self.table, self.born = self.metrics.with_unknown(unknown), None, False
+
+    def state(self, payload: bytes) -> None:
+        """Take a `status`; b"" is the end."""
+        self.alive = bool(payload) and loads(payload)["state"] in _ALIVE
+
+    def known(self) -> dict[str, Told]:
+        """The newest values, by metric."""
+        values = {told.name: told for told in reported(loads(self.twin))} if self.twin else {}
+        return {**values, **self.standing}
+
+    def news(self) -> list[Told]:
+        """What of the quiet properties is otherwise than told last."""
+        if not self.quiet or not self.twin:
+            return []
+        values = [told for told in reported(loads(self.twin)) if told.name in self.quiet]
+        changed = [told for told in values if self.shown.get(told.name) != told]
+        self.shown.update({told.name: told for told in changed})
+        return changed
+
+
+class NodeDevices:
+    """All of them by name ("namespace/name"); a number stays with its device as long as the process runs."""
+
+    def __init__(self) -> None:
+        self._all: dict[str, NodeDevice] = {}
+        self._numbers: dict[str, int] = {}
+        self._names: list[str] = [""]  # by number, from 1
+
+    def __getitem__(self, name: str) -> NodeDevice:
+        """A device that is asked for exists: records of one may wait that is not declared any more."""
+        known = self._all.get(name)
+        if known is None:
+            number = self._numbers.get(name)
+            if number is None:
+                number = self._numbers[name] = len(self._names)
+                self._names.append(name)
+            known = self._all[name] = NodeDevice(number)
+        return known
+
+    def __iter__(self) -> Iterator[tuple[str, NodeDevice]]:
+        return iter(list(self._all.items()))
+
+    def find(self, name: str) -> NodeDevice | None:
+        """One that is known."""
+        return self._all.get(name)
+
+    def forget(self, name: str) -> None:
+        """Nothing of it is told any more."""
+        self._all.pop(name, None)
+
+    def of_alias(self, alias: int) -> tuple[str, int]:
+        """(device, offset of the metric); no device where the alias is none of ours."""
+        number, offset = alias >> ALIAS_BITS, alias & (1 << ALIAS_BITS) - 1
+        return (self._names[number] if number < len(self._names) else ""), offset

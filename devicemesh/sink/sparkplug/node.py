@@ -1,0 +1,339 @@
+"""The Edge Node: sessions, births and deaths, and what hosts ask."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from devicemesh import __version__
+from devicemesh.settings import SparkplugSettings
+from devicemesh.sink.base import Declaration
+from devicemesh.sink.client import Will
+from devicemesh.sink.connection import Connection
+from devicemesh.sink.dialect import Dialect
+from devicemesh.sink.entry import Encode, Link
+from devicemesh.sink.inbox import Inbox
+from devicemesh.sink.payload import loads
+from devicemesh.sink.routes import Route
+from devicemesh.sink.sender import Sender
+from devicemesh.sink.sparkplug import births, commands, told
+from devicemesh.sink.sparkplug.devices import ALIAS_BITS, QUIET, NodeDevice, NodeDevices, identity
+from devicemesh.sink.sparkplug.host import PrimaryHost
+from devicemesh.sink.sparkplug.link import SequencedLink
+from devicemesh.sink.sparkplug.metrics import metrics_of
+from devicemesh.sink.sparkplug.numbers import SessionNumber
+from devicemesh.sink.sparkplug.table import Table
+from devicemesh.sink.sparkplug.told import Told
+from devicemesh.sink.sparkplug.wire import encode
+
+log = logging.getLogger("devicemesh.sink")
+
+KNOWN_S = 10.0
+"""How long after the connection records wait for the declarations of their devices."""
+REBIRTH_S = 1.0
+"""The least time between two births of the node that hosts ask for."""
+_LAST_WORDS_S = 1.0  # between the last data of a device that is gone and its death
+_BURST = 100  # births at once: the event loop has others to serve
+_KEPT_SHAPES = 1024
+
+
+class NodeTopics:
+    """Topics of one Edge Node (Sparkplug 3.0, chapter 4); see `Addresses`."""
+
+    def __init__(self, group: str, node: str) -> None:
+        self._root, self._node = f"spBv1.0/{group}", node
+        self.birth, self.death = self._own("NBIRTH"), self._own("NDEATH")
+        self.gap, self.command = self._own("NDATA"), self._own("NCMD")
+        self.commands = self._own("DCMD") + "/"
+
+    def _own(self, verb: str) -> str:
+        return f"{self._root}/{verb}/{self._node}"
+
+    def device(self, device: str, suffix: str) -> str:
+        """All that is told of a device is its data. Raises ValueError."""
+        return self.of(device, "DDATA")
+
+    def retained(self, device: str, suffix: str) -> str:
+        """Nothing is retained; only for messages about it."""
+        return self.of(device, "DDATA")
+
+    def of(self, device: str, verb: str) -> str:
+        """A topic of a device. Raises ValueError."""
+        return f"{self._own(verb)}/{identity(device)}"
+
+
+class EdgeNode(Dialect):
+    """See `Dialect`. Births and deaths are made when they are due, out of what is known then.
+
+    Data waits for nothing but the birth of its device, which is sent before it. A device that is not alive is
+    born for what was read of it earlier, and dies again when that has gone out.
+    """
+
+    def __init__(
+        self,
+        settings: SparkplugSettings,
+        instance: str,
+        inbox: Inbox,
+        encode_json: Encode,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.topics: NodeTopics = NodeTopics(settings.group, settings.node or instance)
+        self._host = PrimaryHost(settings.primary_host) if settings.primary_host else None
+        host = [self._host.topic] if self._host else []
+        self.subscriptions: Sequence[str] = [self.topics.command, self.topics.commands + "+", *host]
+        self._aliases = settings.aliases
+        self._inbox, self._encode, self._clock = inbox, encode_json, clock
+        self._devices = NodeDevices()
+        self._shapes: dict[int, tuple[Declaration, Table, frozenset[str]]] = {}  # by id of properties
+        self._unborn: dict[str, None] = {}  # alive, and to be told
+        self._dying: dict[str, None] = {}  # told, and not alive
+        self._dropped: dict[str, int] = {}  # samples by policy, as told last
+        self._known = False  # all devices that are declared
+        self._connection: Connection | None = None
+        self._link: SequencedLink | None = None  # once the node is born
+        self._ready: Callable[[Link], None] | None = None  # until records may go out
+        self._since_s = self._born_s = 0.0
+        self._rebirth = False
+        self._next: tuple[str, Sequence[Told]] = ("", ())  # (device, what is told) of the record encoded last
+
+    def opened(self, sender: Sender, home: Path, epoch: int) -> None:
+        self._sender = sender
+        self._number = SessionNumber(home / "sparkplug")
+
+    # -- the session
+
+    def will(self) -> Will:
+        self._number.next()
+        return Will(self.topics.death, births.node_death(self._number.value, _now_ms()), retain=False)
+
+    def connected(self, connection: Connection, ready: Callable[[Link], None]) -> None:
+        self._connection, self._ready, self._since_s = connection, ready, self._clock()
+        if self._host is None:
+            self._begin()
+        else:
+            self.waits_for = f"waits for the primary host, {self._host.topic}"
+            log.info("%s", self.waits_for)
+
+    def _begin(self) -> None:
+        """Be born."""
+        assert self._connection is not None
+        self.waits_for = None
+        self._link = SequencedLink(self._connection, self._sender.acknowledged, self._before_data)
+        self._give_birth()
+
+    def _give_birth(self) -> None:
+        """NBIRTH; all devices are to be told anew."""
+        assert self._link is not None
+        self._rebirth, self._born_s = False, self._clock()
+        birth = births.node_birth(self._number.value, _now_ms(), __version__, self._dropped)
+        self._link.begin(self.topics.birth, birth)
+        for name, device in self._devices:
+            device.born = False
+            if device.alive:
+                self._unborn[name] = None
+        self._dying.clear()
+
+    def disconnected(self) -> None:
+        self._connection = self._link = self._ready = None
+        self.waits_for = None
+        if self._host is not None:
+            self._host.forget()
+        for _, device in self._devices:
+            device.born = False
+
+    async def leave(self, patience_s: float) -> None:
+        """The will, or its like, says it all."""
+
+    def close(self, connection: Connection) -> None:
+        self._go(connection, "closed by us")
+
+    def _go(self, connection: Connection, reason: str) -> None:
+        """Die, in order: MQTT 5 has the broker publish the will, 3.1.1 has us do it (section 5.2.3)."""
+        if self._link is not None and not connection.v5:
+            connection.publish_once(self.topics.death, births.node_death(self._number.value, _now_ms()))
+        connection.close(reason, with_will=self._link is not None)
+
+    # -- devices
+
+    def declare(self, device: str, declaration: Declaration) -> None:
+        table, quiet = self._shape(declaration)
+        known = self._devices[device]
+        if table is not known.table:
+            known.metrics, known.table, known.quiet, known.born = table.metrics, table, quiet, False
+            known.standing.clear()
+            if known.alive:
+                self._unborn[device] = None
+
+    def _shape(self, declaration: Declaration) -> tuple[Table, frozenset[str]]:
+        """One for all devices that are alike."""
+        found = self._shapes.get(id(declaration.properties))
+        if found is None or found[0].properties is not declaration.properties:
+            if len(self._shapes) >= _KEPT_SHAPES:
+                self._shapes.clear()
+            quiet = {name for name, one in declaration.properties.items() if one.telemetry.report in QUIET}
+            table = Table(metrics_of(declaration), list(declaration.properties.values()))
+            found = (declaration, table, frozenset(quiet))
+            self._shapes[id(declaration.properties)] = found
+        return found[1:]
+
+    def retain(self, device: str, topic: str, payload: bytes) -> None:
+        identity(device)  # raises here, to the caller
+        known = self._devices[device]
+        if topic == "twin/reported":
+            known.twin = payload
+            if known.born and known.alive:
+                self._tell(device, known, known.news())
+            return
+        known.state(payload)
+        self._unborn.pop(device, None)
+        self._dying.pop(device, None)
+        if known.alive and not known.born:
+            self._unborn[device] = None
+        elif known.born and not known.alive:
+            self._dying[device] = None
+        elif not payload:
+            self._devices.forget(device)
+
+    def release(self, device: str) -> None:
+        if self._devices[device].born and self._link is not None:
+            self._bury(device, self._link)
+        self._unborn.pop(device, None)
+        self._devices.forget(device)
+
+    def forget_absent(self, exists: Callable[[str], bool]) -> None:
+        self._known = True
+
+    # -- out
+
+    def payload(self, route: Route, body: bytes, late: bool) -> bytes:
+        if not route.device:
+            return self._gap(body)
+        device = self._devices[route.device]
+        if route.names is not None and device.born and device.alive and device.table is not None:
+            first = self._first_alias(device)
+            quick = device.table.encode(body, route.names, first, late, _now_ms())
+            if quick is not None:
+                self._next = route.device, ()
+                return quick
+        return self._slowly(device, route, body, late)
+
+    def _slowly(self, device: NodeDevice, route: Route, body: bytes, late: bool) -> bytes:
+        """What is not usual, value by value."""
+        if route.names is None:
+            found = list(told.event(route.suffix, loads(body), _now_ms()))
+            device.standing.update({one.name: one for one in found if "/alarm/" in one.name})
+        else:
+            found = list(told.telemetry(loads(self._encode(body, route.names))))
+            if not device.alive and all(one.quality.startswith("Bad") for one in found):
+                return b""  # its death says it
+        self._next = route.device, found
+        if unknown := told.unknown(found, device.metrics):
+            device.learn(unknown)
+        return self._data(device, found, late)
+
+    def _gap(self, body: bytes) -> bytes:
+        found = list(told.gap(loads(body)))
+        self._dropped = {one.name.partition("/")[2]: one.value for one in found}
+        return encode([told.metric(one, births.NODE_METRICS, None, False) for one in found], _now_ms())
+
+    def _data(self, device: NodeDevice, found: Sequence[Told], late: bool) -> bytes:
+        first = self._first_alias(device)
+        return encode([told.metric(one, device.metrics, first, late) for one in found], _now_ms())
+
+    def _first_alias(self, device: NodeDevice) -> int | None:
+        return device.number << ALIAS_BITS if self._aliases else None
+
+    def _before_data(self, topic: str) -> None:
+        """The record that was encoded last is about to be published: hosts have to know its device."""
+        if topic == self.topics.gap:
+            return
+        name, found = self._next
+        device = self._devices[name]
+        if not device.born:
+            self._bear(name, device, found)
+        device.told_s = self._clock()
+        if not device.alive:
+            self._dying[name] = None
+
+    def _bear(self, name: str, device: NodeDevice, found: Sequence[Told] = ()) -> None:
+        """DBIRTH, with what is known; `found` is what comes after it."""
+        assert self._link is not None
+        known = {**{one.name: one for one in found}, **device.known()}
+        birth = births.device_birth(device.metrics, known, self._first_alias(device), _now_ms())
+        self._link.send(self.topics.of(name, "DBIRTH"), birth)
+        device.shown = {one: known[one] for one in device.quiet if one in known}
+        device.born = True
+        self._unborn.pop(name, None)
+
+    def _bury(self, name: str, link: SequencedLink) -> None:
+        device = self._devices[name]
+        device.born = False
+        self._dying.pop(name, None)
+        link.send(self.topics.of(name, "DDEATH"), births.device_death(_now_ms()))
+        if not device.twin:  # it was deleted, or is only known from what waited
+            self._devices.forget(name)
+
+    def _tell(self, name: str, device: NodeDevice, news: Sequence[Told]) -> None:
+        """Data of the moment, which nobody keeps."""
+        if news and self._link is not None:
+            self._link.send(self.topics.device(name, ""), self._data(device, news, False))
+
+    # -- in
+
+    def message(self, topic: str, payload: bytes, retained: bool, correlation: bytes | None) -> None:
+        if self._host is not None and topic == self._host.topic:
+            if self._host.heard(payload):
+                self._host_changed()
+        elif topic == self.topics.command:
+            self._rebirth |= commands.asks_for_rebirth(payload)
+        elif topic.startswith(self.topics.commands) and not retained:
+            self._command(topic, payload)
+        else:
+            self._inbox.refused += 1
+
+    def _command(self, topic: str, payload: bytes) -> None:
+        if len(payload) > self._inbox.max_payload_bytes:
+            self._inbox.refused += 1
+            log.info("%s: %d bytes are too many", topic, len(payload))
+            return
+        try:
+            asked = commands.asked(topic.removeprefix(self.topics.commands), payload, self._devices)
+        except ValueError as error:
+            self._inbox.refused += 1
+            log.warning("%s: %s", topic, error)
+            return
+        for command in asked:
+            self._inbox.take(command, topic)
+
+    def _host_changed(self) -> None:
+        assert self._host is not None
+        if self._host.online and self._link is None and self._connection is not None:
+            self._begin()
+        elif not self._host.online and self._link is not None and self._connection is not None:
+            self._go(self._connection, f"the primary host is offline, {self._host.topic}")
+
+    # -- again and again
+
+    def tend(self) -> None:
+        link, now_s = self._link, self._clock()
+        if link is None:
+            return
+        if self._rebirth and now_s - self._born_s >= REBIRTH_S:
+            log.info("a host asks who is here: all are told anew")
+            self._give_birth()
+        for name in list(self._unborn)[:_BURST]:
+            if link.congested:
+                return
+            self._bear(name, self._devices[name])
+        if self._ready is not None and (self._known or now_s - self._since_s >= KNOWN_S):
+            ready, self._ready = self._ready, None
+            ready(link)
+        for name in list(self._dying):
+            if now_s - self._devices[name].told_s >= _LAST_WORDS_S:
+                self._bury(name, link)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 10**6
