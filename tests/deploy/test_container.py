@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
+from devicemesh.settings import load
+from devicemesh.sink.secret import resolve
+
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "deploy/Containerfile").read_text().replace("\\\n", " ")
 LINES = [line for line in TEXT.splitlines() if line and not line.startswith("#")]
@@ -90,6 +93,17 @@ def test_stages_share_one_base_and_one_tree() -> None:
         all(line.split()[1:] == ["/opt/devicemesh", "/opt/devicemesh"] for line in trees) and len(trees) == 2
     )
     assert "PATH=/opt/devicemesh/bin:" in TEXT
+
+
+def test_the_container_of_the_docs_has_the_settings_that_it_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "docs/operate.md").read_text().split("podman run -d")[1].split("```")[0]
+    for name, value in re.findall(r"-e (\w+)=(\S+)", text):
+        monkeypatch.setenv(name, value)
+    settings = load()
+    assert settings.mqtt.url == "mqtt://broker:1883"
+    assert settings.api is not None and settings.api.token is not None
+    assert settings.api.host == "0.0.0.0" and f"-p {settings.api.port}:{settings.api.port}" in text
+    assert resolve(settings.home, settings.api.token) == "..."
 
 
 def test_each_distribution_has_its_licence() -> None:
