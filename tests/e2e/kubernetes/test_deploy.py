@@ -158,7 +158,7 @@ def test_each_site_has_replicas_and_settings_of_its_own(tools: Tools) -> None:
         assert spec["nodeSelector"] == {"site": site}
 
 
-@pytest.mark.parametrize("component", ["serial", "ble", "pod-monitor", "prometheus-rule"])
+@pytest.mark.parametrize("component", ["serial", "ble", "broker-secret", "pod-monitor", "prometheus-rule"])
 def test_a_component_is_what_the_server_takes(component: str, tools: Tools, tmp_path: Path) -> None:
     overlay = ROOT / f"deploy/overlays/.{tmp_path.name}"
     overlay.mkdir()
