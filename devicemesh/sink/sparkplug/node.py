@@ -122,6 +122,7 @@ class EdgeNode(Dialect):
         self.waits_for = None
         self._link = SequencedLink(self._connection, self._sender.acknowledged, self._before_data)
         self._give_birth()
+        log.info("born, %s", self.topics.birth)
 
     def _give_birth(self) -> None:
         """NBIRTH; all devices are to be told anew."""
