@@ -163,6 +163,11 @@ def test_overlaps(
     assert (there is not None, back is not None) == (collides, collides)
     if there:
         assert first.text(type_) in there and second.text(other_type) in there
+        (table, low, high), (other_table, other_low, other_high) = (
+            first.extent(type_),
+            second.extent(other_type),
+        )
+        assert table == other_table and low <= other_high and other_low <= high
 
 
 def test_the_nearest_value_that_a_register_holds() -> None:

@@ -129,6 +129,51 @@ def test_a_host_asks_who_is_here(plant: Any, host: Any) -> None:
         assert seen.wrong == []
 
 
+def test_data_waits_for_births_while_a_host_asks_who_is_here(plant: Any, host: Any) -> None:
+    async def scenario() -> None:
+        async with plant(broker.url) as it:
+            await born(it, seen)
+            for number in range(400):
+                if number == 20:
+                    seen.ask("NCMD", None, ("Node Control/Rebirth", 11, True))
+                it.read(PUMP_1, count=number)
+                it.read(PUMP_2, count=number)
+                await asyncio.sleep(0.005)  # data at any moment of it
+                if seen.births == 2 and number > 50:
+                    break
+            assert await it.sink.drain(10)
+            await until(lambda: seen.births == 2 and len(seen.devices) == 3)
+
+    with RealBroker() as broker, host(broker) as seen:
+        asyncio.run(scenario())
+        assert seen.wrong == []
+        assert seen.of("pump-1", "count") == list(range(len(seen.of("pump-1", "count"))))
+
+
+def test_a_device_that_dies_as_a_host_asks_is_dead_once(plant: Any, host: Any) -> None:
+    async def scenario() -> None:
+        async with plant(broker.url) as it:
+            clock = it.sink._dialect._clock
+            await born(it, seen)
+            it.read(PUMP_1, count=1)
+            await until(lambda: seen.of("pump-1", "count"))
+            it.ready(PUMP_1, state="Offline")
+            seen.ask("NCMD", None, ("Node Control/Rebirth", 11, True))
+            it.sink._dialect._born_s -= 5
+            await until(lambda: seen.births == 2 and "north:pump-2" in seen.devices)
+            it.sink._dialect._clock = lambda: clock() + 5
+            it.read(PUMP_2, count=2)
+            await until(lambda: seen.of("north:pump-2", "count"))
+            it.ready(PUMP_2, state="Offline")
+            it.sink._dialect._clock = lambda: clock() + 10
+            await until(lambda: "north:pump-2" not in seen.devices)
+
+    with RealBroker() as broker, host(broker) as seen:
+        asyncio.run(scenario())
+        assert seen.wrong == []
+        assert "DDEATH/pump-1" not in seen.verbs
+
+
 def test_a_host_sets_and_runs(plant: Any, host: Any) -> None:
     async def scenario() -> None:
         async with plant(broker.url) as it:

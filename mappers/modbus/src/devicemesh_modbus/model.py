@@ -370,10 +370,13 @@ class ModbusAddress(Address):
         held: Scalar = layout.nearest(self.field(type_, self.offset), value)
         return int(held) if type_.is_integer and isinstance(held, float) and held.is_integer() else held
 
+    def extent(self, type_: ValueType) -> tuple[str, int, int]:
+        return self.table, self.offset, self.offset + self.span(type_) - 1
+
     def overlap(self, other: Self, type_: ValueType, other_type: ValueType) -> str | None:
         """Parts of a register (bits, bytes) may lie inside a wider value; equal readings are no collision."""
-        if self.table != other.table or abs(self.offset - other.offset) >= MAX_REGISTERS:
-            return None  # most of a long list, and no value is longer
+        if self.table != other.table:
+            return None
         mine, theirs = self.span(type_), other.span(other_type)
         if self.offset >= other.offset + theirs or other.offset >= self.offset + mine:
             return None
