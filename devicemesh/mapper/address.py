@@ -64,8 +64,8 @@ class Address(Strict):
     def extent(self, type_: ValueType) -> tuple[Hashable, int, int] | None:
         """Return (space, first, last): what lies in another space, or beside it, is no case for `overlap`.
 
-        None, the default where there is an `overlap`: it is asked of every two properties, which takes seconds
-        from some thousand on.
+        None, the default where there is an `overlap`: it is asked of every two properties, which takes
+        seconds from some thousand on.
         """
         return (id(self), 0, 0) if type(self).overlap is Address.overlap else None
 

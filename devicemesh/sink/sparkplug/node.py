@@ -141,8 +141,6 @@ class EdgeNode(Dialect):
         self.waits_for = None
         if self._host is not None:
             self._host.forget()
-        for _, device in self._devices:
-            device.born = False
 
     async def leave(self, patience_s: float) -> None:
         """The will, or its like, says it all."""
