@@ -45,8 +45,8 @@ class SparkplugSettings(Section):
     """The Edge Node ID; by default the runtime's `instance`."""
     primary_host: Level | None = None
     """A Host Application: while it is not online, readings stay in the outbox."""
-    aliases: bool = True
-    """Data carries a metric's number instead of its name."""
+    aliases: bool = False
+    """Data carries a metric's number instead of its name: fewer bytes, and not every consumer reads it."""
 
 
 class MqttSettings(Section):

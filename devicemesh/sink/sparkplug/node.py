@@ -139,8 +139,6 @@ class EdgeNode(Dialect):
     def disconnected(self) -> None:
         self._connection = self._link = self._ready = None
         self.waits_for = None
-        if self._host is not None:
-            self._host.forget()
 
     async def leave(self, patience_s: float) -> None:
         """The will, or its like, says it all."""
