@@ -131,6 +131,7 @@ def test_a_property_that_can_not_live_there(
         ({}, V.INT8, "holding 100"),
         ({"enum": {0: "off"}}, V.STRING, "holding 100"),
         ({"table": "coil"}, V.BOOL, "coil 100"),
+        ({"noValue": 32768, "scale": 0.1, "type": "int16"}, V.FLOAT64, "holding 100"),
     ],
 )
 def test_a_property_that_can(fields: dict[str, Any], type_: V, text: str) -> None:

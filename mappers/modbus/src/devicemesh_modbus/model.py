@@ -246,6 +246,8 @@ class ModbusAddress(Address):
     """value = raw x scale + add"""
     add: float = 0.0
     """value = raw x scale + add"""
+    no_value: int | None = None
+    """The raw code of an integer by which the device says that it has no value, as 32768 or 0xFFFFFFFF."""
     enum: dict[int, str] | None = None
     """Words for an integer's codes; the property is a string."""
     encoding: Literal["ascii", "utf-8", "latin-1"] = "ascii"
@@ -326,6 +328,7 @@ class ModbusAddress(Address):
             encoding=self.encoding,
             scale=self.scale,
             add=self.add,
+            null=self.no_value,
         )
 
     def refusal(self, type_: ValueType, access: str) -> str | None:
