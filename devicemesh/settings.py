@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from devicemesh.home import default_home
 
@@ -26,17 +26,27 @@ class SecretRef(Section):
     key: str = "password"
 
 
+def _level(text: str) -> str:
+    """One level of a topic."""
+    if not text or len(text) > 128 or any(mark in text for mark in "+/#\0"):
+        raise ValueError("an ID has 1 to 128 characters, and none of + / #")
+    return text
+
+
+Level = Annotated[str, AfterValidator(_level)]
+
+
 class SparkplugSettings(Section):
     """Sparkplug B in place of JSON: this runtime is an Edge Node. See docs/sparkplug.md."""
 
-    group: str = Field(min_length=1, max_length=128, pattern=r"^[^+/#\x00]+$")
+    group: Level
     """The Group ID, as in Plant 1."""
-    node: str | None = Field(default=None, min_length=1, max_length=128, pattern=r"^[^+/#\x00]+$")
+    node: Level | None = None
     """The Edge Node ID; by default the runtime's `instance`."""
-    primary_host: str | None = Field(default=None, min_length=1, max_length=128, pattern=r"^[^+/#\x00]+$")
+    primary_host: Level | None = None
     """A Host Application: while it is not online, readings stay in the outbox."""
-    aliases: bool = True
-    """Data carries a metric's number instead of its name."""
+    aliases: bool = False
+    """Data carries a metric's number instead of its name: fewer bytes, and not every consumer reads it."""
 
 
 class MqttSettings(Section):

@@ -66,3 +66,11 @@ def test_a_pod_or_a_node_names_its_runtime(name: str) -> None:
 def test_what_no_topic_and_no_lease_may_be_called_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="instance"):
         load(None, {"instance": name})
+
+
+@pytest.mark.parametrize("name", ["a/b", "", "+", "x" * 129, "a#"])
+def test_an_id_of_sparkplug_is_one_level_of_a_topic(name: str) -> None:
+    for key in ("group", "node", "primary_host"):
+        with pytest.raises(ValueError, match=rf"mqtt\.sparkplug\.{key}.*none of"):
+            load(None, {"mqtt": {"sparkplug": {"group": "g", key: name}}})
+    assert load(None, {"mqtt": {"sparkplug": {"group": "Plant 1"}}}).mqtt.sparkplug is not None

@@ -17,6 +17,7 @@ import paho.mqtt.client as paho
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.unknown_fields import UnknownFieldSet
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from devicemesh.testing.broker import RealBroker
 
@@ -141,7 +142,8 @@ class Host:
         self.subscribed = threading.Event()
         self._client.on_message = self._on_message
         qos = 1 if broker.kind == "mosquitto" else 0  # the other raises messages to what is subscribed
-        self._client.on_connect = lambda client, *_: client.subscribe(f"spBv1.0/{GROUP}/#", qos)
+        asked = SubscribeOptions(qos, retainAsPublished=True)
+        self._client.on_connect = lambda client, *_: client.subscribe(f"spBv1.0/{GROUP}/#", options=asked)
         self._client.on_subscribe = lambda *_: self.subscribed.set()
         self._client.reconnect_delay_set(1, 1)
         self._port = broker.port

@@ -122,6 +122,7 @@ class EdgeNode(Dialect):
         self.waits_for = None
         self._link = SequencedLink(self._connection, self._sender.acknowledged, self._before_data)
         self._give_birth()
+        log.info("born, %s", self.topics.birth)
 
     def _give_birth(self) -> None:
         """NBIRTH; all devices are to be told anew."""
@@ -138,10 +139,6 @@ class EdgeNode(Dialect):
     def disconnected(self) -> None:
         self._connection = self._link = self._ready = None
         self.waits_for = None
-        if self._host is not None:
-            self._host.forget()
-        for _, device in self._devices:
-            device.born = False
 
     async def leave(self, patience_s: float) -> None:
         """The will, or its like, says it all."""

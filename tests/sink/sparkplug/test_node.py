@@ -114,6 +114,16 @@ def test_a_host_asks_who_is_here(plant: Any, host: Any) -> None:
             seen.ask("NCMD", None, ("Node Control/Rebirth", 11, True))
             await until(lambda: seen.births == 2 and len(seen.devices) == 3)
             assert seen.bd_seq == number  # it is the same session
+            now_s = it.sink._dialect._clock()
+            it.sink._dialect._clock = lambda: now_s
+            it.sink._dialect._born_s = now_s - 0.9
+            for asked in (True, True, False):  # too soon, all of them
+                seen.ask("NCMD", None, ("Node Control/Rebirth", 11, asked))
+            it.read(PUMP_2, count=1)
+            await until(lambda: seen.of("north:pump-2", "count"))
+            assert seen.births == 2
+            now_s += 0.1
+            await until(lambda: seen.births == 3 and len(seen.devices) == 3)
             it.read(PUMP_1, count=2)
             await until(lambda: seen.of("pump-1", "count") == [1, 2])
             seen.publish("NCMD", None, b"\xff\xff")
@@ -122,16 +132,61 @@ def test_a_host_asks_who_is_here(plant: Any, host: Any) -> None:
             )
             it.read(PUMP_1, count=3)
             await until(lambda: seen.of("pump-1", "count") == [1, 2, 3])
-            assert seen.births == 2
+            assert seen.births == 3
 
     with RealBroker() as broker, host(broker) as seen:
         asyncio.run(scenario())
         assert seen.wrong == []
 
 
-def test_a_host_sets_and_runs(plant: Any, host: Any) -> None:
+def test_data_waits_for_births_while_a_host_asks_who_is_here(plant: Any, host: Any) -> None:
     async def scenario() -> None:
         async with plant(broker.url) as it:
+            await born(it, seen)
+            for number in range(400):
+                if number == 20:
+                    seen.ask("NCMD", None, ("Node Control/Rebirth", 11, True))
+                it.read(PUMP_1, count=number)
+                it.read(PUMP_2, count=number)
+                await asyncio.sleep(0.005)  # data at any moment of it
+                if seen.births == 2 and number > 50:
+                    break
+            assert await it.sink.drain(10)
+            await until(lambda: seen.births == 2 and len(seen.devices) == 3)
+
+    with RealBroker() as broker, host(broker) as seen:
+        asyncio.run(scenario())
+        assert seen.wrong == []
+        assert seen.of("pump-1", "count") == list(range(len(seen.of("pump-1", "count"))))
+
+
+def test_a_device_that_dies_as_a_host_asks_is_dead_once(plant: Any, host: Any) -> None:
+    async def scenario() -> None:
+        async with plant(broker.url) as it:
+            clock = it.sink._dialect._clock
+            await born(it, seen)
+            it.read(PUMP_1, count=1)
+            await until(lambda: seen.of("pump-1", "count"))
+            it.ready(PUMP_1, state="Offline")
+            seen.ask("NCMD", None, ("Node Control/Rebirth", 11, True))
+            it.sink._dialect._born_s -= 5
+            await until(lambda: seen.births == 2 and "north:pump-2" in seen.devices)
+            it.sink._dialect._clock = lambda: clock() + 5
+            it.read(PUMP_2, count=2)
+            await until(lambda: seen.of("north:pump-2", "count"))
+            it.ready(PUMP_2, state="Offline")
+            it.sink._dialect._clock = lambda: clock() + 10
+            await until(lambda: "north:pump-2" not in seen.devices)
+
+    with RealBroker() as broker, host(broker) as seen:
+        asyncio.run(scenario())
+        assert seen.wrong == []
+        assert "DDEATH/pump-1" not in seen.verbs
+
+
+def test_a_host_sets_and_runs(plant: Any, host: Any) -> None:
+    async def scenario() -> None:
+        async with plant(broker.url, sparkplug={"aliases": True}) as it:
             await born(it, seen)
             alias = {name: number for number, name in seen.devices["pump-1"].aliases.items()}
             seen.ask("DCMD", "pump-1", ("speed", 9, 1200.0), ("running", 11, True))
@@ -253,12 +308,15 @@ def test_an_alarm_that_stands_is_in_the_next_birth(plant: Any, host: Any) -> Non
 def test_what_is_not_telemetry_follows_the_twin(plant: Any, host: Any) -> None:
     async def scenario() -> None:
         async with plant(broker.url) as it:
-            await born(it, seen)
-            for number in (7, 7, 8):
+            it.declare(PUMP_1)
+            for number in (7, 7, 8, 8, 9):
                 it.read(PUMP_1, time_ns=1_700_000_000_000_000_000, hours=number)
                 it.twin(PUMP_1)
+                it.ready(PUMP_1)
+                await until(lambda: "pump-1" in seen.devices)
             await until(lambda: len(seen.of("pump-1", "hours")) == 2, why=lambda: seen.wrong)
-            assert seen.of("pump-1", "hours") == [7, 8]
+            assert seen.of("pump-1", "hours") == [8, 9]
+            assert seen.devices["pump-1"].values["hours"] == 7
 
     with RealBroker() as broker, host(broker) as seen:
         asyncio.run(scenario())
@@ -369,6 +427,9 @@ def test_an_early_host_misses_nothing_after_an_outage(plant: Any, host: Any) -> 
             it.read(PUMP_1, count=1)
             it.read(PUMP_1, count=2)
         async with plant(broker.url) as it:
+            await until(lambda: seen.online)
+            it.sink._dialect.tend()  # what waits is not sent before its device is declared
+            it.sink._sender.pump()
             await born(it, seen, PUMP_1)
             it.read(PUMP_1, count=3)
             await until(lambda: len(seen.of("pump-1", "count")) == 3)
@@ -381,6 +442,8 @@ def test_an_early_host_misses_nothing_after_an_outage(plant: Any, host: Any) -> 
             (2, True),
             (3, False),
         ]
+        assert seen.verbs[:3] == ["NBIRTH", "DBIRTH/pump-1", "DDATA/pump-1"]
+        assert seen.verbs.count("DBIRTH/pump-1") == 1
 
 
 def test_records_of_a_device_that_nobody_declares_any_more(plant: Any, host: Any) -> None:
