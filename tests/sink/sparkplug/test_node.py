@@ -363,6 +363,9 @@ def test_a_device_that_goes_and_comes(plant: Any, host: Any) -> None:
             it.sink.retain(PUMP_2, "status", None)
             it.sink.retain(PUMP_2, "twin/reported", None)
             await until(lambda: "north:pump-2" not in seen.devices and len(seen.of("pump-1", "count")) == 3)
+            it.sink.retain("default/gone", "status", None)
+            assert it.sink._dialect._devices.find(PUMP_2) is None  # nothing is kept of what is gone
+            assert it.sink._dialect._devices.find("default/gone") is None
 
     with RealBroker() as broker, host(broker) as seen:
         asyncio.run(scenario())
