@@ -33,7 +33,7 @@ MEASURED, STATIC, WATCHED = "5s", "1h", "1m"
 
 
 def usable(placed: Sequence[Placed]) -> list[Placed]:
-    """What becomes a property: no frame or padding, nothing that the device has not or no request can hold."""
+    """What becomes a property: no frame or padding, nothing that the device lacks or no request can hold."""
     return [
         one
         for one in placed
