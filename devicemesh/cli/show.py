@@ -192,7 +192,7 @@ def _watch(
 
 def _how_fresh(ctx: click.Context) -> None:
     """Say so when nobody keeps what is shown up to date."""
-    from devicemesh.cli.about import running_pid
+    from devicemesh.cli.doctor import running_pid
 
     if running_pid(home_of(ctx)) is None:
         click.echo("No runtime runs on this home: this is how it was.\nTry: devicemesh run", err=True)
