@@ -142,7 +142,7 @@ class MqttSink(Sink):
 
     async def _leave(self) -> None:
         """Send what waits, then say that we are gone."""
-        if not await self.drain(PATIENCE_S):
+        if not await self.drain(0 if self._dialect.waits_for else PATIENCE_S):
             log.info("the rest stays in the outbox: %d messages", self._outbox.waiting)
         await self._dialect.leave(FAREWELL_S)
 

@@ -53,6 +53,7 @@ class Metric(NamedTuple):
     time_ms: int
     historical: bool = False
     properties: Mapping[str, tuple[Type, Any]] = {}
+    unread: bool = False  # it came with something else than a value that is read here, and not as null
 
 
 # ---- writing ----
@@ -187,8 +188,9 @@ def _unsigned(value: Any) -> int:
 def decode(payload: bytes) -> list[Metric]:
     """The metrics of a payload from outside. Raises ValueError for what is none.
 
-    A type of 0 says that none was given. Data sets, templates and arrays are null. What writers disagree on
-    is read either way: UInt32 in int_value or long_value, small integers with or without their sign extended.
+    A type of 0 says that none was given. Data sets, templates and arrays are `unread`, and so is nothing
+    where null is not said. What writers disagree on is read either way: UInt32 in int_value or long_value,
+    small integers with or without their sign extended.
     """
     return [_metric(value) for number, value in _fields(payload) if number == 2]
 
@@ -214,7 +216,7 @@ def _metric(data: Any) -> Metric:
         elif 10 <= number <= 16:
             raw = (number, value)
     value = None if null or raw is None else _read(type_, *raw)
-    return Metric(name, alias, type_, value, time_ms)
+    return Metric(name, alias, type_, value, time_ms, unread=value is None and not null)
 
 
 def _read(type_: int, field: int, raw: Any) -> Any:
