@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -27,6 +28,7 @@ from devicemesh.sink.sparkplug.metrics import metrics_of
 from devicemesh.sink.sparkplug.numbers import SessionNumber
 from devicemesh.sink.sparkplug.table import Table
 from devicemesh.sink.sparkplug.told import Told
+from devicemesh.sink.sparkplug.topics import NodeTopics
 from devicemesh.sink.sparkplug.wire import encode
 
 log = logging.getLogger("devicemesh.sink")
@@ -36,33 +38,8 @@ KNOWN_S = 10.0
 REBIRTH_S = 1.0
 """The least time between two births of the node that hosts ask for."""
 _LAST_WORDS_S = 1.0  # between the last data of a device that is gone and its death
-_BURST_S = 0.03  # of births, or of deaths, at once: the event loop has others to serve
+_BURST_S = 0.01  # of births, or of deaths, at once: the event loop has others to serve
 _KEPT_SHAPES = 1024
-
-
-class NodeTopics:
-    """Topics of one Edge Node (Sparkplug 3.0, chapter 4); see `Addresses`."""
-
-    def __init__(self, group: str, node: str) -> None:
-        self._root, self._node = f"spBv1.0/{group}", node
-        self.birth, self.death = self._own("NBIRTH"), self._own("NDEATH")
-        self.gap, self.command = self._own("NDATA"), self._own("NCMD")
-        self.commands = self._own("DCMD") + "/"
-
-    def _own(self, verb: str) -> str:
-        return f"{self._root}/{verb}/{self._node}"
-
-    def device(self, device: str, suffix: str) -> str:
-        """All that is told of a device is its data. Raises ValueError."""
-        return self.of(device, "DDATA")
-
-    def retained(self, device: str, suffix: str) -> str:
-        """Nothing is retained; only for messages about it."""
-        return self.of(device, "DDATA")
-
-    def of(self, device: str, verb: str) -> str:
-        """A topic of a device. Raises ValueError."""
-        return f"{self._own(verb)}/{identity(device)}"
 
 
 class _Birth(NamedTuple):
@@ -104,7 +81,7 @@ class EdgeNode(Dialect):
         self._link: SequencedLink | None = None  # once the node is born
         self._ready: Callable[[Link], None] | None = None  # until records may go out
         self._since_s = self._born_s = 0.0
-        self._rebirth = False
+        self._rebirth = self._soon = False
         self._next: tuple[str, _Birth | None] = ("", None)  # of the record encoded last; to be born
 
     def opened(self, sender: Sender, home: Path, epoch: int) -> None:
@@ -379,12 +356,21 @@ class EdgeNode(Dialect):
         self._in_time(silent, link, lambda name: self._bury(name, link))
 
     def _in_time(self, names: Iterable[str], link: SequencedLink, act: Callable[[str], None]) -> None:
-        """As many as may be at once; the others' turn comes again."""
+        """As many as may be at once; the others' turn comes soon."""
         end_s = self._clock() + _BURST_S
         for name in list(names):
-            if link.behind or self._clock() > end_s:
+            if link.behind:
+                return
+            if self._clock() > end_s:
+                if not self._soon:
+                    self._soon = True
+                    asyncio.get_running_loop().call_soon(self._go_on)
                 return
             act(name)
+
+    def _go_on(self) -> None:
+        self._soon = False
+        self.tend()
 
 
 def _now_ms() -> int:

@@ -7,6 +7,7 @@ unsigned field, and never zigzag.
 from __future__ import annotations
 
 import enum
+import functools
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -101,6 +102,14 @@ def _property(type_: Type, value: Any) -> bytes:
     return _number(1, type_) + (_number(2, 1) if value is None else _value(type_, value, _PROPERTY))
 
 
+@functools.lru_cache(4096)
+def _properties(named: tuple[tuple[str, tuple[Type, Any]], ...]) -> bytes:
+    """The properties of a metric, which are mostly those of a model, as a field of it."""
+    keys = [_piece(1, key.encode()) for key, _ in named]
+    values = [_piece(2, _property(*one)) for _, one in named]
+    return _piece(9, b"".join(keys + values))
+
+
 def encode_metric(metric: Metric) -> bytes:
     """A metric as a field of a payload."""
     parts = []
@@ -115,9 +124,7 @@ def encode_metric(metric: Metric) -> bytes:
     if metric.value is None:
         parts.append(_number(7, 1))
     if metric.properties:
-        keys = [_piece(1, key.encode()) for key in metric.properties]
-        values = [_piece(2, _property(*one)) for one in metric.properties.values()]
-        parts.append(_piece(9, b"".join(keys + values)))
+        parts.append(_properties(tuple(metric.properties.items())))
     if metric.value is not None:
         parts.append(_value(metric.type, metric.value, _METRIC))
     return _piece(2, b"".join(parts))
