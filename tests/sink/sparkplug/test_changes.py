@@ -150,6 +150,38 @@ def test_all_births_come_before_all_data(plant: Any, host: Any) -> None:
         assert seen.wrong == []
 
 
+def test_json_is_told_as_its_text_and_taken_as_it_was_told(plant: Any, host: Any) -> None:
+    values = [5, "5", "abc", {"a": [1, None]}, True]
+    model = {
+        "properties": [
+            {"name": "setup", "type": "json", "access": "ReadWrite", "telemetry": {"report": "every"}}
+        ]
+    }
+
+    async def scenario() -> None:
+        async with plant(broker.url) as it:
+            it.declare(PUMP, model=model)
+            it.known()
+            it.ready(PUMP)
+            for value in values:
+                it.read(PUMP, setup=value)
+            await until(lambda: len(seen.of("pump-1", "setup")) == len(values))
+            told = seen.of("pump-1", "setup")
+            assert [json.loads(text) for text in told] == values
+            for text in told:
+                seen.ask("DCMD", "pump-1", ("setup", 12, text))
+            await until(lambda: len(it.commands) == len(values))
+            assert [command.body["setup"] for command in it.commands] == values
+            it.twin(PUMP)
+            seen.ask("NCMD", None, ("Node Control/Rebirth", 11, True))
+            await until(lambda: seen.births == 2 and "pump-1" in seen.devices)
+            assert seen.devices["pump-1"].values["setup"] == told[-1]
+
+    with RealBroker() as broker, host(broker) as seen:
+        asyncio.run(scenario())
+        assert seen.wrong == []
+
+
 def test_a_twin_and_a_record_that_can_not_be_read_end_nothing(plant: Any, host: Any) -> None:
     async def scenario() -> None:
         async with plant(broker.url) as it:
