@@ -142,7 +142,7 @@ class MqttSink(Sink):
 
     async def _leave(self) -> None:
         """Send what waits, then say that we are gone."""
-        if not await self.drain(0 if self._dialect.waits_for else PATIENCE_S):
+        if not await self.drain(PATIENCE_S):
             log.info("the rest stays in the outbox: %d messages", self._outbox.waiting)
         await self._dialect.leave(FAREWELL_S)
 
@@ -184,7 +184,7 @@ class MqttSink(Sink):
     async def drain(self, timeout_s: float) -> bool:
         deadline = self._loop.time() + timeout_s
         while not self._sender.idle:
-            if self._loop.time() >= deadline:
+            if self._loop.time() >= deadline or self._dialect.waits_for:
                 return False
             await asyncio.sleep(min(0.02, timeout_s))
         return True

@@ -309,8 +309,7 @@ class EdgeNode(Dialect):
             if self._host.heard(payload):
                 self._host_changed()
         elif len(payload) > self._inbox.max_payload_bytes:
-            self._inbox.refused += 1
-            log.info("%s: %d bytes are too many", topic, len(payload))
+            self._refuse(topic, f"{len(payload)} bytes are too many")
         elif topic == self.topics.command:
             self._rebirth |= commands.asks_for_rebirth(payload)
         elif topic.startswith(self.topics.commands) and not retained:
@@ -318,12 +317,16 @@ class EdgeNode(Dialect):
         else:
             self._inbox.refused += 1
 
+    def _refuse(self, topic: str, why: str) -> None:
+        self._inbox.refused += 1
+        if self._inbox.refused.bit_count() == 1:  # the 1st, 2nd, 4th, ...: not to fill the log
+            log.warning("%s refused: %s", topic, why)
+
     def _command(self, topic: str, payload: bytes) -> None:
         try:
             asked = commands.asked(topic.removeprefix(self.topics.commands), payload, self._devices)
         except ValueError as error:
-            self._inbox.refused += 1
-            log.warning("%s: %s", topic, error)
+            self._refuse(topic, str(error))
             return
         for command in asked:
             self._inbox.take(command, topic)

@@ -226,6 +226,46 @@ def test_without_the_definitions_it_is_said_what_to_install(
     assert "pip install 'devicemesh-modbus[sunspec]'" in caplog.text
 
 
+@pytest.mark.parametrize("limit", [125, 1])
+def test_a_device_that_refuses_in_the_middle_gives_the_rest(
+    limit: int, hostile: Any, serving: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = [word for (word,) in struct.iter_unpack(">H", image((1, 103, 160)))]
+    missing = range(40002 + 68 + 25, 40002 + 68 + 30)  # of model 103
+
+    async def work() -> None:
+        memory = {(1, "holding", 40000 + at): word for at, word in enumerate(words)}
+        gone = {(1, "holding", register) for register in missing}
+        async with serving(hostile(memory=memory, missing=gone)) as device:
+            uri = f"modbus://127.0.0.1:{device.port}/1?max_registers={limit}"
+            (found,) = [one async for one in ModbusMapper().discover(uri)]
+        model, _ = declared(found.manifest)
+        names = {prop.name for prop in model.spec.properties}
+        assert found.identity["sunspec"] == "1, 103, 160, 64999?"
+        assert {"Mn", "module2.DCA"} <= names
+        assert ("A" in names) == (limit == 1)  # in one request it gives nothing of the model
+
+    asyncio.run(work())
+    assert "gives not all, of model 103 less than it says" in caplog.text
+
+
+def test_a_map_that_takes_too_many_requests_is_said_to_be_cut(
+    hostile: Any, serving: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devicemesh_modbus.discover.BUDGET", 100)
+    words = [word for (word,) in struct.iter_unpack(">H", image((1, 103)))]
+
+    async def work() -> None:
+        memory = {(1, "holding", 40000 + at): word for at, word in enumerate(words)}
+        async with serving(hostile(memory=memory)) as device:
+            uri = f"modbus://127.0.0.1:{device.port}/1?max_registers=1"
+            (found,) = [one async for one in ModbusMapper().discover(uri)]
+        assert found.identity["vendor"] == "ACME Mn"
+
+    asyncio.run(work())
+    assert "100 requests were not enough" in caplog.text
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_a_map_that_is_cut_or_damaged_gives_what_is_whole(data: st.DataObject) -> None:

@@ -227,3 +227,17 @@ def test_a_request_that_is_too_large_is_not_even_read(plant: Any, host: Any) -> 
     with RealBroker() as broker, host(broker) as seen:
         asyncio.run(scenario())
         assert seen.wrong == []
+
+
+def test_a_flood_of_nonsense_does_not_fill_the_log(plant: Any, host: Any, caplog: Any) -> None:
+    async def scenario() -> None:
+        async with plant(broker.url) as it:
+            await alive(it, seen)
+            for _ in range(200):
+                seen.publish("DCMD", "pump-1", b"\xff")
+            await until(lambda: it.sink.stats().commands_refused == 200)
+
+    with RealBroker() as broker, host(broker) as seen:
+        asyncio.run(scenario())
+        assert seen.wrong == []
+        assert len([one for one in caplog.records if "refused" in one.getMessage()]) == 8
