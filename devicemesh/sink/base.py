@@ -106,7 +106,7 @@ class Sink(ABC):
 
     @abstractmethod
     async def drain(self, timeout_s: float) -> bool:
-        """Wait until all that was taken is accepted by the peer; False when time ran out, or it takes nothing."""
+        """Wait until all that was taken is accepted by the peer; False when time ran out or nothing goes."""
 
     @abstractmethod
     def stats(self) -> SinkStats: ...
