@@ -35,6 +35,13 @@ def test_the_factory_from_wire_to_broker(
     window = wait(lambda: [w for m in listener.telemetry()["pump-1"] for w in m.get("windows", ())])
     assert {"name", "start", "end", "count", "mean", "min", "max"} <= window[0].keys()
 
+    listed = json.loads(site.dm("get", "devices", "-o", "json").stdout)
+    assert {one["metadata"]["name"]: one["status"]["conditions"][0]["status"] for one in listed} == {
+        name: "True" for name in listener.telemetry()
+    }
+    shown = json.loads(site.dm("get", "device", "pump-1", "-o", "json").stdout)
+    assert shown.keys() == site.device("pump-1").keys()
+    assert shown["spec"] == site.device("pump-1")["spec"]
     described = site.dm("describe", "oven-1").stdout
     assert "automatic" in described
     assert "● Good" in described
