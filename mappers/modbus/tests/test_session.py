@@ -98,7 +98,11 @@ def test_what_is_refused_is_found_once_and_remembered(
     run_virtual(work(), patience_s=SOCKETS_S)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     wanted=st.sets(st.integers(0, 90), min_size=1, max_size=30),
     missing=st.sets(st.integers(0, 90), max_size=8),
