@@ -158,6 +158,19 @@ def site(tmp_path: Path, broker: RealBroker) -> Iterator[Site]:
     found.close()
 
 
+@pytest.fixture(scope="module")
+def factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The factory as it runs, for tests that leave it as they have found it."""
+    with RealBroker(configuration="persistence false") as broker:
+        found = Site(tmp_path_factory.mktemp("factory") / "home", broker)
+        try:
+            found.simulate()
+            found.run()
+            yield found
+        finally:
+            found.close()
+
+
 @pytest.fixture
 def listener(broker: RealBroker) -> Iterator[Listener]:
     found = Listener(broker.port)

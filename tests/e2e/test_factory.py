@@ -107,21 +107,19 @@ def test_set_wait_and_mqtt_end_in_a_register(site: Any, listener: Any, wait: Wai
     ("fault", "reason"),
     [("unplug", "NoAnswer"), ("disconnect", ""), ("garbage=100", ""), ("exception=4", "")],
 )
-def test_a_sick_device_is_said_to_be_and_recovers(site: Any, wait: Wait, fault: str, reason: str) -> None:
-    site.simulate()
-    site.run()
-    wait(site.all_ready)
-    site.dm("fault", "pump-3", fault)
-    sick = wait(lambda: (c := site.condition("pump-3", "Ready")) and c["reason"] != "Polling" and c)
+def test_a_sick_device_is_said_to_be_and_recovers(factory: Any, wait: Wait, fault: str, reason: str) -> None:
+    wait(factory.all_ready)
+    factory.dm("fault", "pump-3", fault)
+    sick = wait(lambda: (c := factory.condition("pump-3", "Ready")) and c["reason"] != "Polling" and c)
     assert sick["message"]
     if reason:
-        wait(lambda: site.condition("pump-3", "Ready")["reason"] == reason)
-        assert "no answer from 127.0.0.1" in site.condition("pump-3", "Connected")["message"]
-    assert site.condition("pump-1", "Ready")["reason"] == "Polling"
-    assert site.condition("meter-1", "Ready")["reason"] == "Polling"
-    site.dm("fault", "pump-3", "heal")
-    wait(lambda: site.condition("pump-3", "Ready")["reason"] == "Polling", 60)
-    assert "Traceback" not in site.log()
+        wait(lambda: factory.condition("pump-3", "Ready")["reason"] == reason)
+        assert "no answer from 127.0.0.1" in factory.condition("pump-3", "Connected")["message"]
+    assert factory.condition("pump-1", "Ready")["reason"] == "Polling"
+    assert factory.condition("meter-1", "Ready")["reason"] == "Polling"
+    factory.dm("fault", "pump-3", "heal")
+    wait(lambda: factory.condition("pump-3", "Ready")["reason"] == "Polling", 60)
+    assert "Traceback" not in factory.log()
 
 
 def test_simulators_that_are_gone_and_come_back(site: Any, wait: Wait) -> None:
