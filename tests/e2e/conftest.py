@@ -23,8 +23,8 @@ from devicemesh.testing.broker import RealBroker
 FACTORY = Path(__file__).parent.parent.parent / "examples/factory"
 
 
-def until(what: Callable[[], Any], seconds: float = 30.0) -> Any:
-    """Wait for something to be true; returns it."""
+def until(what: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """Wait for something to be true; returns it. A dead link alone may rest for more than 30 s."""
     deadline = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < deadline, "did not come true in time"
