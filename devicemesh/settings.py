@@ -70,6 +70,16 @@ class MqttSettings(Section):
     """Of messages to us: larger ones are refused."""
     sparkplug: SparkplugSettings | None = None
     """Speak Sparkplug B: `group` is enough. `root` and `topic` then mean nothing."""
+    home_assistant: bool = False
+    """Home Assistant on the same broker finds each device by itself. See docs/home-assistant.md."""
+    home_assistant_prefix: str = "homeassistant"
+    """Its discovery prefix."""
+
+    @model_validator(mode="after")
+    def _one_language(self) -> Self:
+        if self.home_assistant and self.sparkplug is not None:
+            raise ValueError("home_assistant reads our own topics, which `sparkplug` replaces: leave one out")
+        return self
 
 
 class OutboxSettings(Section):

@@ -59,6 +59,24 @@ class Backoff:
         self._delay_s = FIRST_DELAY_S
 
 
+def _dialect(settings: MqttSettings, instance: str, encode: Encode) -> tuple[Dialect, Inbox]:
+    """What the settings ask for; what nobody speaks is never imported. Raises ValueError."""
+    if settings.home_assistant:
+        from devicemesh.sink.homeassistant.dialect import Discoverable
+        from devicemesh.sink.homeassistant.messages import DiscoveryTopics
+
+        found = DiscoveryTopics(settings, instance)
+        inbox = Inbox(found, settings.max_payload_bytes)
+        return Discoverable(found, instance, inbox, encode), inbox
+    topics = Topics(settings, instance)
+    inbox = Inbox(topics, settings.max_payload_bytes)
+    if settings.sparkplug is not None:
+        from devicemesh.sink.sparkplug.node import EdgeNode
+
+        return EdgeNode(settings.sparkplug, instance, inbox, encode), inbox
+    return Plain(topics, inbox, encode), inbox
+
+
 class MqttSink(Sink):
     """See `Sink`. Entering opens the outbox; the broker may come and go as it likes."""
 
@@ -84,13 +102,7 @@ class MqttSink(Sink):
         self._client_id = settings.client_id or f"devicemesh-{instance}"
         self._clock = clock or SystemClock()
         self._stall_s = float(settings.keepalive_s) if stall_s is None else stall_s
-        topics = Topics(settings, instance)
-        self._inbox = Inbox(topics, settings.max_payload_bytes)
-        self._dialect: Dialect = Plain(topics, self._inbox, encode)
-        if settings.sparkplug is not None:
-            from devicemesh.sink.sparkplug.node import EdgeNode
-
-            self._dialect = EdgeNode(settings.sparkplug, instance, self._inbox, encode)
+        self._dialect, self._inbox = _dialect(settings, instance, encode)
         self._fence = fence
         self._connection: Connection | None = None
         self._reconnects = 0

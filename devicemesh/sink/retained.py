@@ -64,6 +64,11 @@ class Retained:
         names.sort(key=lambda name: name != first)
         self._unsent = {name: None for name in names if name not in self._deferred}
 
+    def repeat(self, topic: str) -> None:
+        """Send those of one kind again: whoever reads them may have lost them."""
+        names = [(device, topic) for device in self._payloads.get(topic, ())]
+        self._unsent.update((name, None) for name in names if name not in self._deferred)
+
     def defer(self, name: Name, now_s: float) -> None:
         """The broker hangs up on it: try it much later, the later the oftener."""
         self._unsent.pop(name, None)
