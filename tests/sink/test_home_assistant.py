@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from jinja2 import StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from devicemesh.settings import MqttSettings
+from devicemesh.settings import MqttSettings, Settings
 from devicemesh.sink.base import Declaration
 from devicemesh.sink.homeassistant.classes import MEANINGS, classes
 from devicemesh.sink.homeassistant.messages import SUFFIX, DiscoveryTopics, device_message, runtime_message
@@ -266,6 +267,18 @@ def test_commands_that_need_no_argument_are_buttons() -> None:
         "{}",
     )
     assert len({each["unique_id"] for each in found.values()}) == 4
+
+
+def test_the_page_shows_settings_and_topics_as_they_are() -> None:
+    text = (Path(__file__).parent.parent.parent / "docs/home-assistant.md").read_text()
+    shown = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+    assert Settings.model_validate(shown).mqtt.home_assistant
+    names = {"<prefix>": "homeassistant", "<root>": "devicemesh_v1", "<instance>": "main"}
+    names |= {"<namespace>": "default", "<device>": "pump-1"}
+    topics = re.findall(r"^\| `(<prefix>/device/[^`]+)` \|", text, re.M)
+    for name, value in names.items():
+        topics = [topic.replace(name, value) for topic in topics]
+    assert topics == [TOPICS.retained(device, SUFFIX) for device in ("default/pump-1", "")]
 
 
 # -- whose it is

@@ -136,6 +136,7 @@ def test_what_another_replica_serves_stays(rig: Any, consumer: Any) -> None:
 
 def test_home_assistant_that_starts_hears_all_again(rig: Any, consumer: Any) -> None:
     async def scenario() -> None:
+        seen.publish("homeassistant/status", b"online", retain=True)  # old news: all is said anyway
         async with rig.sink(broker.url, home_assistant=True) as sink:
             for number in range(300):
                 sink.declare(f"default/pump-{number}", declared(speed="float32 ro"))
@@ -144,6 +145,7 @@ def test_home_assistant_that_starts_hears_all_again(rig: Any, consumer: Any) -> 
             await until(lambda: len(seen.on("/config")) == 301)
             messages = sink.stats().messages
             await hears(sink)
+            assert len(seen.on("/config")) == 301
             seen.publish("homeassistant/status", b"offline")
             seen.publish("homeassistant/status", b"online")
             await until(lambda: len(seen.on("/config")) == 602)
@@ -154,7 +156,9 @@ def test_home_assistant_that_starts_hears_all_again(rig: Any, consumer: Any) -> 
     async def hears(sink: MqttSink) -> None:
         """Wait until it is subscribed: all of its filters are in one packet."""
         refused = sink.stats().commands_refused
-        seen.publish("devicemesh/v1/default/pump-1/command/x", b"1", retain=True)  # refused, whenever it comes
+        seen.publish(
+            "devicemesh/v1/default/pump-1/command/x", b"1", retain=True
+        )  # refused, whenever it comes
         await until(lambda: sink.stats().commands_refused > refused)
 
     with RealBroker() as broker, consumer(broker.port, "homeassistant/device/#") as seen:
