@@ -50,7 +50,9 @@ class Commands:
         """Write those that are desired already as if they were edited: somebody acts, and sees others."""
         if known := {prop for prop, value in values.items() if device.wants(prop, value)}:
             device.anew(known)
-            self._supervisor.link_of(device).wake()
+            link = self._supervisor.link_of(device)
+            link.writeback.resume()  # not all stores tell of an edit that changes nothing
+            link.wake()
 
     async def desire(
         self, device: RunningDevice, values: Mapping[str, Any], owner: str, identity: str | None = None

@@ -11,6 +11,7 @@ import pytest
 
 from devicemesh.sink.base import Command, Declaration
 from devicemesh.sink.mqtt import MqttSink
+from devicemesh.sink.retained import Retained
 from devicemesh.spec.device import Property
 from devicemesh.testing.broker import RealBroker
 
@@ -113,6 +114,7 @@ def test_what_was_edited_or_deleted_while_nobody_ran(rig: Any, consumer: Any) ->
         assert found.keys() == {PUMP, RUNTIME}
         assert components(found[PUMP])["sensor/fault"] == {"platform": "sensor"}
         run(rig, broker, second, ["default/pump-1"])
+        assert "pump-2" not in (rig.home / "home-assistant").read_text()
         assert kept(broker, consumer) == found, "nobody knows whether Home Assistant has heard it"
 
 
@@ -163,6 +165,18 @@ def test_home_assistant_that_starts_hears_all_again(rig: Any, consumer: Any) -> 
 
     with RealBroker() as broker, consumer(broker.port, "homeassistant/device/#") as seen:
         asyncio.run(scenario())
+
+
+def test_what_the_broker_hangs_up_on_waits_all_the_same() -> None:
+    retained = Retained(0.0)
+    for device in ("a/1", "a/2"):
+        retained.put((device, "x"), b"1")
+        retained.sent((device, "x"))
+    retained.defer(("a/1", "x"), 0.0)
+    retained.repeat("x")
+    assert retained.next(1.0) == (("a/2", "x"), b"1")
+    retained.sent(("a/2", "x"))
+    assert retained.next(2.0) is None
 
 
 def test_what_is_set_there_is_a_write_and_never_a_retained_one(rig: Any, consumer: Any) -> None:
