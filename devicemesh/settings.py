@@ -72,7 +72,9 @@ class MqttSettings(Section):
     """Speak Sparkplug B: `group` is enough. `root` and `topic` then mean nothing."""
     home_assistant: bool = False
     """Home Assistant on the same broker finds each device by itself. See docs/home-assistant.md."""
-    home_assistant_prefix: str = "homeassistant"
+    home_assistant_prefix: str = Field(
+        default="homeassistant", max_length=128, pattern=r"^[^+#/\x00]+(/[^+#/\x00]+)*$"
+    )
     """Its discovery prefix."""
 
     @model_validator(mode="after")

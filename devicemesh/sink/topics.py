@@ -58,7 +58,7 @@ class Topics:
         self._template, self._root = settings.topic, settings.root
         runtime = f"{settings.root}/_runtime/{instance}"
         for topic in (runtime, self._render("n", "d", "telemetry")):
-            check(topic)
+            _check(topic)
         self.runtime_status = f"{runtime}/status"
         self.gap = f"{runtime}/gap"
         self._desired = self._pattern("twin/desired")
@@ -70,7 +70,7 @@ class Topics:
     def device(self, device: str, suffix: str) -> str:
         """The topic of a device ("namespace/name"). Raises ValueError for what could leave its level."""
         topic = self._render(*parts_of(device), suffix)
-        check(topic)
+        _check(topic)
         return topic
 
     def retained(self, device: str, suffix: str) -> str:
@@ -109,8 +109,7 @@ def parts_of(device: str) -> tuple[str, str]:
     return namespace, name
 
 
-def check(topic: str) -> None:
-    """Raise ValueError for what is no topic to publish to."""
+def _check(topic: str) -> None:
     if any(mark in topic for mark in "+#\0") or not 0 < len(topic.encode()) <= _MAX_BYTES:
         raise ValueError(f"{topic[:80]!r} is no topic to publish to: it has +, # or NUL, or is too long")
     if topic[0] in "$/" or "//" in topic:

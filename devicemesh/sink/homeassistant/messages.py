@@ -10,7 +10,7 @@ from devicemesh import __version__
 from devicemesh.settings import MqttSettings
 from devicemesh.sink.base import Declaration
 from devicemesh.sink.homeassistant.entities import Place, entities
-from devicemesh.sink.topics import Incoming, Topics, check, parts_of
+from devicemesh.sink.topics import Incoming, Topics, parts_of
 
 SUFFIX = "home-assistant"
 """What stands for a discovery message where topics below a device stand."""
@@ -32,7 +32,6 @@ class DiscoveryTopics(Topics):
         self._ours, self._instance = settings.root, instance
         self.birth = f"{self._prefix}/status"
         """Where Home Assistant says that it has started."""
-        check(self.birth)
         self._now = self._pattern(WRITE)
 
     @property
