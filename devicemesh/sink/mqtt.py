@@ -59,21 +59,19 @@ class Backoff:
         self._delay_s = FIRST_DELAY_S
 
 
-def _dialect(settings: MqttSettings, instance: str, encode: Encode) -> tuple[Dialect, Inbox]:
+def _dialect(settings: MqttSettings, instance: str, encode: Encode, home: Path) -> tuple[Dialect, Inbox]:
     """What the settings ask for; what nobody speaks is never imported. Raises ValueError."""
-    if settings.home_assistant:
-        from devicemesh.sink.homeassistant.dialect import Discoverable
-        from devicemesh.sink.homeassistant.messages import DiscoveryTopics
-
-        found = DiscoveryTopics(settings, instance)
-        inbox = Inbox(found, settings.max_payload_bytes)
-        return Discoverable(found, instance, inbox, encode), inbox
     topics = Topics(settings, instance)
-    inbox = Inbox(topics, settings.max_payload_bytes)
     if settings.sparkplug is not None:
         from devicemesh.sink.sparkplug.node import EdgeNode
 
+        inbox = Inbox(topics, settings.max_payload_bytes)
         return EdgeNode(settings.sparkplug, instance, inbox, encode), inbox
+    if settings.home_assistant or (home / "home-assistant").exists():
+        from devicemesh.sink.homeassistant.dialect import dialect_of
+
+        return dialect_of(settings, instance, encode)
+    inbox = Inbox(topics, settings.max_payload_bytes)
     return Plain(topics, inbox, encode), inbox
 
 
@@ -102,7 +100,7 @@ class MqttSink(Sink):
         self._client_id = settings.client_id or f"devicemesh-{instance}"
         self._clock = clock or SystemClock()
         self._stall_s = float(settings.keepalive_s) if stall_s is None else stall_s
-        self._dialect, self._inbox = _dialect(settings, instance, encode)
+        self._dialect, self._inbox = _dialect(settings, instance, encode, home)
         self._fence = fence
         self._connection: Connection | None = None
         self._reconnects = 0

@@ -27,6 +27,10 @@ class Retained:
     def __len__(self) -> int:
         return sum(len(each) for each in self._payloads.values())
 
+    def keeps(self, topic: str) -> bool:
+        """Whether the broker keeps some of this kind, or may still."""
+        return bool(self._payloads.get(topic))
+
     @property
     def unsent(self) -> bool:
         """Whether there is something to send."""

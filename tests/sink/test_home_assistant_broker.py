@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from devicemesh.settings import MqttSettings
 from devicemesh.sink.base import Command, Declaration
 from devicemesh.sink.mqtt import MqttSink
 from devicemesh.sink.retained import Retained
+from devicemesh.sink.topics import Topics
 from devicemesh.spec.device import Property
-from devicemesh.testing.broker import RealBroker
+from devicemesh.testing.broker import RealBroker, free_port
 
 pytestmark = pytest.mark.skipif(not RealBroker.available(), reason="no MQTT broker is installed")
 PUMP = "devicemesh_v1_default_pump-1/config"
@@ -201,6 +203,34 @@ def test_a_name_that_makes_no_topic_is_the_stores_to_tell(rig: Any, consumer: An
         assert kept(broker, consumer).keys() == {RUNTIME}
         with pytest.raises(ValueError, match="is no device"):
             run(rig, broker, lambda sink: sink.retain("default/pump.1", "status", None))
+
+
+def test_turned_off_again_it_leaves_nothing_behind(rig: Any, consumer: Any) -> None:
+    """Not even where the broker is away when the runtime starts without it, and has ended by then."""
+    file = rig.home / "home-assistant"
+
+    async def life(url: str) -> list[str]:
+        async with rig.sink(url) as sink:
+            sink.declare("default/pump-1", declared(speed="float32 ro"))
+            if url == broker.url:
+                await rig.up()
+                assert await sink.drain(10)
+                await until(lambda: not file.exists())
+            return list(sink._dialect.subscriptions)
+
+    with RealBroker() as broker:
+        run(rig, broker, lambda sink: sink.declare("default/pump-1", declared(speed="float32 ro")))
+        assert kept(broker, consumer).keys() == {PUMP, RUNTIME}
+        file.write_bytes(file.read_bytes() + b'[["sensor/x"], ["no device"]]\n')
+        asyncio.run(life(f"mqtt://127.0.0.1:{free_port()}"))
+        assert file.exists()
+        subscriptions = asyncio.run(life(broker.url))
+        assert kept(broker, consumer) == {}
+        assert (
+            asyncio.run(life(broker.url))
+            == subscriptions
+            == list(Topics(MqttSettings(), "test").subscriptions)
+        )
 
 
 def test_nothing_is_announced_unasked(rig: Any, consumer: Any) -> None:

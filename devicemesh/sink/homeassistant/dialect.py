@@ -7,6 +7,7 @@ import contextlib
 from concurrent.futures import Executor
 from pathlib import Path
 
+from devicemesh.settings import MqttSettings
 from devicemesh.sink.base import Declaration
 from devicemesh.sink.entry import Encode
 from devicemesh.sink.homeassistant.messages import SUFFIX, DiscoveryTopics, device_message, runtime_message
@@ -15,6 +16,15 @@ from devicemesh.sink.inbox import Inbox
 from devicemesh.sink.payload import dumps
 from devicemesh.sink.plain import Plain
 from devicemesh.sink.sender import Sender
+
+
+def dialect_of(settings: MqttSettings, instance: str, encode: Encode) -> tuple[Plain, Inbox]:
+    """To tell Home Assistant, or to take back what it was told. Raises ValueError."""
+    topics = DiscoveryTopics(settings, instance)
+    inbox = Inbox(topics, settings.max_payload_bytes)
+    if settings.home_assistant:
+        return Discoverable(topics, instance, inbox, encode), inbox
+    return Withdrawn(topics, inbox, encode), inbox
 
 
 class Discoverable(Plain):
@@ -63,3 +73,27 @@ class Discoverable(Plain):
         await super().save(disk)
         if self._told.due:
             await asyncio.get_running_loop().run_in_executor(disk, self._told.save, *self._told.text())
+
+
+class Withdrawn(Plain):
+    """See `Dialect`. Home Assistant was told of devices once, and is not to know them any more."""
+
+    topics: DiscoveryTopics
+
+    def __init__(self, topics: DiscoveryTopics, inbox: Inbox, encode: Encode) -> None:
+        super().__init__(topics, inbox, encode)
+        self.subscriptions = super(DiscoveryTopics, topics).subscriptions
+
+    def opened(self, sender: Sender, home: Path, epoch: int) -> None:
+        super().opened(sender, home, epoch)
+        self._file: Path | None = home / SUFFIX
+        for device in ("", *Told(home / SUFFIX).devices):
+            with contextlib.suppress(ValueError):  # a damaged line of the file
+                self.topics.identity(device)
+                sender.retain((device, SUFFIX), b"")
+
+    async def save(self, disk: Executor) -> None:
+        await super().save(disk)
+        if self._file is not None and not self._sender.retained.keeps(SUFFIX):
+            await asyncio.get_running_loop().run_in_executor(disk, self._file.unlink, True)
+            self._file = None

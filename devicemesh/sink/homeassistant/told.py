@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 log = logging.getLogger("devicemesh.sink")
@@ -24,6 +24,11 @@ class Told:
         self._alike: dict[Keys, Keys] = {}
         self._told = {device: self._shared(keys) for device, keys in _read(file)}
         self._written, self._version, self._failed = 0, 0, False
+
+    @property
+    def devices(self) -> Collection[str]:
+        """Those that were told of."""
+        return self._told.keys()
 
     def gone(self, device: str, keys: Iterable[str]) -> list[str]:
         """Remember what a device has; returns what it had."""
