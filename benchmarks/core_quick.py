@@ -13,6 +13,10 @@ from collections.abc import Callable, Sequence
 from devicemesh.aggregate import Aggregator, Kind, Report, Series, encode_json
 from devicemesh.layout import Field, Layout
 from devicemesh.mapper import Batch
+from devicemesh.sink.base import Declaration
+from devicemesh.sink.sparkplug.metrics import metrics_of
+from devicemesh.sink.sparkplug.table import Table
+from devicemesh.spec.device import Property
 from devicemesh.spec.statistics import COMMON
 from devicemesh.spec.values import ValueType
 
@@ -102,6 +106,25 @@ def encode_only(name: str, poll: Poll, kind: Kind) -> None:
     report(label, best_ns(lambda: encode_json(record.body, names)))
 
 
+def sparkplug_only(name: str, poll: Poll, kind: Kind) -> None:
+    """The same record as a Sparkplug payload, by aliases."""
+    core = aggregator(Report.EVERY, kind)
+    for batch in poll.batches():
+        core.push(batch)
+    (record,) = core.take()
+    names, type_ = core.names(0), "float32" if kind == Kind.FLOAT32 else "float64"
+    properties = {one: Property.model_validate({"name": one, "type": type_}) for one in names}
+    table = Table(metrics_of(Declaration(properties, {}, {})), list(properties.values()))
+
+    def once() -> bytes:
+        found = table.encode(record.body, names, 1 << 20, False, NOW // 10**6)
+        assert found is not None
+        return found
+
+    label = f"sparkplug {name} as {type_}, {len(record.body)} -> {len(once())} bytes"
+    report(label, best_ns(once))
+
+
 def chain(core: Aggregator, poll: Poll) -> Callable[[], object]:
     names = core.names(0)
 
@@ -126,6 +149,7 @@ def main() -> None:
     for name, poll in polls().items():
         for kind in (Kind.FLOAT, Kind.FLOAT32) if name == "float32" else (Kind.FLOAT,):
             encode_only(name, poll, kind)
+            sparkplug_only(name, poll, kind)
     for name, poll in polls().items():
         for how in (Report.EVERY, Report.WINDOW):
             label = f"decode + push + take + encode_json, {name}, {how.name.lower()}"

@@ -21,6 +21,7 @@ from devicemesh._core import _native
 from devicemesh._core.tagged import NO_VALUE, Tag, finite, tagged
 from devicemesh.mapper import Batch, Quality
 from devicemesh.spec.statistics import COMMON, STATISTICS, percent_of
+from devicemesh.spec.values import ValueType
 
 POLICIES = (
     "deadband",  # change: within the deadband of the value reported last
@@ -56,6 +57,17 @@ class Kind(enum.IntEnum):
     FLOAT32 = (
         4  # a float64 that came from a float32: as short as a float32 allows, 0.1 and not 0.10000000149011612
     )
+
+
+def kind(type_: ValueType) -> Kind:
+    """How values of a type are printed."""
+    if type_ == ValueType.BOOL:
+        return Kind.BOOLEAN
+    if type_.is_integer:
+        return Kind.INTEGER
+    if type_ in (ValueType.FLOAT16, ValueType.FLOAT32):
+        return Kind.FLOAT32
+    return Kind.FLOAT if type_.is_float else Kind.OBJECT
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +144,9 @@ encode_json = _native.encode_json
 
 Floats are shortest round-trip, NaN and Inf are null. Raises ValueError for bytes that are no record, and for
 a property that has no name."""
+
+encode_sparkplug = _native.encode_sparkplug
+"""A record's body as the data of a Sparkplug payload, or None: see `devicemesh.sink.sparkplug.table`."""
 
 
 @functools.lru_cache(4096)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from devicemesh.home import default_home
 
@@ -26,17 +26,37 @@ class SecretRef(Section):
     key: str = "password"
 
 
+def _level(text: str) -> str:
+    """One level of a topic."""
+    if not text or len(text) > 128 or any(mark in text for mark in "+/#\0"):
+        raise ValueError("an ID has 1 to 128 characters, and none of + / #")
+    return text
+
+
+Level = Annotated[str, AfterValidator(_level)]
+
+
+def _levels(text: str) -> str:
+    """The first levels of a topic."""
+    if len(text) > 128 or not all(text.split("/")) or any(mark in text for mark in "+#\0"):
+        raise ValueError("a prefix has 1 to 128 characters, none of + #, and no empty level")
+    return text
+
+
+Levels = Annotated[str, AfterValidator(_levels)]
+
+
 class SparkplugSettings(Section):
     """Sparkplug B in place of JSON: this runtime is an Edge Node. See docs/sparkplug.md."""
 
-    group: str = Field(min_length=1, max_length=128, pattern=r"^[^+/#\x00]+$")
+    group: Level
     """The Group ID, as in Plant 1."""
-    node: str | None = Field(default=None, min_length=1, max_length=128, pattern=r"^[^+/#\x00]+$")
+    node: Level | None = None
     """The Edge Node ID; by default the runtime's `instance`."""
-    primary_host: str | None = Field(default=None, min_length=1, max_length=128, pattern=r"^[^+/#\x00]+$")
+    primary_host: Level | None = None
     """A Host Application: while it is not online, readings stay in the outbox."""
-    aliases: bool = True
-    """Data carries a metric's number instead of its name."""
+    aliases: bool = False
+    """Data carries a metric's number instead of its name: fewer bytes, and not every consumer reads it."""
 
 
 class MqttSettings(Section):
@@ -72,9 +92,7 @@ class MqttSettings(Section):
     """Speak Sparkplug B: `group` is enough. `root` and `topic` then mean nothing."""
     home_assistant: bool = False
     """Home Assistant on the same broker finds each device by itself. See docs/home-assistant.md."""
-    home_assistant_prefix: str = Field(
-        default="homeassistant", max_length=128, pattern=r"^[^+#/\x00]+(/[^+#/\x00]+)*$"
-    )
+    home_assistant_prefix: Levels = "homeassistant"
     """Its discovery prefix."""
 
     @model_validator(mode="after")

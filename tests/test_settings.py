@@ -60,3 +60,11 @@ def test_a_wrong_variable_is_named_and_its_value_is_not_shown(monkeypatch: pytes
 def test_a_mode_that_can_not_work_is_refused(values: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         load(None, values)
+
+
+@pytest.mark.parametrize("name", ["a/b", "", "+", "x" * 129, "a#"])
+def test_an_id_of_sparkplug_is_one_level_of_a_topic(name: str) -> None:
+    for key in ("group", "node", "primary_host"):
+        with pytest.raises(ValueError, match=rf"mqtt\.sparkplug\.{key}.*none of"):
+            load(None, {"mqtt": {"sparkplug": {"group": "g", key: name}}})
+    assert load(None, {"mqtt": {"sparkplug": {"group": "Plant 1"}}}).mqtt.sparkplug is not None

@@ -10,14 +10,16 @@ from typing_extensions import Buffer
 class Plan:
     """A compiled decode plan.
 
-    An op is (offset, size, type, order, shift, width, scaled, scale, add); see decode.h.
+    An op is (offset, size, type, order, shift, width, scaled, scale, add, has_null, null); see decode.h.
     """
 
     def __new__(
-        cls, ops: Sequence[tuple[int, int, int, int, int, int, bool, float, float]], integers: bool = False
+        cls,
+        ops: Sequence[tuple[int, int, int, int, int, int, bool, float, float, bool, int]],
+        integers: bool = False,
     ) -> Plan: ...
     def decode(self, record: Buffer, /) -> tuple[array[float] | array[int], int | array[int]]:
-        """Return (values, quality): quality is 0, or a column where the record is too short."""
+        """Return (values, quality): quality is 0, or a column where not every value is there."""
 
     @property
     def reach(self) -> int:
@@ -185,6 +187,20 @@ class WindowEngine:
     @property
     def unsketched(self) -> int:
         """Values that found no memory in their window's quantiles."""
+
+def encode_sparkplug(
+    body: Buffer,
+    metrics: Buffer,
+    names: tuple[bytes, ...] | None,
+    first_alias: int,
+    late: bool,
+    now_ms: int,
+    /,
+) -> bytes | None:
+    """A record's body as a Sparkplug payload without a sequence number; see sparkplug.h for `metrics`.
+
+    None where a metric is missing, a value is of another type, or the bytes are no record.
+    """
 
 def encode_json(body: Buffer, names: Sequence[str], /) -> bytes:
     """A record's body as a JSON payload. Raises ValueError."""

@@ -63,6 +63,12 @@ static unsigned op_bits(const struct decode_op *op)
     return op->width ? op->width : op->size * 8u;
 }
 
+/* The bits that an op's raw value can have. */
+static uint64_t op_mask(const struct decode_op *op)
+{
+    return UINT64_MAX >> (64 - op_bits(op)); /* NOLINT(clang-analyzer-core.UndefinedBinaryOperatorResult): 1 to 64 */
+}
+
 /* IEEE 754 binary16: every one of them is a double. */
 static double half(uint64_t raw)
 {
@@ -142,6 +148,7 @@ const char *decode_op_error(const struct decode_op *op)
 void decode_plan_add(struct decode_plan *plan, const struct decode_op *op)
 {
     plan->ops[plan->count++] = *op;
+    plan->nulls |= op->has_null;
     if (op->offset + op->size > plan->reach)
         plan->reach = op->offset + op->size;
 }
@@ -151,38 +158,44 @@ static bool fits(const struct decode_op *op, size_t length)
     return op->offset <= length && op->size <= length - op->offset;
 }
 
+/* Whether an op can be read, and has something to say. */
+static enum decode_state look(const uint8_t *record, size_t length, const struct decode_op *op)
+{
+    if (!fits(op, length))
+        return DECODE_SHORT;
+    return op->has_null && load(record, op) == (op->null & op_mask(op)) ? DECODE_NULL : DECODE_FOUND;
+}
+
 size_t decode_doubles(const struct decode_plan *plan, const uint8_t *record, size_t length, double *out,
-                      uint8_t *bad)
+                      uint8_t *state)
 {
     size_t missing = 0;
-    if (length >= plan->reach) {
+    if (!decode_may_miss(plan, length)) {
         for (size_t i = 0; i < plan->count; i++)
             out[i] = decode_double(record, &plan->ops[i]);
         return 0;
     }
     for (size_t i = 0; i < plan->count; i++) {
-        bool inside = fits(&plan->ops[i], length);
-        out[i] = inside ? decode_double(record, &plan->ops[i]) : (double)NAN;
-        bad[i] = !inside;
-        missing += !inside;
+        state[i] = (uint8_t)look(record, length, &plan->ops[i]);
+        out[i] = state[i] == DECODE_FOUND ? decode_double(record, &plan->ops[i]) : (double)NAN;
+        missing += state[i] != DECODE_FOUND;
     }
     return missing;
 }
 
 size_t decode_integers(const struct decode_plan *plan, const uint8_t *record, size_t length, int64_t *out,
-                       uint8_t *bad)
+                       uint8_t *state)
 {
     size_t missing = 0;
-    if (length >= plan->reach) {
+    if (!decode_may_miss(plan, length)) {
         for (size_t i = 0; i < plan->count; i++)
             out[i] = decode_integer(record, &plan->ops[i]);
         return 0;
     }
     for (size_t i = 0; i < plan->count; i++) {
-        bool inside = fits(&plan->ops[i], length);
-        out[i] = inside ? decode_integer(record, &plan->ops[i]) : 0;
-        bad[i] = !inside;
-        missing += !inside;
+        state[i] = (uint8_t)look(record, length, &plan->ops[i]);
+        out[i] = state[i] == DECODE_FOUND ? decode_integer(record, &plan->ops[i]) : 0;
+        missing += state[i] != DECODE_FOUND;
     }
     return missing;
 }

@@ -21,13 +21,19 @@ struct decode_op {
     uint8_t shift;
     uint8_t width;
     bool scaled; /* value = raw * scale + add */
+    bool has_null;
+    uint64_t null; /* the raw bits that say: there is no value */
     double scale;
     double add;
 };
 
+/* What became of a value; the twin of layout.decoding. */
+enum decode_state { DECODE_FOUND, DECODE_SHORT, DECODE_NULL };
+
 struct decode_plan {
     size_t count;
     size_t reach; /* a record of at least so many bytes holds every value */
+    bool nulls;   /* some op has a null */
     struct decode_op ops[];
 };
 
@@ -37,13 +43,20 @@ const char *decode_op_error(const struct decode_op *op);
 /* Add a checked op; the plan must have been allocated for `count + 1` of them. */
 void decode_plan_add(struct decode_plan *plan, const struct decode_op *op);
 
-/* Decode into `out[plan->count]`. Never reads past `length`: a value that reaches beyond it becomes NaN (or 0)
- * and its `bad[i]` 1, else 0. `bad` is touched only if length < plan->reach. Returns how many are bad. */
+/* Whether `state` is needed: else every value is found. */
+static inline bool decode_may_miss(const struct decode_plan *plan, size_t length)
+{
+    return length < plan->reach || plan->nulls;
+}
+
+/* Decode into `out[plan->count]`. Never reads past `length`: a value that reaches beyond it, or that is null,
+ * becomes NaN (or 0), and `state[i]` says which. `state` is touched only if decode_may_miss. Returns how many
+ * are not found. */
 size_t decode_doubles(const struct decode_plan *plan, const uint8_t *record, size_t length, double *out,
-                      uint8_t *bad);
+                      uint8_t *state);
 
 /* The same for integers (no float ops); a uint64 keeps its bit pattern. */
 size_t decode_integers(const struct decode_plan *plan, const uint8_t *record, size_t length, int64_t *out,
-                       uint8_t *bad);
+                       uint8_t *state);
 
 #endif

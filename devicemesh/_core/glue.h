@@ -30,4 +30,7 @@ PyObject *glue_rows(PyObject *self, PyObject *argument);
 /* encode_json(body, names) */
 PyObject *glue_encode_json(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
+/* encode_sparkplug(body, metrics, names, first_alias, late, now_ms) */
+PyObject *glue_encode_sparkplug(PyObject *module, PyObject *args);
+
 #endif

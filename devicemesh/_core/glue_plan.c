@@ -15,13 +15,14 @@ static int parse_op(PyObject *item, struct decode_op *op)
 {
     Py_ssize_t offset;
     unsigned char size, type, order, shift, width;
-    int scaled;
+    int scaled, has_null;
+    unsigned long long null;
     if (!PyTuple_Check(item)) {
         PyErr_SetString(PyExc_TypeError, "an op is a tuple");
         return -1;
     }
-    if (!PyArg_ParseTuple(item, "nbbbbbpdd", &offset, &size, &type, &order, &shift, &width, &scaled, &op->scale,
-                          &op->add))
+    if (!PyArg_ParseTuple(item, "nbbbbbpddpK", &offset, &size, &type, &order, &shift, &width, &scaled, &op->scale,
+                          &op->add, &has_null, &null))
         return -1;
     if (offset < 0) {
         PyErr_SetString(PyExc_ValueError, "the offset is negative");
@@ -34,6 +35,8 @@ static int parse_op(PyObject *item, struct decode_op *op)
     op->shift = shift;
     op->width = width;
     op->scaled = scaled != 0;
+    op->has_null = has_null != 0;
+    op->null = null;
     const char *wrong = decode_op_error(op);
     if (wrong)
         PyErr_SetString(PyExc_ValueError, wrong);
@@ -108,9 +111,11 @@ static void plan_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-/* The quality column of a record that was too short. */
-static PyObject *short_quality(const Plan *self, const uint8_t *bad)
+/* The quality column of a record of which not every value was found. */
+static PyObject *quality_column(const Plan *self, const uint8_t *state)
 {
+    static const uint8_t qualities[] = {
+        [DECODE_FOUND] = QUALITY_GOOD, [DECODE_SHORT] = QUALITY_UNDECODABLE, [DECODE_NULL] = QUALITY_BAD};
     PyObject *quality = PySequence_Repeat(self->qualities, 1);
     Py_buffer view;
     if (!quality || PyObject_GetBuffer(quality, &view, PyBUF_WRITABLE)) {
@@ -118,7 +123,7 @@ static PyObject *short_quality(const Plan *self, const uint8_t *bad)
         return NULL;
     }
     for (size_t i = 0; i < self->plan->count; i++)
-        ((uint8_t *)view.buf)[i] = bad[i] ? QUALITY_UNDECODABLE : QUALITY_GOOD;
+        ((uint8_t *)view.buf)[i] = qualities[state[i]];
     PyBuffer_Release(&view);
     return quality;
 }
@@ -126,18 +131,18 @@ static PyObject *short_quality(const Plan *self, const uint8_t *bad)
 static PyObject *decode_into(const Plan *self, const Py_buffer *record, Py_buffer *out)
 {
     size_t length = (size_t)record->len;
-    uint8_t *bad = NULL;
-    if (length < self->plan->reach && !(bad = PyMem_Malloc(self->plan->count)))
+    uint8_t *state = NULL;
+    if (decode_may_miss(self->plan, length) && !(state = PyMem_Malloc(self->plan->count)))
         return PyErr_NoMemory();
-    size_t missing = self->integers ? decode_integers(self->plan, record->buf, length, out->buf, bad)
-                                    : decode_doubles(self->plan, record->buf, length, out->buf, bad);
-    PyObject *quality = missing && bad ? short_quality(self, bad) : PyLong_FromLong(QUALITY_GOOD);
-    PyMem_Free(bad);
+    size_t missing = self->integers ? decode_integers(self->plan, record->buf, length, out->buf, state)
+                                    : decode_doubles(self->plan, record->buf, length, out->buf, state);
+    PyObject *quality = missing && state ? quality_column(self, state) : PyLong_FromLong(QUALITY_GOOD);
+    PyMem_Free(state);
     return quality;
 }
 
-PyDoc_STRVAR(decode_doc, "decode(record)\n--\n\nReturn (values, quality): quality is 0, or a column where the record is "
-                         "too short.");
+PyDoc_STRVAR(decode_doc, "decode(record)\n--\n\nReturn (values, quality): quality is 0, or a column where not every value "
+                         "is there.");
 
 static PyObject *plan_decode(PyObject *object, PyObject *argument)
 {
@@ -168,7 +173,7 @@ static PyGetSetDef plan_properties[] = {{"reach", plan_reach, NULL, "Bytes that 
                                         {NULL, NULL, NULL, NULL, NULL}};
 static PyType_Slot plan_slots[] = {
     {Py_tp_doc, "Plan(ops, integers=False)\n--\n\nA compiled decode plan; an op is (offset, size, type, order, "
-                "shift, width, scaled, scale, add)."},
+                "shift, width, scaled, scale, add, has_null, null)."},
     {Py_tp_new, plan_new},           {Py_tp_dealloc, plan_dealloc}, {Py_tp_methods, plan_methods},
     {Py_tp_getset, plan_properties}, {0, NULL},
 };

@@ -54,8 +54,12 @@ static int module_clear(PyObject *module)
 PyDoc_STRVAR(encode_json_doc, "encode_json(body, names, /)\n--\n\nA record's body as a JSON payload. Raises ValueError "
                               "for bytes that are no record, or a property without a name.");
 
+PyDoc_STRVAR(encode_sparkplug_doc, "encode_sparkplug(body, metrics, names, first_alias, late, now_ms, /)\n--\n\n"
+                                   "A record's body as a Sparkplug payload; None where its readable twin is to do it.");
+
 static PyMethodDef module_methods[] = {
     {"encode_json", (PyCFunction)(void (*)(void))glue_encode_json, METH_FASTCALL, encode_json_doc},
+    {"encode_sparkplug", glue_encode_sparkplug, METH_VARARGS, encode_sparkplug_doc},
     {NULL, NULL, 0, NULL},
 };
 

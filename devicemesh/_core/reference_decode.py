@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from devicemesh.layout import Field
 
-UNDECODABLE = 0x85
+UNDECODABLE, BAD = 0x85, 0x80
 
 
 def decode(fields: Sequence[Field], data: bytes) -> list[tuple[float | int, int]]:
@@ -30,11 +30,18 @@ def _decode(one: Field, data: bytes) -> tuple[float | int, int]:
         words = [word[::-1] for word in words]
     big = b"".join(words)
     value: float
+    if one.null is not None and _is_null(one, int.from_bytes(big, "big")):
+        return math.nan, BAD
     if one.type.is_float:
         (value,) = struct.unpack({2: ">e", 4: ">f", 8: ">d"}[size], big)
     else:
         value = _integer(one, int.from_bytes(big, "big"), size * 8)
     return (float(value) * one.scale + one.add if one.scaled else value), 0
+
+
+def _is_null(one: Field, raw: int) -> bool:
+    bits = one.width or 8 * (one.size or 0)
+    return (raw >> (one.bit or 0)) % (1 << bits) == (one.null or 0) % (1 << bits)
 
 
 def _integer(one: Field, raw: int, bits: int) -> int:

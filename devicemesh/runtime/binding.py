@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from devicemesh.aggregate import Kind, Limit, Report, Series
+from devicemesh.aggregate import Limit, Report, Series, kind
 from devicemesh.mapper import Address, Endpoint, Mapper, Notifier, Point
 from devicemesh.sink.base import Declaration
 from devicemesh.spec.base import Strict, first_mistake
@@ -24,7 +24,7 @@ from devicemesh.spec.device import (
     EventSource,
     Property,
 )
-from devicemesh.spec.values import ValueType, duration_ns
+from devicemesh.spec.values import duration_ns
 from devicemesh.store.base import NOTHING, Key, Object
 
 log = logging.getLogger("devicemesh.binding")
@@ -287,17 +287,6 @@ def notifiers(device: BoundDevice) -> list[Notifier[Any]]:
         for name, address in device.shape.events.items()
         if name in device.sources
     ]
-
-
-def kind(type_: ValueType) -> Kind:
-    """How values of a type are printed."""
-    if type_ == ValueType.BOOL:
-        return Kind.BOOLEAN
-    if type_.is_integer:
-        return Kind.INTEGER
-    if type_ in (ValueType.FLOAT16, ValueType.FLOAT32):
-        return Kind.FLOAT32
-    return Kind.FLOAT if type_.is_float else Kind.OBJECT
 
 
 def series(prop: Property, slot: int, stream: int) -> Series:

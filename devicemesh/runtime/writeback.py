@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from devicemesh.aggregate import kind
 from devicemesh.mapper import (
     Invocable,
     Invocation,
@@ -21,7 +22,7 @@ from devicemesh.mapper import (
     Writable,
     Write,
 )
-from devicemesh.runtime.binding import kind, point
+from devicemesh.runtime.binding import point
 from devicemesh.runtime.device import RunningDevice
 from devicemesh.runtime.histogram import Histogram
 from devicemesh.runtime.pipeline import Pipeline

@@ -123,12 +123,34 @@ def _unknown_protocol(
 def _overlaps(
     document: Document, placed: Sequence[tuple[Property, Any, tuple[int | str, ...]]]
 ) -> Iterator[Problem]:
-    for index, (prop, address, loc) in enumerate(placed):
-        for other, other_address, _ in placed[:index]:
-            collision = address.overlap(other_address, prop.type, other.type)
-            if collision:
-                message = f"{prop.name} and {other.name} overlap: {collision}"
-                yield document.problem(document.at(loc), "overlap", message)
+    for index, before in sorted(set(_near(placed))):
+        prop, address, loc = placed[index]
+        other, other_address, _ = placed[before]
+        collision = address.overlap(other_address, prop.type, other.type)
+        if collision:
+            message = f"{prop.name} and {other.name} overlap: {collision}"
+            yield document.problem(document.at(loc), "overlap", message)
+
+
+def _near(
+    placed: Sequence[tuple[Property, Any, tuple[int | str, ...]]],
+) -> Iterator[tuple[int, int]]:
+    """Pairs (later, earlier) of indices whose extents meet; where one has none, all pairs with it."""
+    spaces: dict[Any, list[tuple[int, int, int]]] = {}
+    for index, (prop, address, _) in enumerate(placed):
+        extent = address.extent(prop.type)
+        if extent is None:
+            yield from ((index, before) for before in range(index))
+            yield from ((after, index) for after in range(index + 1, len(placed)))
+            continue
+        space, first, last = extent
+        spaces.setdefault(space, []).append((first, last, index))
+    for extents in spaces.values():
+        open_: list[tuple[int, int]] = []  # (last, index) of those that may reach as far
+        for first, last, index in sorted(extents):
+            open_ = [one for one in open_ if one[0] >= first]
+            yield from ((max(index, other), min(index, other)) for _, other in open_)
+            open_.append((last, index))
 
 
 def check_device(

@@ -47,14 +47,15 @@ static void read_answer(struct input *input)
     struct decode_plan *plan = calloc(1, sizeof *plan + OPS * sizeof plan->ops[0]);
     double doubles[OPS];
     int64_t integers[OPS];
-    uint8_t bad[OPS] = {0};
+    uint8_t state[OPS] = {0};
     bool whole = take_below(input, 2);
     CHECK(plan);
     for (uint32_t i = take_below(input, OPS + 1); i; i--) {
         struct decode_op op = {.offset = take_below(input, 64), .size = (uint8_t)take_number(input, 1),
                                .type = (uint8_t)take_below(input, 6), .order = (uint8_t)take_below(input, 6),
                                .shift = (uint8_t)take_number(input, 1), .width = (uint8_t)take_number(input, 1),
-                               .scaled = take_below(input, 2), .scale = take_double(input), .add = take_double(input)};
+                               .scaled = take_below(input, 2), .scale = take_double(input), .add = take_double(input),
+                               .has_null = take_below(input, 2), .null = take_number(input, 2)};
         if (whole && op.type == DECODE_FLOAT)
             op.type = DECODE_SIGNED;
         if (!decode_op_error(&op))
@@ -62,10 +63,10 @@ static void read_answer(struct input *input)
     }
     size_t length = (size_t)(input->end - input->at);
     uint8_t *record = exactly(input->at, length);
-    size_t missing = whole ? decode_integers(plan, record, length, integers, bad)
-                           : decode_doubles(plan, record, length, doubles, bad);
+    size_t missing = whole ? decode_integers(plan, record, length, integers, state)
+                           : decode_doubles(plan, record, length, doubles, state);
     for (size_t i = 0; i < plan->count; i++)
-        missing -= bad[i];
+        missing -= state[i] != DECODE_FOUND;
     CHECK(missing == 0);
     free(record);
     free(plan);

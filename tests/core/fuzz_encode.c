@@ -1,6 +1,7 @@
 /* libFuzzer target: what goes out. An input is a table, written as JSON and as line protocol, or values for a sketch (held
- * against the same values added in two halves) and for a dense fold. */
+ * against the same values added in two halves) and for a dense fold, or a record as a Sparkplug payload. */
 #include "fuzz_input.h"
+#include "sparkplug.h"
 #include "text.h"
 #include "windows/dense.h"
 #include "windows/rows.h"
@@ -133,20 +134,63 @@ static void fold_values(struct input *input)
     free(values);
 }
 
+/* ---- records ---- */
+
+/* Whether bytes are a protocol buffer: fields, one after the other, that end where the bytes do. */
+static bool is_message(const uint8_t *bytes, size_t length)
+{
+    struct cursor cursor = {bytes, bytes + length, false};
+    while (cursor.at < cursor.end && !cursor.failed) {
+        unsigned wire = (unsigned)(get_varint(&cursor) & 7);
+        if (wire == 0)
+            get_varint(&cursor);
+        else if (wire == 2)
+            get_bytes(&cursor, get_varint(&cursor));
+        else
+            get_fixed(&cursor, wire == 1 ? 8 : 4);
+    }
+    return !cursor.failed;
+}
+
+static void write_record(struct input *input)
+{
+    enum { PROPERTIES = 3, NUMBERS = sizeof(struct sparkplug_property) / sizeof(uint32_t) };
+    struct sparkplug_property properties[PROPERTIES];
+    static const uint32_t types[] = {3, 4, 5, 6, 8, 9, 10, 11, 12, 17};
+    uint32_t numbers[PROPERTIES * NUMBERS];
+    for (size_t i = 0; i < PROPERTIES * NUMBERS; i++)
+        numbers[i] = i % 2 ? (uint32_t)take_below(input, 4) : types[take_below(input, sizeof types / sizeof *types)];
+    memcpy(properties, numbers, sizeof properties);
+    const struct text names[] = {take_text(input), take_text(input)};
+    bool named = take_below(input, 2);
+    struct sparkplug_metrics metrics = {properties, take_below(input, PROPERTIES + 1), take_number(input, 8),
+                                        named ? names : NULL, named ? 2 : 0, take_below(input, 2)};
+    size_t length = (size_t)(input->end - input->at);
+    uint8_t *body = exactly(input->at, length);
+    struct buffer out = {0};
+    if (sparkplug_encode(&out, body, length, &metrics, (int64_t)length) == SPARKPLUG_DONE)
+        CHECK(is_message(out.bytes, out.length));
+    buffer_clear(&out, 0);
+    free(body);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input input = {data, data + size};
-    switch (take_below(&input, 3)) {
+    switch (take_below(&input, 4)) {
     case 0:
         write_table(&input);
         break;
     case 1:
         sketch_values(&input);
         break;
-    default:
+    case 2:
         fold_values(&input);
+        break;
+    default:
+        write_record(&input);
     }
     return 0;
 }

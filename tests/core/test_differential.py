@@ -39,11 +39,16 @@ fields = st.builds(
     scale=st.just(1.0) | st.floats(allow_nan=False, allow_infinity=False).filter(bool),
     add=st.just(0.0) | st.floats(allow_nan=False, allow_infinity=False),
     enum=st.none() | st.just({0: "off", 1: "on"}),
+    null=st.none() | st.sampled_from([0, 1, -1, 255, 0x8000, 0xFFFF, -(2**31), 2**64 - 1]),
 ).filter(lambda field: problem(field) is None)
 
 
-@settings(examples, max_examples=200)
-@given(st.lists(fields, min_size=1, max_size=12), st.binary(max_size=32))
+@settings(examples, max_examples=400)
+@given(
+    st.lists(fields, min_size=1, max_size=12),
+    st.binary(max_size=32)
+    | st.lists(st.sampled_from([b"\0\0", b"\xff\xff", b"\x80\0", b"\0\x01"]), max_size=16).map(b"".join),
+)
 def test_decoding(declared, record):
     rows = {}
     for batch in Layout(declared, range(len(declared))).decode(record, 0):

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from devicemesh.layout import Field, Layout, encode, nearest
+from devicemesh.layout import Field, Layout, encode, nearest, problem
 from devicemesh.mapper import Quality
 from devicemesh.spec.values import ValueType
 
@@ -294,3 +294,55 @@ def test_writes():
     assert encode(Field(0, ValueType.STRING, "little", length=4), "abc") == b"ba\0c"
     assert encode(Field(0, ValueType.BYTES), b"ab") == b"ab"
     assert encode(Field(0, ValueType.JSON, length=9), {"a": 1}) == b'{"a":1}\0\0'
+
+
+@pytest.mark.parametrize(
+    ("type_", "null", "record"),
+    [
+        (ValueType.INT16, -32768, "8000"),
+        (ValueType.INT16, 32768, "8000"),
+        (ValueType.UINT16, 0xFFFF, "ffff"),
+        (ValueType.UINT16, -1, "ffff"),
+        (ValueType.INT32, 0x80000000, "80000000"),
+        (ValueType.UINT32, 0xFFFFFFFF, "ffffffff"),
+        (ValueType.INT64, -(1 << 63), "8000000000000000"),
+        (ValueType.UINT64, (1 << 64) - 1, "ffffffffffffffff"),
+        (ValueType.UINT8, 0xFF, "ff"),
+    ],
+)
+@pytest.mark.parametrize("scale", [1.0, 0.1])
+def test_a_code_that_says_that_there_is_no_value(type_, null, record, scale):
+    field = Field(0, type_, scale=scale, null=null)
+    batches = Layout([field, Field(0, ValueType.UINT8, scale=scale)], [7, 8]).decode(bytes.fromhex(record), 5)
+    (batch,) = (one for one in batches if 7 in one.slot)
+    assert batch.quality[0] == Quality.BAD
+    assert batch.error.reason == "NoValue"
+    assert value(Field(0, type_, scale=scale), bytes.fromhex(record)) != 0
+    assert value(field, bytes(8)) == 0
+    (short,) = Layout([field], [7]).decode(b"", 5)
+    assert list(short.quality) == [Quality.UNDECODABLE]
+    assert short.error.reason == "Undecodable"
+
+
+def test_no_value_of_bits_and_of_a_word():
+    bits = Field(0, ValueType.UINT16, bit=4, bits=4, null=15)
+    assert decode(bits, b"\x00\xf3")[1] == Quality.BAD
+    assert value(bits, b"\x00\xe3") == 14
+    word = Field(0, ValueType.UINT16, enum={1: "on"}, null=0xFFFF)
+    assert decode(word, b"\xff\xff") == (None, Quality.BAD)
+    assert decode(word, b"\x00\x01") == ("on", Quality.GOOD)
+
+
+@pytest.mark.parametrize(
+    ("field", "why"),
+    [
+        (Field(0, ValueType.FLOAT32, null=0), "an integer's, not a float32's"),
+        (Field(0, ValueType.BOOL, null=0), "an integer's, not a bool's"),
+        (Field(0, ValueType.STRING, length=2, null=0), "code for no value"),
+        (Field(0, ValueType.INT16, null=65536), "does not fit 16 bits"),
+        (Field(0, ValueType.INT16, null=-32769), "does not fit 16 bits"),
+        (Field(0, ValueType.UINT16, bit=0, bits=4, null=16), "does not fit 4 bits"),
+    ],
+)
+def test_no_value_that_can_not_be(field, why):
+    assert why in (problem(field) or "")

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from devicemesh.sink.packets import parse_puback, publish_packet, short_pubacks, topic_field
+from devicemesh.sink.packets import (
+    parse_puback,
+    publish_once_packet,
+    publish_packet,
+    short_pubacks,
+    topic_field,
+)
 from devicemesh.sink.wire import PacketSocket
 
 
@@ -152,8 +158,26 @@ def test_publishes_are_what_the_client_library_would_send(v5: bool, size: int) -
     client._sock = Sock()
     client.publish("a/ü", b"x" * size, 1, retain=True)
     assert publish_packet(topic_field("a/ü"), b"x" * size, 1, retain=True, v5=v5) == Sock.sent
+    client.publish("a/ü", b"x" * size, 0)
+    assert publish_once_packet(topic_field("a/ü"), b"x" * size, v5=v5) == Sock.sent
 
 
 def test_a_topic_too_long() -> None:
     with pytest.raises(ValueError, match="too long"):
         topic_field("x" * 65536)
+
+
+@given(st.lists(st.sampled_from([b"\xd0\x00", b"\x40\x02\x00\x41", packet(0x30, b"\x00\x01tx")])), st.data())
+def test_pings_and_their_answers_are_counted(packets: list[bytes], data: st.DataObject) -> None:
+    whole = b"".join(packets)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=4)))
+    pieces = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True) if a < b]
+    fake = Fake(pieces)
+    wire = PacketSocket(fake, 100)
+    got = drained(wire, fake)
+    assert wire.pongs == packets.count(b"\xd0\x00")
+    assert got == b"".join(each for each in packets if each[0] != 0x40)  # the client sees the answers, too
+    for _ in range(2):
+        wire.send(b"\xc0\x00")
+        wire.send(b"\xe0\x00")
+    assert wire.pings == 2

@@ -44,8 +44,7 @@ def device_birth(metrics: Metrics, known: Mapping[str, Told], first_alias: int |
     found = []
     for definition in metrics.values():
         told = known.get(definition.name)
-        rest = False if definition.type == Type.BOOLEAN and "/" in definition.name else None
-        value = fitted(told.value, definition.type) if told is not None else rest
+        value = fitted(told.value, definition.type) if told is not None else definition.rest
         properties = dict(definition.properties)
         if told is not None:
             properties |= quality(told.quality)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from devicemesh.sink.payload import loads
 from devicemesh.sink.sparkplug.metrics import NO_METRICS, Metrics
+from devicemesh.sink.sparkplug.table import Table
 from devicemesh.sink.sparkplug.told import Told, reported
 from devicemesh.sink.sparkplug.wire import Type
 from devicemesh.sink.topics import parts_of
@@ -41,6 +42,7 @@ class NodeDevice:
 
     number: int
     metrics: Metrics = field(default_factory=lambda: NO_METRICS)
+    table: Table | None = None  # of the metrics, where all of them are declared
     quiet: frozenset[str] = frozenset()
     alive: bool = False
     born: bool = False
@@ -51,7 +53,7 @@ class NodeDevice:
 
     def learn(self, unknown: Mapping[str, Type]) -> None:
         """Have metrics that nothing declares: hosts have to be told."""
-        self.metrics, self.born = self.metrics.with_unknown(unknown), False
+        self.metrics, self.table, self.born = self.metrics.with_unknown(unknown), None, False
 
     def state(self, payload: bytes) -> None:
         """Take a `status`; b"" is the end."""

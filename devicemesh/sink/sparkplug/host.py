@@ -13,10 +13,6 @@ class PrimaryHost:
         self.online = False
         self._newest_ms = -1
 
-    def forget(self) -> None:
-        """The connection is gone: what the broker retains is asked anew."""
-        self.online, self._newest_ms = False, -1
-
     def heard(self, payload: bytes) -> bool:
         """Take a STATE; False where it is none, or old."""
         try:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from devicemesh.sink.base import Declaration
 from devicemesh.sink.sparkplug.wire import Type
 from devicemesh.spec.device import Property
+from devicemesh.spec.statistics import STATISTICS
 from devicemesh.spec.units import symbol
 from devicemesh.spec.values import ValueType
 
@@ -31,7 +32,8 @@ TYPES: Mapping[ValueType, Type] = {
 }
 """Of a property's values: only types that all decoders in use read alike: no Int8, Int16 or UInt32."""
 COUNTS = ("count", "bad", "transitions", "resets")
-"""Statistics that are whole numbers; the others are Doubles."""
+"""Statistics that are whole numbers, whatever they are of."""
+_VALUES, _SUMS = ("min", "max", "first", "last"), ("sum", "range", "delta", "increase")
 DESIRED_RESULT, ALARM = "twin/desired/result", "alarm"
 """Metrics (String, JSON) of what has no form of its own in Sparkplug."""
 
@@ -48,6 +50,8 @@ class Definition:
     """Of what it takes: a property that may be written, or a command."""
     structured: bool = False
     """Whether its text is JSON."""
+    rest: bool | None = None
+    """What it is as long as nothing was told."""
 
 
 class Metrics(Mapping[str, Definition]):
@@ -81,25 +85,29 @@ NO_METRICS = Metrics(())
 
 def metrics_of(declaration: Declaration) -> Metrics:
     """What a declared device has; see docs/sparkplug.md."""
-    found: list[tuple[str, Type, Mapping[str, tuple[Type, Any]], str]] = []
-    structured = {prop.name for prop in declaration.properties.values() if prop.type == ValueType.JSON}
+    return Metrics(replace(one, offset=at) for at, one in enumerate(_definitions(declaration)))
+
+
+def _definitions(declaration: Declaration) -> Iterator[Definition]:
     for prop in declaration.properties.values():
-        settable = prop.name if prop.access != "ReadOnly" else ""
-        found.append((prop.name, TYPES[prop.type], _properties(prop), settable))
-        found += [(f"{prop.name}/{name}", type_, {}, "") for name, type_ in _statistics(prop)]
-        found += [(alarm_name(prop.name, one.name), Type.BOOLEAN, {}, "") for one in prop.alarms]
+        setting = prop.name if prop.access != "ReadOnly" else ""
+        structured = prop.type == ValueType.JSON
+        yield Definition(prop.name, TYPES[prop.type], 0, _properties(prop), setting, structured)
+        if prop.telemetry.report == "window":
+            for name in dict.fromkeys(("count", "bad", *prop.telemetry.statistics)):
+                yield Definition(f"{prop.name}/{name}", statistic_type(name, prop.type), 0)
+        for alarm in prop.alarms:
+            yield Definition(alarm_name(prop.name, alarm.name), Type.BOOLEAN, 0, rest=False)
     for name, command in declaration.commands.items():
-        type_ = Type.STRING if command.arguments else Type.BOOLEAN
-        found.append((f"command/{name}", type_, {}, name))
-        found.append((f"command/{name}/result", Type.STRING, {}, ""))
+        if command.arguments:
+            yield Definition(f"command/{name}", Type.STRING, 0, setting=name)
+        else:
+            yield Definition(f"command/{name}", Type.BOOLEAN, 0, setting=name, rest=False)
+        yield Definition(f"command/{name}/result", Type.STRING, 0)
     if any(prop.access != "ReadOnly" for prop in declaration.properties.values()):
-        found.append((DESIRED_RESULT, Type.STRING, {}, ""))
+        yield Definition(DESIRED_RESULT, Type.STRING, 0)
     if declaration.events:
-        found.append((ALARM, Type.STRING, {}, ""))
-    return Metrics(
-        Definition(name, type_, at, said, setting, name in structured)
-        for at, (name, type_, said, setting) in enumerate(found)
-    )
+        yield Definition(ALARM, Type.STRING, 0)
 
 
 def alarm_name(prop: str, alarm: str) -> str:
@@ -107,16 +115,16 @@ def alarm_name(prop: str, alarm: str) -> str:
     return f"{prop}/alarm/{alarm}"
 
 
-def statistic_type(name: str) -> Type:
-    """Of a window's statistic."""
-    return Type.INT64 if name in COUNTS else Type.DOUBLE
-
-
-def _statistics(prop: Property) -> list[tuple[str, Type]]:
-    if prop.telemetry.report != "window":
-        return []
-    names = dict.fromkeys(("count", "bad", *prop.telemetry.statistics))
-    return [(name, statistic_type(name)) for name in names]
+def statistic_type(name: str, of: ValueType) -> Type:
+    """Of a window's statistic: a value stays what it is, a quantile of integers may lie between them."""
+    if name in COUNTS or (name in _SUMS and not of.is_float):
+        return Type.INT64
+    quantile = name not in STATISTICS
+    if (name in _VALUES or quantile) and of == ValueType.BOOL:
+        return Type.BOOLEAN
+    if (name in _VALUES or quantile) and of.is_float:
+        return TYPES[of]
+    return Type.INT64 if name in _VALUES else Type.DOUBLE
 
 
 def _properties(prop: Property) -> dict[str, tuple[Type, Any]]:

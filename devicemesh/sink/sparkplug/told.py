@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from devicemesh.sink.sparkplug.metrics import ALARM, Metrics, alarm_name, statistic_type
+from devicemesh.sink.sparkplug.metrics import ALARM, COUNTS, Metrics, alarm_name
 from devicemesh.sink.sparkplug.wire import Metric, Type
 
 BAD, STALE = 0, 500
 """Of the property `Quality` (section 6.4.17); a metric without it is good."""
 _EPOCH, _MS = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
-_FLOAT_MAX = 3.4028234663852886e38
+_FLOAT_END = 3.4028235677973366e38  # from here on a number rounds to no float32
 _RANGES = {
     Type.INT32: (-(1 << 31), (1 << 31) - 1),
     Type.INT64: (-(1 << 63), (1 << 63) - 1),
@@ -101,7 +101,7 @@ def _float(value: Any, type_: Type) -> float | None:
         number = float(value)
     except OverflowError:
         return None
-    fits = type_ == Type.DOUBLE or not math.isfinite(number) or abs(number) <= _FLOAT_MAX
+    fits = type_ == Type.DOUBLE or not math.isfinite(number) or abs(number) < _FLOAT_END
     return number if fits else None
 
 
@@ -115,7 +115,7 @@ def _bytes(value: Any) -> bytes | None:
 def guess(told: Told) -> Type:
     """The type of a metric that nothing declares."""
     if "/" in told.name and isinstance(told.value, int | float) and not isinstance(told.value, bool):
-        return statistic_type(told.name.rpartition("/")[2])
+        return Type.INT64 if told.name.rpartition("/")[2] in COUNTS else Type.DOUBLE
     kinds = {bool: Type.BOOLEAN, int: Type.INT64, float: Type.DOUBLE}
     return kinds.get(type(told.value), Type.STRING)
 

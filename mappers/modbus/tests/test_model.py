@@ -131,6 +131,7 @@ def test_a_property_that_can_not_live_there(
         ({}, V.INT8, "holding 100"),
         ({"enum": {0: "off"}}, V.STRING, "holding 100"),
         ({"table": "coil"}, V.BOOL, "coil 100"),
+        ({"noValue": 32768, "scale": 0.1, "type": "int16"}, V.FLOAT64, "holding 100"),
     ],
 )
 def test_a_property_that_can(fields: dict[str, Any], type_: V, text: str) -> None:
@@ -163,6 +164,11 @@ def test_overlaps(
     assert (there is not None, back is not None) == (collides, collides)
     if there:
         assert first.text(type_) in there and second.text(other_type) in there
+        (table, low, high), (other_table, other_low, other_high) = (
+            first.extent(type_),
+            second.extent(other_type),
+        )
+        assert table == other_table and low <= other_high and other_low <= high
 
 
 def test_the_nearest_value_that_a_register_holds() -> None:

@@ -502,6 +502,10 @@ def test_a_trace_tells_each_step(hostile: Any, serving: Any) -> None:
                 (V.BYTES, {"offset": 2, "length": 1, "byteOrder": "little"}, [r"bytes b'\x03\x01'"], b"\3\1"),
                 (V.STRING, {"offset": 2, "bit": 0, "bits": 8, "enum": {3: "run"}},
                  ["uint16 big-endian 259", "bits 0..7 = 3", "enum: run"], "run"),
+                (V.FLOAT64, {"offset": 2, "type": "int16", "scale": 0.1, "noValue": 0x0103},
+                 ["int16 big-endian 259", "which says: no value"], None),
+                (V.FLOAT64, {"offset": 2, "type": "int16", "scale": 0.1, "noValue": -32768},
+                 ["int16 big-endian 259", "x 0.1"], 25.9),
             ]  # fmt: skip
             async with open_session(endpoint) as session:
                 for type_, address, steps, value in cases:
@@ -509,7 +513,7 @@ def test_a_trace_tells_each_step(hostile: Any, serving: Any) -> None:
                     trace = await session.trace(one)
                     where = one.address.text(type_)
                     assert trace.steps == [f"function 3: {where} of unit 1", *steps]
-                    assert trace.value == pytest.approx(value) if isinstance(value, float) else value
+                    assert trace.value == (pytest.approx(value) if isinstance(value, float) else value)
                 assert trace.request.hex() == "0300020001"
                 assert (trace.response.hex(), trace.field.hex()) == ("03020103", "0103")
                 coil = await session.trace(point(endpoint, V.BOOL, table="coil", offset=3))

@@ -246,6 +246,8 @@ class ModbusAddress(Address):
     """value = raw x scale + add"""
     add: float = 0.0
     """value = raw x scale + add"""
+    no_value: int | None = None
+    """The raw code of an integer by which the device says that it has no value, as 32768 or 0xFFFFFFFF."""
     enum: dict[int, str] | None = None
     """Words for an integer's codes; the property is a string."""
     encoding: Literal["ascii", "utf-8", "latin-1"] = "ascii"
@@ -326,6 +328,7 @@ class ModbusAddress(Address):
             encoding=self.encoding,
             scale=self.scale,
             add=self.add,
+            null=self.no_value,
         )
 
     def refusal(self, type_: ValueType, access: str) -> str | None:
@@ -370,10 +373,13 @@ class ModbusAddress(Address):
         held: Scalar = layout.nearest(self.field(type_, self.offset), value)
         return int(held) if type_.is_integer and isinstance(held, float) and held.is_integer() else held
 
+    def extent(self, type_: ValueType) -> tuple[str, int, int]:
+        return self.table, self.offset, self.offset + self.span(type_) - 1
+
     def overlap(self, other: Self, type_: ValueType, other_type: ValueType) -> str | None:
         """Parts of a register (bits, bytes) may lie inside a wider value; equal readings are no collision."""
-        if self.table != other.table or abs(self.offset - other.offset) >= MAX_REGISTERS:
-            return None  # most of a long list, and no value is longer
+        if self.table != other.table:
+            return None
         mine, theirs = self.span(type_), other.span(other_type)
         if self.offset >= other.offset + theirs or other.offset >= self.offset + mine:
             return None

@@ -29,7 +29,8 @@ def steps(point: ModbusPoint, data: memoryview) -> Iterator[str]:
     if wire == ValueType.BOOL:
         wire = ValueType.UINT16
     length = field.length if wire in (ValueType.STRING, ValueType.BYTES) else None
-    plain = replace(field, type=wire, bit=None, bits=None, length=length, scale=1.0, add=0.0, enum=None)
+    bare = replace(field, scale=1.0, add=0.0, enum=None, null=None)
+    plain = replace(bare, type=wire, bit=None, bits=None, length=length)
     raw = _read(plain, wire, data)
     many = address.span(point.type) > 1 and wire.is_number
     order = _ORDERS[address.byte_order, address.word_order if many else address.byte_order]
@@ -37,9 +38,12 @@ def steps(point: ModbusPoint, data: memoryview) -> Iterator[str]:
     if field.bit is not None:
         last = field.bit + (field.bits or 1) - 1
         place = f"bit {field.bit}" if last == field.bit else f"bits {field.bit}..{last}"
-        yield f"{place} = {_read(replace(field, scale=1.0, add=0.0, enum=None), field.type, data)}"
+        yield f"{place} = {_read(bare, field.type, data)}"
     elif point.type == ValueType.BOOL:
         yield f"not 0 = {raw != 0}"
+    if field.null is not None and _read(replace(bare, null=field.null), field.type, data) is None:
+        yield "which says: no value"
+        return
     if field.scale != 1.0:
         yield f"x {field.scale:g}"
     if field.add != 0.0:
