@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BENCH_CORE := benchmarks/core/.venv
-PACKAGES := -e .[test,broker] -e mappers/modbus -e mappers/opcua -e mappers/coap -e mappers/lora[codecs] -e mappers/ble[bumble,vendors] -e simulators
+PACKAGES := -e .[test,broker] -e mappers/modbus[sunspec] -e mappers/opcua -e mappers/coap -e mappers/lora[codecs] -e mappers/ble[bumble,vendors] -e simulators
 C_SOURCES := $(wildcard devicemesh/_core/*.c devicemesh/_core/*.h devicemesh/_core/windows/*.c devicemesh/_core/windows/*.h)
 
 .PHONY: demo test dtls kube-assets lint sanitize fuzz test-free-threaded wheels bench bench-core bench-kubernetes clean dev

@@ -164,8 +164,9 @@ class Settings(Section):
 
     home: Path = Field(default_factory=default_home)
     """Store, outbox and secrets."""
-    instance: str = Field(default="main", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
-    """This runtime's name, for its topics, client id and Lease; every replica needs one of its own."""
+    instance: str = Field(default="main", pattern=r"^[a-z0-9]([-.a-z0-9]{0,198}[a-z0-9])?$")
+    """This runtime's name, for its topics, client id and Lease; every replica needs one of its own.
+    The name of a pod or of a node will do, also with dots."""
     status_interval_s: float = Field(default=5.0, ge=0.1)
     """A device's values are written to the store and to `twin/reported` at most this often.
 

@@ -62,6 +62,17 @@ def test_a_mode_that_can_not_work_is_refused(values: dict[str, Any], sentence: s
         load(None, values)
 
 
+@pytest.mark.parametrize("name", ["mesh-0", "edge-7.plant.example", "ip-10-0-0-1.ec2.internal"])
+def test_a_pod_or_a_node_names_its_runtime(name: str) -> None:
+    assert load(None, {"instance": name}).instance == name
+
+
+@pytest.mark.parametrize("name", ["Edge", "a/b", "a+", ".a", "a-", ""])
+def test_what_no_topic_and_no_lease_may_be_called_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="instance"):
+        load(None, {"instance": name})
+
+
 @pytest.mark.parametrize("name", ["a/b", "", "+", "x" * 129, "a#"])
 def test_an_id_of_sparkplug_is_one_level_of_a_topic(name: str) -> None:
     for key in ("group", "node", "primary_host"):

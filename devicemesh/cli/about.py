@@ -1,15 +1,11 @@
-"""mappers, crd, explain, doctor, outbox, version."""
+"""mappers, crd, explain, outbox, version."""
 
 from __future__ import annotations
 
 import json
-import os
 import platform
-import shutil
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import click
@@ -18,7 +14,6 @@ from devicemesh import __version__
 from devicemesh.cli.common import (
     NOT_REACHABLE,
     PROBLEMS,
-    STORE,
     WRONG_USE,
     emit,
     fail,
@@ -147,78 +142,6 @@ def _explained(topic: str, schema: dict[str, Any]) -> Iterator[str]:
     if rows:
         yield "Fields (* must be given):"
         yield table((("  NAME", 0), ("TYPE", 0), ("MEANING", 0)), rows)
-
-
-@click.command("doctor")
-@click.option("-o", "--output", type=click.Choice(["json"]))
-@click.pass_context
-def doctor_command(ctx: click.Context, output: str | None) -> None:
-    """Check this installation: what is there, what is missing, and what to do."""
-    checks = list(_checks(home_of(ctx)))
-    if output:
-        click.echo(
-            json.dumps([dict(zip(("check", "ok", "found", "try"), c, strict=True)) for c in checks], indent=2)
-        )
-    else:
-        for name, good, found, mend in checks:
-            mark = paint("ok  ", "green") if good else paint("FAIL", "red")
-            click.echo(f"{mark}  {name:<12} {found}" + (f"\n      Try: {mend}" if not good and mend else ""))
-    if not all(good for _, good, _, _ in checks):
-        sys.exit(PROBLEMS)
-
-
-def _checks(home: Path) -> Iterator[tuple[str, bool, str, str]]:
-    """(check, good?, what was found, what to try)."""
-    from devicemesh import plugins
-    from devicemesh.store.base import StoreUnavailableError
-    from devicemesh.store.database import Database
-
-    yield "python", sys.version_info >= (3, 11), platform.python_version(), "Python 3.11 or newer"
-    try:
-        from devicemesh import aggregate  # noqa: F401 - its import is the check
-
-        yield "C core", True, "loaded", ""
-    except ImportError as error:
-        yield "C core", False, str(error), "pip install --force-reinstall devicemesh"
-    found = plugins.load()
-    broken = [f"{p.name}: {p.error}" for p in found.found if p.error]
-    names = ", ".join(found.mappers) or "none"
-    yield (
-        "mappers",
-        bool(found.mappers) and not broken,
-        "; ".join(broken) or names,
-        "pip install devicemesh-modbus",
-    )
-    broker = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-    wheel = find_spec("iotcore") is not None
-    what = broker or ("the iotcore wheel" if wheel else "no broker to embed")
-    yield "broker", bool(broker or wheel), what, "apt install mosquitto, or: pip install 'devicemesh[broker]'"
-    try:
-        store = Database(home / STORE)
-        count = len(store.list("Device"))
-        yield "store", True, f"{home / STORE}: {count} devices", ""
-        store.close()
-    except StoreUnavailableError as error:
-        yield "store", False, str(error), f"look at the rights of {home}"
-    room = shutil.disk_usage(home if home.exists() else Path.home()).free >> 20
-    yield "disk", room > 256, f"{room} MiB free for the outbox", "make room, or set outbox.max_bytes"
-    pid = running_pid(home)
-    yield "runtime", True, f"running, pid {pid}" if pid else "not running", ""
-
-
-def running_pid(home: Path) -> int | None:
-    """The process that holds this home, if any."""
-    import fcntl
-
-    try:
-        with (home / "runtime.lock").open("r+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                return int(lock.read().strip() or 0) or os.getpid()
-    except (OSError, ValueError):
-        return None
-    return None
 
 
 @click.command("outbox")

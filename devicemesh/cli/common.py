@@ -18,7 +18,8 @@ from devicemesh.store.base import StoreUnavailableError
 from devicemesh.store.database import Database
 
 PROBLEMS, WRONG_USE, NOT_REACHABLE = 1, 2, 3
-STORE = "store.db"
+STORE, CLUSTER = "store.db", "cluster.db"
+"""In the home: what is declared here, and what an API server said last."""
 
 
 def fail(message: str, code: int, try_: str | None = None) -> NoReturn:
@@ -34,8 +35,47 @@ def home_of(ctx: click.Context) -> Path:
     return Path(ctx.obj) if ctx.obj is not None else default_home()
 
 
+def of_a_cluster(home: Path) -> bool:
+    """Whether the runtime of a home has its devices from an API server."""
+    return (home / CLUSTER).exists() and not (home / STORE).exists()
+
+
+def running_pid(home: Path) -> int | None:
+    """The process that holds this home, if any."""
+    import fcntl
+
+    try:
+        with (home / "runtime.lock").open("r+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return int(lock.read().strip() or 0) or os.getpid()
+    except (OSError, ValueError):
+        return None
+    return None
+
+
+def make_ours(home: Path) -> str:
+    """The command that gives us a home which is another's, as a mounted folder mostly is."""
+    return f"chown -R {os.getuid()}:{os.getgid()} {home}"
+
+
+def settings_option(command: Any) -> Any:
+    """`--settings`; a pod has it in its environment, so that all that is run there looks at the same."""
+    return click.option(
+        "--settings",
+        "settings_file",
+        type=click.Path(path_type=Path, exists=True),
+        envvar="DEVICEMESH_SETTINGS",
+        show_envvar=True,
+        help="Settings (YAML).",
+    )(command)
+
+
 def database(ctx: click.Context) -> Database:
     """The store of the home; exits when it can't be opened."""
+    if of_a_cluster(home_of(ctx)):
+        fail(f"the devices of {home_of(ctx)} are on an API server", WRONG_USE, "kubectl get devices -A")
     try:
         return Database(home_of(ctx) / STORE)
     except StoreUnavailableError as error:

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,8 @@ def demo_command(files: tuple[Path, ...], seconds: float | None, seed: int, mqtt
     from devicemesh.cli.run import run_guarded
     from devicemesh.settings import ApiSettings, MqttSettings, Settings
 
+    if find_spec("devicemesh_simulators") is None:
+        fail("the simulators are not installed here", WRONG_USE, "pip install 'devicemesh[demo]'")
     chosen = files or (example(),)
     with tempfile.TemporaryDirectory(prefix="devicemesh-demo-") as folder:
         settings = Settings(
@@ -74,7 +77,7 @@ def demo_command(files: tuple[Path, ...], seconds: float | None, seed: int, mqtt
 
 
 def example() -> Path:
-    """The factory example: of the checkout, or the one that the wheel carries."""
+    """The factory example: of the checkout, or below the folder that we are in."""
     import devicemesh
 
     for folder in (Path.cwd(), Path(devicemesh.__file__).parent.parent):

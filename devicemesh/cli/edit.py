@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from devicemesh.spec.values import ValueType
     from devicemesh.store.database import Database
 
+STDIN = "-"
 SHOWN = 200
 """Characters of a line that are shown at most."""
 
@@ -44,7 +45,7 @@ files_option = click.option(
     multiple=True,
     required=True,
     type=click.Path(path_type=Path),
-    help="A YAML file, or a folder of them.",
+    help="A YAML file, a folder of them, or - for what is piped in.",
 )
 
 
@@ -64,8 +65,14 @@ def check(files: Sequence[Path], store: Database | None) -> Manifest:
     """Read and check files against the installed mappers and the store."""
     from devicemesh import plugins
     from devicemesh.spec import manifest
+    from devicemesh.spec.places import Problem
 
-    sources, unreadable = manifest.read_files(files)
+    sources, unreadable = manifest.read_files([file for file in files if str(file) != STDIN])
+    if Path(STDIN) in files:
+        try:
+            sources["stdin"] = sys.stdin.buffer.read().decode("utf-8")
+        except UnicodeDecodeError as error:
+            unreadable.append(Problem("stdin", 1, 1, 1, "no-file", f"can't be read: {error}"))
     found = manifest.load(sources, plugins.load().protocols(), lambda ns, name: stored_model(store, ns, name))
     found.problems = sorted([*unreadable, *found.problems])
     return found

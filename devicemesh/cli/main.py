@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "new": ("new", "Begin a mapper of your own."),
     "crd": ("about", "Print the CustomResourceDefinitions of the installed mappers."),
     "explain": ("about", "What a field, or an error, means."),
-    "doctor": ("about", "Check this installation."),
+    "doctor": ("doctor", "Check this installation."),
     "outbox": ("about", "Look into what waits for the broker."),
     "version": ("about", "Print the version."),
 }

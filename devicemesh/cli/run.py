@@ -16,26 +16,39 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from devicemesh.cli.common import NOT_REACHABLE, PROBLEMS, STORE, WRONG_USE, fail, home_of, until_stopped
+from devicemesh.cli.common import (
+    CLUSTER,
+    NOT_REACHABLE,
+    PROBLEMS,
+    STORE,
+    WRONG_USE,
+    fail,
+    home_of,
+    make_ours,
+    settings_option,
+    until_stopped,
+)
 from devicemesh.cli.edit import check, show_problems
 from devicemesh.runtime.fence import Fence
+from devicemesh.runtime.reporter import stamp
 from devicemesh.runtime.runtime import AlreadyRunningError, Runtime, exclusive
 from devicemesh.settings import Settings, load
 from devicemesh.store.base import Store, StoreUnavailableError
 from devicemesh.store.lease import Leases
 
 if TYPE_CHECKING:
+    from devicemesh.store.kubernetes import KubernetesStore
     from devicemesh.store.secrets import ClusterSecrets
 
 log = logging.getLogger("devicemesh")
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line, for log collectors."""
+    """One JSON object a line, for log collectors: its time is RFC 3339, in UTC."""
 
     def format(self, record: logging.LogRecord) -> str:
         body = {
-            "time": self.formatTime(record),
+            "time": stamp(round(record.created * 1e9)),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -112,14 +125,18 @@ def open_store(settings: Settings) -> Store:
         from devicemesh.store.sqlite import SqliteStore
 
         return SqliteStore(settings.home / STORE)
+    from devicemesh.store.offline import OfflineStore
+
+    return OfflineStore(remote_store(settings), settings.home / CLUSTER, settings.store.conflicts)
+
+
+def remote_store(settings: Settings) -> KubernetesStore:
+    """The API server of the settings; exits where its client is not installed."""
     try:
         from devicemesh.store.kubernetes import KubernetesStore
     except ImportError as error:
         fail(f"no Kubernetes client: {error}", WRONG_USE, "pip install 'devicemesh[kubernetes]'")
-    from devicemesh.store.offline import OfflineStore
-
-    remote = KubernetesStore(settings.store.kubeconfig, settings.store.context)
-    return OfflineStore(remote, settings.home / "cluster.db", settings.store.conflicts)
+    return KubernetesStore(settings.store.kubeconfig, settings.store.context)
 
 
 def leases_of(settings: Settings, store: Store, fence: Fence) -> Leases | None:
@@ -162,9 +179,7 @@ def read_redirects(home: Path) -> dict[str, str]:
 @click.option(
     "-f", "--file", "files", multiple=True, type=click.Path(path_type=Path), help="Apply these first."
 )
-@click.option(
-    "--settings", "settings_file", type=click.Path(path_type=Path, exists=True), help="Settings (YAML)."
-)
+@settings_option
 @click.option("--mqtt", "mqtt_url", help="Broker, as in mqtt://host:1883.  [default: an embedded one]")
 @click.option("--api-port", type=int, help="Port of /healthz and /metrics; 0: a free one.  [default: 8080]")
 @click.option("--no-api", is_flag=True, help="No HTTP server.")
@@ -289,6 +304,9 @@ def run_guarded(main: Any, settings: Settings, files: tuple[Path, ...] = ()) -> 
         fail(str(error), WRONG_USE, "devicemesh explain settings.api")
     except OSError as error:
         why = error.strerror or f"{error}"
+        if isinstance(error, PermissionError) and settings.home in Path(error.filename or "").parents:
+            words = f"{error.filename}: {why} for user {os.getuid()}"
+            fail(words, NOT_REACHABLE, make_ours(settings.home))
         if error.filename is not None:
             fail(f"{error.filename}: {why}", NOT_REACHABLE, "devicemesh doctor")
         fail(why, NOT_REACHABLE, "devicemesh run --api-port 0")

@@ -248,6 +248,7 @@ def discover_command(
     \b
     discover modbus://10.0.0.5:502               which units answer, and what they are
     discover modbus://10.0.0.5:502/3             which registers unit 3 has
+    discover modbus://10.0.0.9:1502/1 -o yaml    a SunSpec inverter, meter or battery
     discover opcua://10.0.0.5:4840 -o yaml       a model and a device that can be applied
     discover opc.tcp://10.0.0.5:4840 --path Plant/Pump1 -o yaml
     """

@@ -14,6 +14,11 @@ Encode = Callable[[bytes, Sequence[str]], bytes]
 Write = Callable[[Route, bytes, bool], bytes]
 """See `Dialect.payload`."""
 
+
+class TooLargeError(ValueError):
+    """What has to be said with a record is more than the broker takes."""
+
+
 _PACKET_OVERHEAD = 16  # of a publish, beside topic and payload
 
 
@@ -39,6 +44,11 @@ class Entry(NamedTuple):
     route: Route
     body: bytes
     stored: bool  # False: only here, since the disk did not take it
+
+
+def policy_of(error: Exception) -> str:
+    """Under which policy a record is dropped that can't be encoded."""
+    return "too_large" if isinstance(error, TooLargeError) else "corrupt"
 
 
 def suspect(under_way: Entry | Name) -> Suspect:

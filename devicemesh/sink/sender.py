@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from devicemesh.aggregate import Record
-from devicemesh.sink.entry import Entry, Link, Write, packet_bytes, suspect
+from devicemesh.sink.entry import Entry, Link, Write, packet_bytes, policy_of, suspect
 from devicemesh.sink.outbox import Appended, Chunk, Outbox
 from devicemesh.sink.payload import dumps
 from devicemesh.sink.refusals import Refusals
@@ -282,7 +282,7 @@ class Sender:
             payload = self._payload(entry)
         except (ValueError, IndexError) as error:
             log.error("a record of %s can't be encoded: %s", topic, error)
-            self._outbox.drop(entry.position, entry.sample, entry.samples, "corrupt")
+            self._outbox.drop(entry.position, entry.sample, entry.samples, policy_of(error))
             return True
         if self._too_large(topic, payload):
             log.warning("%s: %d bytes are more than the broker takes: dropped", topic, len(payload))

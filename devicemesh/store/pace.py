@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 VALUES_S = 30.0
 """A device's values are written at most so often; the last ones win."""
+FIRST_S = 2.0
+"""The first values of all wait so long: what is written before anything was read would stand for VALUES_S."""
 BURST = 3
 """So many changes of a device's health go out at once; then one every VALUES_S."""
 SETTLE_S = 0.25
@@ -47,13 +49,13 @@ class Bucket:
 class Turn:
     """When one device may write again."""
 
-    values_s: float = -1e9  # its values were written
+    values_s: float | None = None  # its values were written
     credit: float = BURST
     credit_s: float = 0.0
 
     def values_due_s(self, now_s: float) -> float:
         """The time from which its values may be written."""
-        return max(now_s, self.values_s + VALUES_S)
+        return now_s + FIRST_S if self.values_s is None else max(now_s, self.values_s + VALUES_S)
 
     def spend_values(self, now_s: float) -> None:
         """Its values were written."""

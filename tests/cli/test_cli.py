@@ -287,6 +287,20 @@ def test_explain_knows_fields_and_errors(dm: Invoke) -> None:
     assert (near.exit_code, "did you mean `endpoint`?" in near.stderr) == (2, True)
 
 
+def test_what_is_piped_in_is_applied(dm: Invoke, tmp_path: Path) -> None:
+    """Into a container that has no file of ours; the mistakes have their places there, too."""
+
+    def piped(content: bytes, *words: str) -> Result:
+        command = ["--home", str(tmp_path / "home"), *words, "-f", "-"]
+        return CliRunner().invoke(app, command, prog_name="devicemesh", input=content)
+
+    whole = b"---\n".join(file.read_bytes() for file in sorted(FACTORY.glob("*.yaml")))
+    assert "device/pump-1 created" in piped(whole, "apply").stdout
+    wrong = piped(whole.replace(b"modelRef", b"modelRev"), "validate")
+    assert (wrong.exit_code, "stdin:10:3:" in wrong.stdout) == (1, True), wrong.stdout
+    assert "stdin:1:1: no-file can't be read" in piped(b"\xff", "validate").stdout
+
+
 def test_crds_cover_the_installed_mappers(dm: Invoke) -> None:
     import yaml
 

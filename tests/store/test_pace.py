@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from devicemesh.store.base import ConflictError, Key, NotFoundError, RefusedError, StoreUnavailableError
-from devicemesh.store.pace import BURST, SETTLE_S, VALUES_S, Bucket, Turn
+from devicemesh.store.pace import BURST, FIRST_S, SETTLE_S, VALUES_S, Bucket, Turn
 from devicemesh.store.status import SlowDownError, StatusWriter
 from devicemesh.testing.clock import run_virtual
 
@@ -88,6 +88,20 @@ def test_health_goes_out_at_once_within_a_burst() -> None:
         await asyncio.sleep(60)
         assert len(server.health) == BURST + 1, "the newest, once; not what was in between"
         assert server.health[-1][2]["conditions"][0]["status"] == "True"
+
+    play(scene)
+
+
+def test_the_first_values_are_those_that_were_read() -> None:
+    """What is written before the first answer would stand on the server for half a minute."""
+
+    async def scene(server: Server, writer: StatusWriter) -> None:
+        writer.put({KEY: status(-1.0)})
+        await asyncio.sleep(1)
+        writer.put({KEY: status(1450.0)})
+        await asyncio.sleep(VALUES_S - 1)
+        assert [part["properties"][0]["value"] for *_, part in server.values] == [1450.0]
+        assert server.values[0][0] == pytest.approx(FIRST_S, abs=0.2)
 
     play(scene)
 
@@ -209,7 +223,7 @@ def test_a_conflict_is_tried_again_at_once_and_is_no_news(caplog: pytest.LogCapt
 def test_thousands_of_devices_are_written_at_the_buckets_rate() -> None:
     async def scene(server: Server, writer: StatusWriter) -> None:
         writer.put({Key("Device", "default", f"d{n}"): status() for n in range(2000)})
-        await asyncio.sleep(11)
+        await asyncio.sleep(11 + FIRST_S)
         assert len(server.health) == 2000
         assert len(server.values) == pytest.approx(20 + 5 * 11, abs=2)
 

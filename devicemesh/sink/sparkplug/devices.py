@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from devicemesh.sink.payload import loads
 from devicemesh.sink.sparkplug.metrics import NO_METRICS, Metrics
 from devicemesh.sink.sparkplug.table import Table
 from devicemesh.sink.sparkplug.told import Told, reported
@@ -57,18 +57,18 @@ class NodeDevice:
 
     def state(self, payload: bytes) -> None:
         """Take a `status`; b"" is the end."""
-        self.alive = bool(payload) and loads(payload)["state"] in _ALIVE
+        self.alive = bool(payload) and json.loads(payload)["state"] in _ALIVE
 
     def known(self) -> dict[str, Told]:
         """The newest values, by metric."""
-        values = {told.name: told for told in reported(loads(self.twin))} if self.twin else {}
+        values = {told.name: told for told in reported(json.loads(self.twin))} if self.twin else {}
         return {**values, **self.standing}
 
     def news(self) -> list[Told]:
         """What of the quiet properties is otherwise than told last."""
         if not self.quiet or not self.twin:
             return []
-        values = [told for told in reported(loads(self.twin)) if told.name in self.quiet]
+        values = [told for told in reported(json.loads(self.twin)) if told.name in self.quiet]
         changed = [told for told in values if self.shown.get(told.name) != told]
         self.shown.update({told.name: told for told in changed})
         return changed

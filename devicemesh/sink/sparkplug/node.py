@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from devicemesh import __version__
 from devicemesh.settings import SparkplugSettings
@@ -13,9 +16,8 @@ from devicemesh.sink.base import Declaration
 from devicemesh.sink.client import Will
 from devicemesh.sink.connection import Connection
 from devicemesh.sink.dialect import Dialect
-from devicemesh.sink.entry import Encode, Link
+from devicemesh.sink.entry import Encode, Link, TooLargeError, packet_bytes
 from devicemesh.sink.inbox import Inbox
-from devicemesh.sink.payload import loads
 from devicemesh.sink.routes import Route
 from devicemesh.sink.sender import Sender
 from devicemesh.sink.sparkplug import births, commands, told
@@ -64,6 +66,13 @@ class NodeTopics:
         return f"{self._own(verb)}/{identity(device)}"
 
 
+class _Birth(NamedTuple):
+    """A DBIRTH that is ready, and what it shows of quiet properties."""
+
+    payload: bytes
+    shown: dict[str, Told]
+
+
 class EdgeNode(Dialect):
     """See `Dialect`. Births and deaths are made when they are due, out of what is known then.
 
@@ -96,7 +105,10 @@ class EdgeNode(Dialect):
         self._ready: Callable[[Link], None] | None = None  # until records may go out
         self._since_s = self._born_s = 0.0
         self._rebirth = False
-        self._next: tuple[str, Sequence[Told]] = ("", ())  # (device, what is told) of the record encoded last
+        self._next: tuple[str, _Birth | None] = (
+            "",
+            None,
+        )  # the device of the record encoded last, to be born
 
     def opened(self, sender: Sender, home: Path, epoch: int) -> None:
         self._sender = sender
@@ -212,26 +224,26 @@ class EdgeNode(Dialect):
             first = self._first_alias(device)
             quick = device.table.encode(body, route.names, first, late, _now_ms())
             if quick is not None:
-                self._next = route.device, ()
+                self._next = route.device, None
                 return quick
         return self._slowly(device, route, body, late)
 
     def _slowly(self, device: NodeDevice, route: Route, body: bytes, late: bool) -> bytes:
         """What is not usual, value by value."""
         if route.names is None:
-            found = list(told.event(route.suffix, loads(body), _now_ms()))
+            found = list(told.event(route.suffix, json.loads(body), _now_ms()))
             device.standing.update({one.name: one for one in found if "/alarm/" in one.name})
         else:
-            found = list(told.telemetry(loads(self._encode(body, route.names))))
+            found = list(told.telemetry(json.loads(self._encode(body, route.names))))
             if not device.alive and all(one.quality.startswith("Bad") for one in found):
                 return b""  # its death says it
-        self._next = route.device, found
         if unknown := told.unknown(found, device.metrics):
             device.learn(unknown)
+        self._next = route.device, None if device.born else self._birth(route.device, device, found)
         return self._data(device, found, late)
 
     def _gap(self, body: bytes) -> bytes:
-        found = list(told.gap(loads(body)))
+        found = list(told.gap(json.loads(body)))
         self._dropped = {one.name.partition("/")[2]: one.value for one in found}
         return encode([told.metric(one, births.NODE_METRICS, None, False) for one in found], _now_ms())
 
@@ -246,23 +258,37 @@ class EdgeNode(Dialect):
         """The record that was encoded last is about to be published: hosts have to know its device."""
         if topic == self.topics.gap:
             return
-        name, found = self._next
+        name, birth = self._next
         device = self._devices[name]
-        if not device.born:
-            self._bear(name, device, found)
+        if birth is not None and not device.born:
+            self._bear(name, device, birth)
         device.told_s = self._clock()
         if not device.alive:
             self._dying[name] = None
 
-    def _bear(self, name: str, device: NodeDevice, found: Sequence[Told] = ()) -> None:
-        """DBIRTH, with what is known; `found` is what comes after it."""
-        assert self._link is not None
+    def _birth(self, name: str, device: NodeDevice, found: Sequence[Told] = ()) -> _Birth:
+        """DBIRTH, with what is known; `found` is what comes after it. Raises TooLargeError."""
         known = {**{one.name: one for one in found}, **device.known()}
         birth = births.device_birth(device.metrics, known, self._first_alias(device), _now_ms())
-        self._link.send(self.topics.of(name, "DBIRTH"), birth)
-        device.shown = {one: known[one] for one in device.quiet if one in known}
+        most = self._connection.max_packet_bytes if self._connection is not None else 1 << 28
+        if packet_bytes(self.topics.of(name, "DBIRTH"), birth) > most:
+            raise TooLargeError(f"the birth of {name}, {len(birth)} bytes, is more than the broker takes")
+        return _Birth(birth, {one: known[one] for one in device.quiet if one in known})
+
+    def _bear(self, name: str, device: NodeDevice, birth: _Birth) -> None:
+        assert self._link is not None
+        self._link.send(self.topics.of(name, "DBIRTH"), birth.payload)
+        device.shown = birth.shown
         device.born = True
         self._unborn.pop(name, None)
+
+    def _tell_of(self, name: str, device: NodeDevice) -> None:
+        """It is alive, and hosts are to know it."""
+        try:
+            self._bear(name, device, self._birth(name, device))
+        except TooLargeError as error:
+            log.error("%s", error)
+            self._unborn.pop(name)
 
     def _bury(self, name: str, link: SequencedLink) -> None:
         device = self._devices[name]
@@ -320,10 +346,10 @@ class EdgeNode(Dialect):
         if self._rebirth and now_s - self._born_s >= REBIRTH_S:
             log.info("a host asks who is here: all are told anew")
             self._give_birth()
-        for name in list(self._unborn)[:_BURST]:
+        for name in list(islice(self._unborn, _BURST)):
             if link.congested:
                 return
-            self._bear(name, self._devices[name])
+            self._tell_of(name, self._devices[name])
         if self._ready is not None and (self._known or now_s - self._since_s >= KNOWN_S):
             ready, self._ready = self._ready, None
             ready(link)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import urllib.error
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,15 @@ RELEASES = {
         "prometheusRule.enabled=true",
         "prometheusRule.labels.release=prom",
     ],
+    "secured": [
+        "mqtt.url=mqtts://broker.plant:8884",
+        "secrets={broker}",
+        "settings.mqtt.username=plant",
+        "settings.mqtt.password.name=broker",
+        "settings.api.port=9000",
+        "rbac.deviceSecrets.default={plc}",
+        "priorityClassName=system-node-critical",
+    ],
     "own token": ["apiToken.existingSecret=mine", "rbac.create=false", "admissionPolicy.create=false"],
 }
 
@@ -48,11 +58,20 @@ class Tools:
     def kustomized(self, folder: Path) -> list[dict[str, Any]]:
         return self._run(self._folder / "kustomize", "build", folder)
 
-    def release(self, *values: str) -> list[dict[str, Any]]:
+    def release(self, *values: str, name: str = "mesh", namespace: str = "plant") -> list[dict[str, Any]]:
+        return self._run(*self._template(values, name, namespace), "--include-crds")
+
+    def refusal(self, *values: str) -> str:
+        """What Helm says of values that are wrong."""
+        command = self._template(values, "mesh", "plant")
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode != 0, f"{values} were taken"
+        return done.stderr
+
+    def _template(self, values: Sequence[str], name: str, namespace: str) -> list[str | Path]:
         sets = [word for value in values for word in ("--set", value)]
-        chart = "deploy/helm/devicemesh"
-        flags = ("--namespace", "plant", "--kube-version", "1.34.4", "--include-crds")
-        return self._run(self._folder / "helm", "template", "mesh", chart, *flags, *sets)
+        flags = ("--namespace", namespace, "--kube-version", "1.34.4")
+        return [self._folder / "helm", "template", name, "deploy/helm/devicemesh", *flags, *sets]
 
     def _path(self, version: str, kind: str, namespace: str) -> str:
         base = f"/apis/{version}" if "/" in version else f"/api/{version}"
@@ -139,7 +158,7 @@ def test_each_site_has_replicas_and_settings_of_its_own(tools: Tools) -> None:
         assert spec["nodeSelector"] == {"site": site}
 
 
-@pytest.mark.parametrize("component", ["serial", "ble", "pod-monitor", "prometheus-rule"])
+@pytest.mark.parametrize("component", ["serial", "ble", "broker-secret", "pod-monitor", "prometheus-rule"])
 def test_a_component_is_what_the_server_takes(component: str, tools: Tools, tmp_path: Path) -> None:
     overlay = ROOT / f"deploy/overlays/.{tmp_path.name}"
     overlay.mkdir()
@@ -165,6 +184,126 @@ def test_a_release_is_what_the_server_takes(values: list[str], tools: Tools) -> 
     for one in resources:
         tools.take(one)
     tools.take_pod(_workloads(resources)[0])
+
+
+RIGHTS = {
+    "ServiceAccount": "/api/v1/namespaces/plant/serviceaccounts",
+    "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/plant/roles",
+    "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/plant/rolebindings",
+    "ClusterRole": "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+    "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+}
+
+
+def test_releases_stand_side_by_side(tools: Tools) -> None:
+    """Two in a namespace, and one of the same name in another: Helm refuses what has an owner already."""
+    once = "admissionPolicy.create=false"
+    releases = [
+        tools.release(),
+        tools.release("mode=node", once, name="edge"),
+        tools.release(once, namespace="north"),
+    ]
+    names = [
+        (one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"])
+        for release in releases
+        for one in release
+        if one["kind"] != "CustomResourceDefinition"
+    ]
+    assert len(names) == len(set(names))
+
+
+def test_the_account_of_a_release_may_what_a_runtime_does(tools: Tools) -> None:
+    """The roles under their new names still belong together: the server is asked as the pod would be."""
+    resources = tools.release("rbac.deviceSecrets.plant={plc}")
+    _namespaces(tools.server, plant="restricted")
+    spec = _workloads(resources)[0]["spec"]["template"]["spec"]
+    user = f"system:serviceaccount:plant:{spec['serviceAccountName']}"
+    made = [one for one in resources if one["kind"] in RIGHTS]
+    for one in made:
+        tools.server.ask("POST", RIGHTS[one["kind"]], one)
+    try:
+        for group, resource, verb, name in (
+            ("devicemesh.io", "devices", "watch", ""),
+            ("devicemesh.io", "devices/status", "patch", ""),
+            ("coordination.k8s.io", "leases", "update", ""),
+            ("", "secrets", "get", "plc"),
+        ):
+            assert _may(tools.server, user, group, resource, verb, name), (resource, verb)
+        assert not _may(tools.server, user, "", "secrets", "get", "another")
+        assert not _may(tools.server, user, "devicemesh.io", "devices", "delete", "")
+    finally:
+        for one in made:
+            tools.server.ask("DELETE", f"{RIGHTS[one['kind']]}/{one['metadata']['name']}")
+
+
+def _may(server: Any, user: str, group: str, resource: str, verb: str, name: str) -> bool:
+    kind, _, part = resource.partition("/")
+    asked = {"namespace": "plant", "group": group, "resource": kind, "subresource": part}
+    review = {"spec": {"user": user, "resourceAttributes": {**asked, "verb": verb, "name": name}}}
+    path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+    return bool(server.ask("POST", path, review)["status"]["allowed"])
+
+
+def test_an_account_that_is_there_is_taken(tools: Tools) -> None:
+    without = ("rbac.create=false", "admissionPolicy.create=false")
+    for values, name in ((without, "devicemesh-runtime"), ((*without, "rbac.serviceAccount=mine"), "mine")):
+        resources = tools.release(*values)
+        assert not [one for one in resources if one["kind"] in RIGHTS]
+        assert _workloads(resources)[0]["spec"]["template"]["spec"]["serviceAccountName"] == name
+
+
+def test_what_the_settings_move_moves_in_the_pod(tools: Tools) -> None:
+    """The broker's port is let out, the HTTP server's is probed, and a Secret is where the runtime looks."""
+    resources = tools.release(*RELEASES["secured"])
+    (policy,) = [one for one in resources if one["kind"] == "NetworkPolicy"]
+    assert 8884 in [one["port"] for one in policy["spec"]["egress"][0]["ports"]]
+    pod = _workloads(resources)[0]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["ports"] == [{"name": "http", "containerPort": 9000}]
+    mounts = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
+    (volume,) = [one for one in pod["volumes"] if one.get("secret", {}).get("secretName") == "broker"]
+    assert mounts[volume["name"]] == f"{mounts['home']}/secrets/broker"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("mqtt.ulr=mqtt://broker", "'ulr' not allowed"),
+        ("mqtt.url=broker", "'/mqtt/url'"),
+        ("settings.mqtt.keepalive=3", "'keepalive' not allowed"),
+        ("settings.outbox.sync=never", "'strict'"),
+        ("networkPolicy.ports.tpc={502}", "'tpc' not allowed"),
+        ("networkPolicy.listen={70000}", "65,535"),
+        ("resources.limit.memory=1Gi", "'limit' not allowed"),
+        ("image.pullPolicy=Sometimes", "'IfNotPresent'"),
+        ("nodeSelector.edge=true", "'/nodeSelector/edge'"),
+        ("settings.api=null", "settings.api is null"),
+        ("mode=alone", "mode alone is for one replica"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused(value: str, said: str, tools: Tools) -> None:
+    assert said in tools.refusal(value)
+
+
+def test_the_overlay_of_the_readme_is_one(tools: Tools, tmp_path: Path) -> None:
+    """With a broker and an image of one's own, as it is written there."""
+    text = (ROOT / "deploy/README.md").read_text()
+    blocks = re.findall(r"```yaml\n# (\S+)\n(.*?)```", text, re.S)
+    assert [name for name, _ in blocks] == ["kustomization.yaml", "settings.yaml"]
+    overlay = ROOT / f"deploy/overlays/.{tmp_path.name}"
+    overlay.mkdir()
+    try:
+        for name, content in blocks:
+            (overlay / name).write_text(content)
+        resources = tools.kustomized(overlay)
+    finally:
+        shutil.rmtree(overlay)
+    pod = _workloads(resources)[0]["spec"]["template"]["spec"]
+    assert pod["containers"][0]["image"] == "registry.example/devicemesh:0.1.0"
+    (mounted,) = [one["configMap"]["name"] for one in pod["volumes"] if "configMap" in one]
+    (settings,) = [one["data"] for one in resources if one["kind"] == "ConfigMap"]
+    assert mounted in [one["metadata"]["name"] for one in resources]
+    assert yaml.safe_load(settings["settings.yaml"])["mqtt"]["url"] == "mqtts://broker.example:8883"
 
 
 def test_what_is_scraped_is_what_the_alerts_watch(tools: Tools) -> None:

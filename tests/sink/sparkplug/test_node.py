@@ -363,6 +363,9 @@ def test_a_device_that_goes_and_comes(plant: Any, host: Any) -> None:
             it.sink.retain(PUMP_2, "status", None)
             it.sink.retain(PUMP_2, "twin/reported", None)
             await until(lambda: "north:pump-2" not in seen.devices and len(seen.of("pump-1", "count")) == 3)
+            it.sink.retain("default/gone", "status", None)
+            assert it.sink._dialect._devices.find(PUMP_2) is None  # nothing is kept of what is gone
+            assert it.sink._dialect._devices.find("default/gone") is None
 
     with RealBroker() as broker, host(broker) as seen:
         asyncio.run(scenario())
@@ -513,6 +516,30 @@ def test_a_restart_goes_on_with_the_next_number(plant: Any, host: Any) -> None:
         first, second = asyncio.run(scenario())
         assert second == first + 1
         assert seen.wrong == []
+
+
+def test_a_birth_that_is_more_than_the_broker_takes_holds_up_nobody(
+    plant: Any, host: Any, caplog: Any
+) -> None:
+    wide = {"properties": [{"name": f"property{n}", "type": "int16"} for n in range(200)]}
+
+    async def scenario() -> None:
+        async with plant(broker.url) as it:
+            it.declare("default/wide", model=wide)
+            it.ready("default/wide")
+            await born(it, seen)
+            it.read("default/wide", property1=5)
+            it.read(PUMP_1, count=1)
+            await until(lambda: seen.of("pump-1", "count"))
+            assert it.sink.stats().samples_dropped["too_large"] == 1
+            assert it.sink.stats().reconnects == 1
+            it.conserved()
+
+    limit = "max_packet_size 3000"
+    with RealBroker("mosquitto", configuration=limit) as broker, host(broker) as seen:
+        asyncio.run(scenario())
+        assert seen.wrong == []
+        assert "the birth of default/wide" in caplog.text
 
 
 def test_what_was_dropped_is_a_metric_of_the_node(plant: Any, host: Any) -> None:

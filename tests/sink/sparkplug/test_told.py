@@ -146,6 +146,8 @@ def test_a_value_of_the_wrong_type_is_null_and_bad(declaration: Any) -> None:
     assert (odd.alias, odd.name) == ((1 << 20) + metrics["count"].offset, None)
     null = told.metric(Told("count", None, 5), metrics, None, late=False)
     assert (null.value, null.properties, null.name, null.alias) == (None, {}, "count", None)
+    for word, historical in (("Good", False), ("Good.FromHistory", True), ("Uncertain.FromHistory", True)):
+        assert told.metric(Told("count", 1, 5, word), metrics, None, late=False).historical is historical
 
 
 def test_names_of_devices() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from typing import get_args
 
@@ -11,8 +12,11 @@ from devicemesh_modbus.exchange import Shared, exchange
 from devicemesh_modbus.model import BIT_TABLES, ModbusEndpoint, Table
 from devicemesh_modbus.plan import data_size
 from devicemesh_modbus.session import open_session
+from devicemesh_modbus.sunspec import compose
+from devicemesh_modbus.sunspec.look import look
 from devicemesh_modbus.uri import format_address, format_endpoint, parse_endpoint
 
+log = logging.getLogger("devicemesh.modbus")
 SCAN_TIMEOUT_S = 0.25
 """For units of which most are not there; `?timeout=` in the URI says otherwise."""
 UNITS = (*range(1, 248), 255, 0)
@@ -30,11 +34,11 @@ MAX_PARTS = 8
 
 
 async def discover(uri: str) -> AsyncIterator[Found]:
-    """Without a unit in the URI: each unit that answers. With one: the addresses that it has."""
+    """Without a unit in the URI: each unit that answers. With one: what it says it has, or its addresses."""
     endpoint, one_unit = parse_endpoint(uri)
     async with open_session(endpoint) as session:
         if one_unit:
-            yield await _inside(session.shared, endpoint)
+            yield await _sunspec(session.shared, endpoint) or await _inside(session.shared, endpoint)
             return
         for unit in UNITS:
             if unit == 0 and endpoint.kind == "serial":
@@ -83,6 +87,27 @@ def _objects(shared: Shared, answer: bytes) -> tuple[dict[int, bytes], int | Non
         raise answers.MalformedError(str(error)) from error
 
 
+async def _sunspec(shared: Shared, endpoint: ModbusEndpoint) -> Found | None:
+    """What the device says of itself by SunSpec, if it does."""
+    scan = _Scan(shared, endpoint, "holding")
+    try:
+        found = await look(scan.read)
+    except LookupError as error:
+        log.warning(
+            "%s speaks SunSpec. To have its points: %s", format_endpoint(endpoint, endpoint.unit), error
+        )
+        return None
+    if found is None:
+        return None
+    listed = ", ".join(f"{one}{'?' if one in found.unknown else ''}" for one in found.models)
+    who = {**compose.identity(found.placed), "sunspec": listed}
+    points = [
+        (format_address("holding", one.register), compose.sample(one)) for one in compose.usable(found.placed)
+    ]
+    manifest = compose.manifest(endpoint, found.placed)
+    return Found(format_endpoint(endpoint, endpoint.unit), who, points, manifest)
+
+
 async def _inside(shared: Shared, endpoint: ModbusEndpoint) -> Found:
     points: list[tuple[str, str]] = []
     for table in get_args(Table):
@@ -120,6 +145,7 @@ class _Scan:
     def __init__(self, shared: Shared, endpoint: ModbusEndpoint, table: Table) -> None:
         self.left = BUDGET
         self.samples: dict[int, str] = {}  # by first address
+        self.last = b""  # the newest answer
         self._shared = shared
         self._endpoint = endpoint
         self._table = table
@@ -145,8 +171,18 @@ class _Scan:
             )
             self.left = 0 if hopeless else self.left
             return False
+        self.last = bytes(data)
         self.samples[start] = _sample(self._table, count, data)
         return True
+
+    async def read(self, start: int, count: int) -> bytes | None:
+        """The registers from `start` on; None where the device has not all of them."""
+        parts = []
+        for at in range(start, start + count, self._limit):
+            if not await self.has(at, min(at + self._limit, start + count)):
+                return None
+            parts.append(self.last)
+        return b"".join(parts)
 
     async def widen(self, edge: int, bound: int) -> int:
         """Move the edge of a run towards `bound` as far as the device has addresses."""
