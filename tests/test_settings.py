@@ -1,6 +1,7 @@
 """Where settings come from, and what their mistakes say."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,9 +51,13 @@ def test_a_wrong_variable_is_named_and_its_value_is_not_shown(monkeypatch: pytes
     [
         ({"shards": {"mode": "shared"}}, "shards.mode shared needs the Kubernetes store"),
         ({"shards": {"mode": "node"}, "store": {"kind": "kubernetes"}}, "mode node needs `node`"),
+        (
+            {"mqtt": {"home_assistant": True, "sparkplug": {"group": "g"}}},
+            "which `sparkplug` replaces: leave one out",
+        ),
     ],
 )
-def test_a_mode_that_can_not_work_is_refused(values: dict[str, dict[str, str]], sentence: str) -> None:
+def test_a_mode_that_can_not_work_is_refused(values: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         load(None, values)
 
