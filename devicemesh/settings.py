@@ -182,6 +182,10 @@ class Settings(Section):
     def _shareable(self) -> Self:
         if self.shards.mode != "alone" and self.store.kind == "sqlite":
             raise ValueError(f"shards.mode {self.shards.mode} needs the Kubernetes store")
+        if self.shards.mode != "alone" and self.mqtt.sparkplug is not None and self.mqtt.sparkplug.node:
+            raise ValueError(
+                "each replica is an Edge Node, named by its `instance`: leave mqtt.sparkplug.node out"
+            )
         return self
 
 
