@@ -7,6 +7,8 @@ import logging
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from devicemesh.sink.note import Note
+
 log = logging.getLogger("devicemesh.sink")
 Keys = frozenset[str]
 
@@ -20,10 +22,10 @@ class Told:
 
     def __init__(self, file: Path) -> None:
         """Reads what the processes before have left."""
-        self._file = file
+        self._note = Note(file)
         self._alike: dict[Keys, Keys] = {}
-        self._told = {device: self._shared(keys) for device, keys in _read(file)}
-        self._written, self._version, self._failed = 0, 0, False
+        self._told = {device: self._shared(keys) for device, keys in _read(self._note)}
+        self._written, self._version = 0, 0
 
     @property
     def devices(self) -> Collection[str]:
@@ -62,29 +64,17 @@ class Told:
 
     def save(self, text: str, version: int) -> None:
         """Write it."""
-        part = self._file.with_suffix(".part")
-        try:
-            part.write_text(text)
-            part.replace(self._file)
-        except OSError as error:
-            if not self._failed:
-                log.warning("%s can't be written: %s", self._file, error.strerror)
-            self._failed = True
-            return
-        self._failed, self._written = False, version
+        if self._note.write(text):
+            self._written = version
 
 
-def _read(file: Path) -> Iterable[tuple[str, Keys]]:
+def _read(note: Note) -> Iterable[tuple[str, Keys]]:
     """What can be read of it."""
-    try:
-        lines = file.read_text(errors="replace").splitlines()
-    except OSError:
-        return
-    for line in lines:
+    for line in note.read().splitlines():
         try:
             match json.loads(line):
                 case [list(keys), list(devices)]:
                     for device in devices:
                         yield str(device), frozenset(str(key) for key in keys)
         except ValueError:
-            log.warning("%s: a line that can't be read is left out", file)
+            log.warning("%s: a line that can't be read is left out", note.file)
