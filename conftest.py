@@ -2,8 +2,10 @@
 
 import os
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("here", deadline=None)
-settings.register_profile("everywhere", deadline=None, derandomize=True, database=None, print_blob=True)
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "everywhere", settings.get_profile("here"), derandomize=True, database=None, print_blob=True
+)
 settings.load_profile("everywhere" if os.environ.get("CI") else "here")

@@ -36,6 +36,16 @@ def _level(text: str) -> str:
 Level = Annotated[str, AfterValidator(_level)]
 
 
+def _levels(text: str) -> str:
+    """The first levels of a topic."""
+    if len(text) > 128 or not all(text.split("/")) or any(mark in text for mark in "+#\0"):
+        raise ValueError("a prefix has 1 to 128 characters, none of + #, and no empty level")
+    return text
+
+
+Levels = Annotated[str, AfterValidator(_levels)]
+
+
 class SparkplugSettings(Section):
     """Sparkplug B in place of JSON: this runtime is an Edge Node. See docs/sparkplug.md."""
 
@@ -80,6 +90,16 @@ class MqttSettings(Section):
     """Of messages to us: larger ones are refused."""
     sparkplug: SparkplugSettings | None = None
     """Speak Sparkplug B: `group` is enough. `root` and `topic` then mean nothing."""
+    home_assistant: bool = False
+    """Home Assistant on the same broker finds each device by itself. See docs/home-assistant.md."""
+    home_assistant_prefix: Levels = "homeassistant"
+    """Its discovery prefix."""
+
+    @model_validator(mode="after")
+    def _one_language(self) -> Self:
+        if self.home_assistant and self.sparkplug is not None:
+            raise ValueError("home_assistant reads our own topics, which `sparkplug` replaces: leave one out")
+        return self
 
 
 class OutboxSettings(Section):
@@ -162,6 +182,10 @@ class Settings(Section):
     def _shareable(self) -> Self:
         if self.shards.mode != "alone" and self.store.kind == "sqlite":
             raise ValueError(f"shards.mode {self.shards.mode} needs the Kubernetes store")
+        if self.shards.mode != "alone" and self.mqtt.sparkplug is not None and self.mqtt.sparkplug.node:
+            raise ValueError(
+                "each replica is an Edge Node, named by its `instance`: leave mqtt.sparkplug.node out"
+            )
         return self
 
 

@@ -1,6 +1,7 @@
 """Where settings come from, and what their mistakes say."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,9 +51,13 @@ def test_a_wrong_variable_is_named_and_its_value_is_not_shown(monkeypatch: pytes
     [
         ({"shards": {"mode": "shared"}}, "shards.mode shared needs the Kubernetes store"),
         ({"shards": {"mode": "node"}, "store": {"kind": "kubernetes"}}, "mode node needs `node`"),
+        (
+            {"mqtt": {"home_assistant": True, "sparkplug": {"group": "g"}}},
+            "which `sparkplug` replaces: leave one out",
+        ),
     ],
 )
-def test_a_mode_that_can_not_work_is_refused(values: dict[str, dict[str, str]], sentence: str) -> None:
+def test_a_mode_that_can_not_work_is_refused(values: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         load(None, values)
 
@@ -66,6 +71,14 @@ def test_a_pod_or_a_node_names_its_runtime(name: str) -> None:
 def test_what_no_topic_and_no_lease_may_be_called_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="instance"):
         load(None, {"instance": name})
+
+
+def test_replicas_are_edge_nodes_of_their_own() -> None:
+    given = {"store": {"kind": "kubernetes"}, "mqtt": {"sparkplug": {"group": "g", "node": "n"}}}
+    for shards in ({"mode": "shared"}, {"mode": "node", "node": "machine-1"}):
+        with pytest.raises(ValueError, match=r"leave mqtt\.sparkplug\.node out"):
+            load(None, {**given, "shards": shards})
+    assert load(None, {**given, "shards": {"mode": "alone"}}).mqtt.sparkplug is not None
 
 
 @pytest.mark.parametrize("name", ["a/b", "", "+", "x" * 129, "a#"])

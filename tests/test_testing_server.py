@@ -44,3 +44,22 @@ def test_a_proxy_that_ends_while_it_is_connecting(rounds: int) -> None:
 
     asyncio.run(main())
     gc.collect()
+
+
+@pytest.mark.parametrize("rounds", range(14))
+def test_a_proxy_that_ends_while_the_far_side_hangs_up(rounds: int) -> None:
+    """However far it had come with it."""
+
+    async def main() -> None:
+        over = asyncio.Event()
+        async with StreamServer(lambda *_: over.wait()) as far, Proxy(far.port) as proxy:
+            caller = socket.create_connection(("127.0.0.1", proxy.port))
+            while not proxy._far:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            over.set()
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+        caller.close()
+
+    asyncio.run(main())
+    gc.collect()

@@ -2,7 +2,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "aggregate_internal.h"
+#include "aggregator.h"
+#include "alarms.h"
+#include "pace.h"
+#include "windowing.h"
 
 /* ---- life ---- */
 

@@ -1,7 +1,7 @@
 /* Alarms of the series: raised and cleared by values, and by the clock where they wait. */
 #include <stdlib.h>
 
-#include "aggregate_internal.h"
+#include "alarms.h"
 
 bool raise_event(struct aggregator *a, struct alarm_event event)
 {

@@ -1,58 +1,11 @@
 /* WindowEngine: the window engine as `devicemesh.windows` sees it. */
 #include "glue_windows.h"
 
+#include "glue_columns.h"
+#include "glue_windows_define.h"
+#include "glue_windows_out.h"
+
 enum { RELEASE_FROM = 256 }; /* rows for which giving the GIL away pays */
-
-/* ---- the lock ---- */
-
-#ifdef Py_GIL_DISABLED
-void windows_enter(Windows *self)
-{
-    PyMutex_Lock(&self->mutex);
-}
-
-void windows_leave(Windows *self)
-{
-    PyMutex_Unlock(&self->mutex);
-}
-
-void windows_enter_rows(Windows *self)
-{
-    PyMutex_Lock(&self->mutex);
-}
-
-void windows_leave_rows(Windows *self)
-{
-    PyMutex_Unlock(&self->mutex);
-}
-#else
-void windows_enter(Windows *self)
-{
-    while (self->busy) {
-        Py_BEGIN_ALLOW_THREADS
-        PyThread_acquire_lock(self->gate, WAIT_LOCK);
-        PyThread_release_lock(self->gate);
-        Py_END_ALLOW_THREADS
-    }
-}
-
-void windows_leave(Windows *Py_UNUSED(self))
-{
-}
-
-void windows_enter_rows(Windows *self)
-{
-    windows_enter(self);
-    self->busy = 1;
-    PyThread_acquire_lock(self->gate, WAIT_LOCK);
-}
-
-void windows_leave_rows(Windows *self)
-{
-    self->busy = 0;
-    PyThread_release_lock(self->gate);
-}
-#endif
 
 /* ---- life ---- */
 

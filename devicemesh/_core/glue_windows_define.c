@@ -1,5 +1,7 @@
 /* WindowEngine: profiles and series, and what the engine refuses as Python exceptions. */
-#include "glue_windows.h"
+#include "glue_windows_define.h"
+
+#include "glue_columns.h"
 
 PyObject *windows_refuse(enum engine_status status, const char *what, unsigned long long number)
 {

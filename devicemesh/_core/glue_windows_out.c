@@ -1,5 +1,7 @@
 /* What the window engine gives out: columns, each the owner of its memory, readable through the buffer protocol. */
-#include "glue_windows.h"
+#include "glue_windows_out.h"
+
+#include "glue_columns.h"
 #include "windows/state.h"
 
 #include <stdlib.h>

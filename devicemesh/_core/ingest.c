@@ -1,7 +1,11 @@
 #include <math.h>
 #include <string.h>
 
-#include "aggregate_internal.h"
+#include "aggregator.h"
+#include "alarms.h"
+#include "pace.h"
+#include "publish.h"
+#include "windowing.h"
 #include "quality.h"
 
 /* Whether a row becomes the latest. Between values the time decides, unless the one we hold is from the future;

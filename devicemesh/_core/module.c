@@ -1,6 +1,7 @@
 /* The extension module: registration only. The core itself never sees Python. */
 #include "glue_parts.h"
 #include "glue_windows.h"
+#include "glue_windows_out.h"
 
 static PyObject *add_type(PyObject *module, PyType_Spec *spec)
 {

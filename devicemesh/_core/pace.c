@@ -1,6 +1,7 @@
 /* The pace of reports. The heartbeat: no series is silent for longer, be it that its rows do not change or that none come,
  * since its device tells changes only. The pause: none is reported sooner, and what changed in it is once it is over. */
-#include "aggregate_internal.h"
+#include "pace.h"
+#include "publish.h"
 
 #define GRACE_NS INT64_C(1000000000) /* for a poll that brings a fresh value */
 #define TICK_NS INT64_C(250000000)   /* so often the clock is told, or more often */

@@ -1,6 +1,6 @@
 #include <math.h>
 
-#include "aggregate_internal.h"
+#include "publish.h"
 #include "windows/machine.h"
 
 bool has_room(const struct aggregator *a, size_t more)

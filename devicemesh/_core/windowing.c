@@ -1,5 +1,6 @@
 /* Which windows of a series are open: from its first row, or because its value is known, to the watermark. */
-#include "aggregate_internal.h"
+#include "windowing.h"
+#include "publish.h"
 
 /* A new window of a series; NULL without memory. */
 static struct window *open_window(struct series *series, int64_t start)

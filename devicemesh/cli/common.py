@@ -40,6 +40,21 @@ def of_a_cluster(home: Path) -> bool:
     return (home / CLUSTER).exists() and not (home / STORE).exists()
 
 
+def running_pid(home: Path) -> int | None:
+    """The process that holds this home, if any."""
+    import fcntl
+
+    try:
+        with (home / "runtime.lock").open("r+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return int(lock.read().strip() or 0) or os.getpid()
+    except (OSError, ValueError):
+        return None
+    return None
+
+
 def make_ours(home: Path) -> str:
     """The command that gives us a home which is another's, as a mounted folder mostly is."""
     return f"chown -R {os.getuid()}:{os.getgid()} {home}"

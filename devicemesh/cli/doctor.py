@@ -24,6 +24,7 @@ from devicemesh.cli.common import (
     make_ours,
     of_a_cluster,
     paint,
+    running_pid,
     settings_option,
 )
 
@@ -177,18 +178,3 @@ def _disk(home: Path) -> Check:
     room = shutil.disk_usage(there).free >> 20
     mend = "make room, or set outbox.max_bytes"
     return Check("disk", room > 256, f"{room} MiB free for the outbox", mend)
-
-
-def running_pid(home: Path) -> int | None:
-    """The process that holds this home, if any."""
-    import fcntl
-
-    try:
-        with (home / "runtime.lock").open("r+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                return int(lock.read().strip() or 0) or os.getpid()
-    except (OSError, ValueError):
-        return None
-    return None

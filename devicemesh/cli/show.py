@@ -24,6 +24,7 @@ from devicemesh.cli.common import (
     home_of,
     namespace_option,
     output_option,
+    running_pid,
     table,
 )
 from devicemesh.store.base import Key, NotFoundError, Object, StoreUnavailableError
@@ -192,8 +193,6 @@ def _watch(
 
 def _how_fresh(ctx: click.Context) -> None:
     """Say so when nobody keeps what is shown up to date."""
-    from devicemesh.cli.doctor import running_pid
-
     if running_pid(home_of(ctx)) is None:
         click.echo("No runtime runs on this home: this is how it was.\nTry: devicemesh run", err=True)
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from devicemesh.aggregate import Limit, Report, Series, kind
 from devicemesh.mapper import Address, Endpoint, Mapper, Notifier, Point
+from devicemesh.sink.base import Declaration
 from devicemesh.spec.base import Strict, first_mistake
 from devicemesh.spec.device import (
     AddressOverride,
@@ -77,6 +78,12 @@ class BoundDevice:
     sources: Mapping[str, EventSource]
     paused: bool
     overruled: Mapping[str, str] = field(default_factory=lambda: NOTHING)  # set by two sides: which one lost
+    manufacturer: str = ""
+
+    def declaration(self) -> Declaration:
+        """What sinks are told of it."""
+        shape, model = self.shape, self.model
+        return Declaration(shape.specs, self.commands, self.sources, model, self.manufacturer)
 
     @property
     def properties(self) -> Mapping[str, BoundProperty]:
@@ -179,6 +186,7 @@ class Binder:
             sources={source.name: source for source in declared.spec.events} or NOTHING,
             paused=spec.paused,
             overruled=device.overruled,
+            manufacturer=_manufacturer(declared),
         )
 
     def _model(self, model: Object, mapper: Mapper[Any, Any]) -> tuple[DeviceModel, Shape]:
@@ -241,6 +249,12 @@ def _overridden(
         elif override.name in placed:
             out[override.name] = BoundProperty(prop, placed[override.name].address)
     return out
+
+
+def _manufacturer(model: DeviceModel) -> str:
+    """Whom the model says to have made such devices; "" where it says nothing."""
+    about = model.metadata
+    return about.annotations.get("manufacturer") or about.labels.get("manufacturer", "")
 
 
 def _names(model: DeviceModel) -> set[str]:

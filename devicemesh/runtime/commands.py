@@ -33,16 +33,26 @@ class Commands:
         if device is None:
             self._answer(command, {"state": "refused", "reason": "UnknownDevice"})
             return
-        await (self._desired if command.kind == "desired" else self._command)(command, device)
+        await (self._command if command.kind == "command" else self._desired)(command, device)
 
     async def _desired(self, command: Command, device: RunningDevice) -> None:
         if not isinstance(command.body, dict):
             message = 'the payload must be a JSON object, as in {"speed": 1200}'
             self._answer(command, {"state": "refused", "reason": "BadPayload", "message": message})
             return
+        if command.kind == "write":
+            self._anew(device, command.body)
         for prop, answer in (await self.desire(device, command.body, "mqtt", command.id)).items():
             if answer["state"] != "accepted":  # what becomes of it is told once it is known
                 self._answer(command, {"property": prop[:64], **answer})
+
+    def _anew(self, device: RunningDevice, values: Mapping[str, Any]) -> None:
+        """Write those that are desired already as if they were edited: somebody acts, and sees others."""
+        if known := {prop for prop, value in values.items() if device.wants(prop, value)}:
+            device.anew(known)
+            link = self._supervisor.link_of(device)
+            link.writeback.resume()  # not all stores tell of an edit that changes nothing
+            link.wake()
 
     async def desire(
         self, device: RunningDevice, values: Mapping[str, Any], owner: str, identity: str | None = None
@@ -69,7 +79,7 @@ class Commands:
             if value is None:  # taken back: nothing is written
                 device.desired_ids = without(device.desired_ids, prop)
                 answers[prop] = {"state": "applied", "value": None}
-            elif prop not in unchanged:
+            elif prop not in unchanged or prop in device.edited:
                 answers[prop] = {"state": "accepted", "value": value}
             else:  # nothing will change: say how it stands
                 answers[prop] = outcome(attempt) if attempt else {"state": "waiting", "value": value}
@@ -130,7 +140,7 @@ class Commands:
         self._sink.event(device.name, "twin/desired/result", body)
 
     def _answer(self, command: Command, body: Mapping[str, Any]) -> None:
-        topic = "twin/desired/result" if command.kind == "desired" else f"command/{command.name}/result"
+        topic = f"command/{command.name}/result" if command.kind == "command" else "twin/desired/result"
         identity = {"id": command.id} if command.id else {}
         self._sink.event(command.device, topic, {**body, **identity})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, TypeVar
 
 from devicemesh.aggregate import Aggregator
@@ -137,6 +137,12 @@ class RunningDevice:
         for name, attempt in plan.settled.items():
             self.settle(name, attempt)
         return plan
+
+    def anew(self, names: Set[str]) -> None:
+        """Write these desired values, whatever became of them."""
+        self.edited = self.edited | names
+        self.attempts = {n: a for n, a in self.attempts.items() if n not in names} or NOTHING
+        self.dirty = True
 
     def wants(self, name: str, value: Any) -> bool:
         """Whether this is what is desired now."""

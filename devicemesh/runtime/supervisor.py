@@ -23,7 +23,6 @@ from devicemesh.runtime.secrets import Keeper, LinkSecrets, named
 from devicemesh.runtime.settle import settled
 from devicemesh.runtime.shards import Claim, Claims, Placement, Verdict, Want
 from devicemesh.runtime.streams import Streams
-from devicemesh.sink.base import Declaration
 from devicemesh.store.base import NOTHING, Key, Object, Store, StoreUnavailableError
 from devicemesh.twin import Attempt
 
@@ -244,7 +243,7 @@ class Supervisor:
     def _run_device(self, bound: BoundDevice, pipeline: Pipeline) -> set[tuple[str, str]]:
         """Take a device's declaration; returns the links that have to look at it."""
         running = self.devices.get(bound.key)
-        pipeline.sink.declare(bound.name, Declaration(bound.shape.specs, bound.commands, bound.sources))
+        pipeline.sink.declare(bound.name, bound.declaration())
         if running is not None and running.bound.same_wire(bound):
             running.rebind(bound)
             return {bound.link}

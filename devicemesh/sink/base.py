@@ -14,11 +14,14 @@ from devicemesh.spec.device import EventSource, Property
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Something a client asked of a device: `kind` is `desired` or `command`."""
+    """Something a client asked of a device.
+
+    `kind` is `desired`, `write` (desired, and written now even where it was desired already) or `command`.
+    """
 
     kind: str
     device: str  # "namespace/name"
-    name: str  # the command's; empty for desired
+    name: str  # the command's; else empty
     body: Any  # parsed JSON; None when it was no JSON
     id: str | None = None  # MQTT 5 correlation data, given back in the result
 
@@ -33,6 +36,10 @@ class Declaration:
     properties: Mapping[str, Property]
     commands: Mapping[str, DeclaredCommand]
     events: Mapping[str, EventSource]
+    model: str = ""
+    """Its name."""
+    manufacturer: str = ""
+    """As the model's metadata says, in an annotation or label `manufacturer`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ class Inbox:
     """
 
     def __init__(self, topics: Topics, max_payload_bytes: int) -> None:
-        self.refused = 0  # messages not handed over: overflow, no topic of ours, a retained command
+        self.refused = 0  # messages not handed over: overflow, no topic of ours, a retained command or write
         self.handler: Callable[[Command], Awaitable[None]] | None = None
         self._topics, self.max_payload_bytes = topics, max_payload_bytes
         self._queue: asyncio.Queue[Command] = asyncio.Queue()
@@ -38,7 +38,7 @@ class Inbox:
         A retained command is old news and ignored; a retained desired value is meant.
         """
         incoming = self._topics.parse(topic)
-        if incoming is None or (incoming.kind == "command" and retained) or not payload:
+        if incoming is None or (incoming.kind != "desired" and retained) or not payload:
             self.refused += 1  # an empty payload only clears what a broker retained
             return
         identity = None if correlation is None else correlation[:256].decode("utf-8", "replace")

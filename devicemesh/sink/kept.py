@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-log = logging.getLogger("devicemesh.sink")
+from devicemesh.sink.note import Note
 
 
 class Kept:
@@ -14,14 +13,9 @@ class Kept:
 
     def __init__(self, file: Path) -> None:
         """Reads what the processes before have left."""
-        self._file = file
+        self._note = Note(file)
         self._version: int | None = None  # of the names that were written last
-        self._failed = False
-        try:
-            lines = file.read_text(errors="replace").splitlines()
-        except OSError:
-            lines = []
-        self.before = {line for line in lines if "/" in line}
+        self.before = {line for line in self._note.read().splitlines() if "/" in line}
         """Those of the processes before, until it is known whether they are still declared."""
 
     def settle(self) -> list[str]:
@@ -35,14 +29,5 @@ class Kept:
 
     def save(self, names: Iterable[str], version: int) -> None:
         """Write them. Takes some milliseconds for 10,000."""
-        text = "".join(f"{name}\n" for name in sorted(names))
-        part = self._file.with_suffix(".part")
-        try:
-            part.write_text(text)
-            part.replace(self._file)
-        except OSError as error:
-            if not self._failed:
-                log.warning("%s can't be written: %s", self._file, error.strerror)
-            self._failed = True
-            return
-        self._failed, self._version = False, version
+        if self._note.write("".join(f"{name}\n" for name in sorted(names))):
+            self._version = version

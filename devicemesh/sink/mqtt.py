@@ -59,6 +59,22 @@ class Backoff:
         self._delay_s = FIRST_DELAY_S
 
 
+def _dialect(settings: MqttSettings, instance: str, encode: Encode, home: Path) -> tuple[Dialect, Inbox]:
+    """What the settings ask for; what nobody speaks is never imported. Raises ValueError."""
+    topics = Topics(settings, instance)
+    if settings.sparkplug is not None:
+        from devicemesh.sink.sparkplug.node import EdgeNode
+
+        inbox = Inbox(topics, settings.max_payload_bytes)
+        return EdgeNode(settings.sparkplug, instance, inbox, encode), inbox
+    if settings.home_assistant or (home / "home-assistant").exists():
+        from devicemesh.sink.homeassistant.dialect import dialect_of
+
+        return dialect_of(settings, instance, encode)
+    inbox = Inbox(topics, settings.max_payload_bytes)
+    return Plain(topics, inbox, encode), inbox
+
+
 class MqttSink(Sink):
     """See `Sink`. Entering opens the outbox; the broker may come and go as it likes."""
 
@@ -84,13 +100,7 @@ class MqttSink(Sink):
         self._client_id = settings.client_id or f"devicemesh-{instance}"
         self._clock = clock or SystemClock()
         self._stall_s = float(settings.keepalive_s) if stall_s is None else stall_s
-        topics = Topics(settings, instance)
-        self._inbox = Inbox(topics, settings.max_payload_bytes)
-        self._dialect: Dialect = Plain(topics, self._inbox, encode)
-        if settings.sparkplug is not None:
-            from devicemesh.sink.sparkplug.node import EdgeNode
-
-            self._dialect = EdgeNode(settings.sparkplug, instance, self._inbox, encode)
+        self._dialect, self._inbox = _dialect(settings, instance, encode, home)
         self._fence = fence
         self._connection: Connection | None = None
         self._reconnects = 0

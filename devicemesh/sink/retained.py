@@ -27,6 +27,10 @@ class Retained:
     def __len__(self) -> int:
         return sum(len(each) for each in self._payloads.values())
 
+    def keeps(self, topic: str) -> bool:
+        """Whether the broker keeps some of this kind, or may still."""
+        return bool(self._payloads.get(topic))
+
     @property
     def unsent(self) -> bool:
         """Whether there is something to send."""
@@ -63,6 +67,11 @@ class Retained:
         names = [(device, topic) for topic, kept in self._payloads.items() for device in kept]
         names.sort(key=lambda name: name != first)
         self._unsent = {name: None for name in names if name not in self._deferred}
+
+    def repeat(self, topic: str) -> None:
+        """Send those of one kind again: whoever reads them may have lost them."""
+        names = [(device, topic) for device in self._payloads.get(topic, ())]
+        self._unsent.update((name, None) for name in names if name not in self._deferred)
 
     def defer(self, name: Name, now_s: float) -> None:
         """The broker hangs up on it: try it much later, the later the oftener."""

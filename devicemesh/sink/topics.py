@@ -35,11 +35,11 @@ class Addresses(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """What a topic that we subscribed to speaks of: `kind` is `desired` or `command`."""
+    """What a topic that we subscribed to speaks of: `kind` as in `Command`."""
 
     kind: str
     device: str  # "namespace/name"
-    name: str  # the command's; empty for desired
+    name: str  # the command's; else empty
 
 
 class Topics:

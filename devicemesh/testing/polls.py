@@ -12,8 +12,8 @@ from typing import Any
 from devicemesh.mapper import QUALITY_WORDS, Batch, MapperError, PointError, Quality, Reader
 from devicemesh.testing.blocking import unblocked
 
-PATIENCE_S = 20.0
-"""How long anything may take that is not meant to hang."""
+PATIENCE_S = 60.0
+"""How long anything may take that is not meant to hang, on a busy machine too."""
 NO_BUG = """\
 Out of a session, the runtime takes it for a bug: a traceback in the log, every point of the link bad.
 What is wrong with a point is a bad row, or an Outcome, with a PointError as its `error`; a dead link is a
@@ -91,20 +91,20 @@ async def once(reader: Reader, points: Sequence[Any]) -> dict[int, Row]:
     return seen
 
 
-def run(work: Awaitable[None]) -> None:
+def run(work: Awaitable[None], *, patience_s: float = PATIENCE_S) -> None:
     """Run a test's coroutine; it must end in time, block nobody and leave no task behind."""
 
     async def bounded() -> None:
         before = asyncio.all_tasks()
         try:
             with unblocked():
-                async with asyncio.timeout(PATIENCE_S) as patience:
+                async with asyncio.timeout(patience_s) as patience:
                     await work
         except TimeoutError as error:
             if not patience.expired():
                 raise
             why = "it waits for something that does not come, and has no limit of its own"
-            raise AssertionError(f"{why}: not done after {PATIENCE_S:g} s") from error
+            raise AssertionError(f"{why}: not done after {patience_s:g} s") from error
         await asyncio.sleep(0)
         left = asyncio.all_tasks() - before
         assert not left, f"tasks were left behind: {left}"

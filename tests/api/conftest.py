@@ -28,6 +28,8 @@ from devicemesh.testing.memory import MemoryStore
 
 API = "devicemesh.io/v1alpha1"
 NO_PLAYWRIGHT = "no browser tests: pip install 'devicemesh[browser]'"
+PATIENCE_MS = 60_000
+"""A device that was dead for a while is tried again after up to 30 s."""
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -189,7 +191,7 @@ class Site:
             self.kill(process)
 
 
-def until(what: Callable[[], Any], seconds: float = 30.0) -> Any:
+def until(what: Callable[[], Any], seconds: float = 60.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < deadline, "did not come true in time"
@@ -234,8 +236,8 @@ def opened(browser: Any) -> Open:
     @contextlib.contextmanager
     def page(url: str, *, allowed: str = "$^", **options: Any) -> Iterator[Any]:
         context = browser.new_context(**options)
-        context.set_default_timeout(15_000)
-        sync_api.expect.set_options(timeout=15_000)
+        context.set_default_timeout(PATIENCE_MS)
+        sync_api.expect.set_options(timeout=PATIENCE_MS)
         found, said, asked = context.new_page(), [], []
         found.on("console", lambda message: said.append(message.text))
         found.on("pageerror", lambda error: said.append(f"{error}"))

@@ -104,6 +104,7 @@ def test_a_task_of_the_sink_that_ends_is_no_health(tmp_path: Path, monkeypatch: 
             return await asyncio.to_thread(ask, url + "/healthz")
 
     monkeypatch.setattr(MqttSink, "_tend", ends)
+    monkeypatch.setattr("devicemesh.runtime.runtime.DRAIN_S", 0.1)  # nobody is left to send anything
     status, body = asyncio.run(main())
     assert (status, json.loads(body)["errors"]) == (503, 1)
 

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from devicemesh.runtime.runtime import exclusive
 from devicemesh.settings import Settings, load
 from devicemesh.store.base import Key, StoreUnavailableError
 from devicemesh.store.database import Database
+from devicemesh.testing.broker import RealBroker
 from devicemesh.testing.store import body
 
 FACTORY = Path(__file__).parent.parent.parent / "examples/factory"
@@ -50,29 +52,37 @@ def test_a_folder_as_settings(tmp_path: Path) -> None:
     assert (found.exit_code, "can't be read" in found.stderr) == (2, True)
 
 
-def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def broker() -> Iterator[RealBroker]:
+    """One that is there: a runtime that ends would wait for it."""
+    with RealBroker() as found:
+        yield found
+
+
+RunAlone = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run_alone(broker: RealBroker) -> RunAlone:
+    """`run` on a home, in a process of its own, to its end."""
+
+    def work(home: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+        line = [sys.executable, "-m", "devicemesh", "--home", str(home), "run", "--mqtt", broker.url]
+        return subprocess.run([*line, *words], check=False, capture_output=True, text=True, timeout=60)
+
+    return work
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path, run_alone: RunAlone) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        line = [sys.executable, "-m", "devicemesh", "--home", str(tmp_path), "run"]
-        done = subprocess.run(
-            [*line, "--mqtt", "mqtt://127.0.0.1:1", "--api-port", port],
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
+        done = run_alone(tmp_path, "--api-port", port)
     assert done.returncode == 3
     assert f"can't listen on 127.0.0.1 port {port}: " in done.stderr
     assert done.stderr.splitlines()[-1] == "Try: devicemesh run --api-port 0"
 
 
-def run_alone(home: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    """`run` in a process of its own, without a broker."""
-    line = [sys.executable, "-m", "devicemesh", "--home", str(home), "run", "--mqtt", "mqtt://127.0.0.1:1"]
-    return subprocess.run([*line, *words], check=False, capture_output=True, text=True, timeout=30)
-
-
-def test_run_says_why_it_can_not_apply(tmp_path: Path) -> None:
+def test_run_says_why_it_can_not_apply(tmp_path: Path, run_alone: RunAlone) -> None:
     (tmp_path / "store.db").write_bytes(b"no database" * 1000)
     done = run_alone(tmp_path, "--no-api", "-f", str(FACTORY))
     assert (done.returncode, done.stdout) == (3, "")
@@ -80,7 +90,7 @@ def test_run_says_why_it_can_not_apply(tmp_path: Path) -> None:
 
 
 def test_a_signal_while_it_starts_ends_run_in_good_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_alone: RunAlone
 ) -> None:
     """A plugin that is imported at the start sends the signal, so that it comes then."""
     info = tmp_path / "zz_signal-1.0.dist-info"
@@ -94,14 +104,14 @@ def test_a_signal_while_it_starts_ends_run_in_good_order(
     assert "stopping: flushing what is under way" in done.stderr
 
 
-def test_a_second_runtime_on_a_home_has_applied_nothing(tmp_path: Path) -> None:
+def test_a_second_runtime_on_a_home_has_applied_nothing(tmp_path: Path, run_alone: RunAlone) -> None:
     with exclusive(Settings(home=tmp_path)):
         done = run_alone(tmp_path, "--no-api", "-f", str(FACTORY))
     assert (done.returncode, "already uses" in done.stderr) == (2, True)
     assert Database(tmp_path / "store.db").list("Device") == []
 
 
-def test_without_a_simulator_nothing_is_applied(tmp_path: Path) -> None:
+def test_without_a_simulator_nothing_is_applied(tmp_path: Path, run_alone: RunAlone) -> None:
     done = run_alone(tmp_path, "--no-api", "--simulated", "-f", str(FACTORY))
     assert (done.returncode, "no simulator runs" in done.stderr) == (3, True)
     assert Database(tmp_path / "store.db").list("Device") == []
@@ -118,7 +128,7 @@ def test_where_call_finds_the_runtime_is_no_setting_of_it(
     assert (found.exit_code, names) == (1, {"DEVICEMESH_API_URL", "DEVICEMESH_API_TOKEN"})
 
 
-def test_what_is_in_the_way_of_a_start_is_named(tmp_path: Path) -> None:
+def test_what_is_in_the_way_of_a_start_is_named(tmp_path: Path, run_alone: RunAlone) -> None:
     (tmp_path / "file").touch()
     done = run_alone(tmp_path / "file", "--no-api")
     assert (done.returncode, f"{tmp_path / 'file'}: File exists" in done.stderr) == (3, True)

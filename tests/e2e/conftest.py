@@ -9,19 +9,22 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
 import pytest
 
+from devicemesh.store.base import Key
+from devicemesh.store.database import Database
 from devicemesh.testing.broker import RealBroker
 
 FACTORY = Path(__file__).parent.parent.parent / "examples/factory"
 
 
-def until(what: Callable[[], Any], seconds: float = 30.0) -> Any:
-    """Wait for something to be true; returns it."""
+def until(what: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """Wait for something to be true; returns it. A dead link alone may rest for more than 30 s."""
     deadline = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < deadline, "did not come true in time"
@@ -84,6 +87,10 @@ class Site:
         self.broker = broker
         self._processes: list[subprocess.Popen[bytes]] = []
 
+    @cached_property
+    def store(self) -> Database:
+        return Database(self.home / "store.db")
+
     def dm(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         command = [sys.executable, "-m", "devicemesh", "--home", str(self.home), *words]
@@ -112,16 +119,15 @@ class Site:
         return (self.home.parent / f"{name}.log").read_text()
 
     def device(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.dm("get", "device", name, "-o", "json").stdout)
-        return found
+        """What `devicemesh get device NAME -o json` prints, without a process: tests ask for it at every turn."""
+        return self.store.get(Key("Device", "default", name)).resource()
 
     def condition(self, name: str, kind: str) -> dict[str, Any]:
         found = self.device(name).get("status", {}).get("conditions", [])
         return next((c for c in found if c["type"] == kind), {})
 
     def all_ready(self) -> bool:
-        listed = json.loads(self.dm("get", "devices", "-o", "json").stdout)
-        conditions = [d.get("status", {}).get("conditions", [{}])[0] for d in listed]
+        conditions = [one.status.get("conditions", [{}])[0] for one in self.store.list("Device")]
         return bool(conditions) and all(c.get("status") == "True" for c in conditions)
 
     def stop(self, process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
@@ -131,6 +137,8 @@ class Site:
         return code
 
     def close(self) -> None:
+        if "store" in self.__dict__:
+            self.store.close()
         for process in self._processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
@@ -148,6 +156,19 @@ def site(tmp_path: Path, broker: RealBroker) -> Iterator[Site]:
     found = Site(tmp_path / "home", broker)
     yield found
     found.close()
+
+
+@pytest.fixture(scope="module")
+def factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The factory as it runs, for tests that leave it as they have found it."""
+    with RealBroker(configuration="persistence false") as broker:
+        found = Site(tmp_path_factory.mktemp("factory") / "home", broker)
+        try:
+            found.simulate()
+            found.run()
+            yield found
+        finally:
+            found.close()
 
 
 @pytest.fixture

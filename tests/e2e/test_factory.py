@@ -35,6 +35,12 @@ def test_the_factory_from_wire_to_broker(
     window = wait(lambda: [w for m in listener.telemetry()["pump-1"] for w in m.get("windows", ())])
     assert {"name", "start", "end", "count", "mean", "min", "max"} <= window[0].keys()
 
+    listed = json.loads(site.dm("get", "devices", "-o", "json").stdout)
+    ready = {one["metadata"]["name"]: one["status"]["conditions"][0]["status"] for one in listed}
+    assert ready == dict.fromkeys(listener.telemetry(), "True")
+    shown = json.loads(site.dm("get", "device", "pump-1", "-o", "json").stdout)
+    assert shown.keys() == site.device("pump-1").keys()
+    assert shown["spec"] == site.device("pump-1")["spec"]
     described = site.dm("describe", "oven-1").stdout
     assert "automatic" in described
     assert "● Good" in described
@@ -101,21 +107,19 @@ def test_set_wait_and_mqtt_end_in_a_register(site: Any, listener: Any, wait: Wai
     ("fault", "reason"),
     [("unplug", "NoAnswer"), ("disconnect", ""), ("garbage=100", ""), ("exception=4", "")],
 )
-def test_a_sick_device_is_said_to_be_and_recovers(site: Any, wait: Wait, fault: str, reason: str) -> None:
-    site.simulate()
-    site.run()
-    wait(site.all_ready)
-    site.dm("fault", "pump-3", fault)
-    sick = wait(lambda: (c := site.condition("pump-3", "Ready")) and c["reason"] != "Polling" and c)
+def test_a_sick_device_is_said_to_be_and_recovers(factory: Any, wait: Wait, fault: str, reason: str) -> None:
+    wait(factory.all_ready)
+    factory.dm("fault", "pump-3", fault)
+    sick = wait(lambda: (c := factory.condition("pump-3", "Ready")) and c["reason"] != "Polling" and c)
     assert sick["message"]
     if reason:
-        wait(lambda: site.condition("pump-3", "Ready")["reason"] == reason)
-        assert "no answer from 127.0.0.1" in site.condition("pump-3", "Connected")["message"]
-    assert site.condition("pump-1", "Ready")["reason"] == "Polling"
-    assert site.condition("meter-1", "Ready")["reason"] == "Polling"
-    site.dm("fault", "pump-3", "heal")
-    wait(lambda: site.condition("pump-3", "Ready")["reason"] == "Polling", 60)
-    assert "Traceback" not in site.log()
+        wait(lambda: factory.condition("pump-3", "Ready")["reason"] == reason)
+        assert "no answer from 127.0.0.1" in factory.condition("pump-3", "Connected")["message"]
+    assert factory.condition("pump-1", "Ready")["reason"] == "Polling"
+    assert factory.condition("meter-1", "Ready")["reason"] == "Polling"
+    factory.dm("fault", "pump-3", "heal")
+    wait(lambda: factory.condition("pump-3", "Ready")["reason"] == "Polling", 60)
+    assert "Traceback" not in factory.log()
 
 
 def test_simulators_that_are_gone_and_come_back(site: Any, wait: Wait) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from pathlib import Path
 
-log = logging.getLogger("devicemesh.sink")
+from devicemesh.sink.note import Note
 
 
 class SessionNumber:
@@ -16,18 +15,12 @@ class SessionNumber:
     """
 
     def __init__(self, file: Path) -> None:
-        self._file = file
-        self._failed = False
+        self._note = Note(file)
         self.value = 255
-        with contextlib.suppress(OSError, ValueError):
-            self.value = int(file.read_text("ascii")) % 256
+        with contextlib.suppress(ValueError):
+            self.value = int(self._note.read()) % 256
 
     def next(self) -> None:
         """That of the next connection."""
         self.value = (self.value + 1) % 256
-        try:
-            self._file.write_text(f"{self.value}\n", "ascii")
-        except OSError as error:
-            if not self._failed:
-                log.warning("%s can't be written: %s", self._file, error.strerror)
-            self._failed = True
+        self._note.write(f"{self.value}\n")

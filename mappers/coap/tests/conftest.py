@@ -41,7 +41,7 @@ class Plant:
         import coap_plant
 
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["coap_plant"])
+        context.set_forkserver_preload(["pytest", "coap_plant"])
         self._pipe, theirs = context.Pipe()
         self.process = context.Process(target=coap_plant.main, args=(theirs, port), daemon=True)
         with patch.dict(os.environ, PYTHONPATH=str(Path(__file__).parent)):  # for its preloading

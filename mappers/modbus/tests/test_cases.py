@@ -17,6 +17,7 @@ from devicemesh_modbus.model import ModbusEndpoint
 from devicemesh_modbus.session import open_session
 
 from devicemesh.mapper import LinkError, Quality, Write
+from devicemesh.testing.clock import SOCKETS_S, run_virtual
 
 CASES = sorted(p for p in (Path(__file__).parent / "cases").iterdir() if p.is_dir())
 KNOWN = {
@@ -42,7 +43,9 @@ def test_case(
 ) -> None:
     case: dict[str, Any] = yaml.safe_load((folder / "case.yaml").read_text())
     assert set(case) <= KNOWN and case["about"]
-    asyncio.run(_Run(case, hostile, fault, serving, points, collect).all(start == "warm"))
+    run_virtual(
+        _Run(case, hostile, fault, serving, points, collect).all(start == "warm"), patience_s=SOCKETS_S
+    )
 
 
 class _Run:

@@ -13,6 +13,7 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from devicemesh.mapper import ConfigError, Found, LinkError
+from devicemesh.testing.clock import SOCKETS_S, run_virtual
 
 
 async def found(uri: str) -> list[Found]:
@@ -38,9 +39,7 @@ def test_units_say_who_they_are() -> None:
     asyncio.run(work())
 
 
-def test_silent_units_are_passed_by(
-    hostile: Any, fault: Any, serving: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_silent_units_are_passed_by(hostile: Any, fault: Any, serving: Any) -> None:
     async def work() -> None:
         device = hostile(faults=[fault(unit=unit, silent=True) for unit in range(256) if unit not in (5, 0)])
         async with serving(device):
@@ -50,8 +49,7 @@ def test_silent_units_are_passed_by(
             ("0", {"vendor": "Mesh"}),
         ]
 
-    monkeypatch.setattr(scanning, "SCAN_TIMEOUT_S", 0.005)
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 def test_what_is_inside_a_unit(hostile: Any, fault: Any, serving: Any) -> None:
@@ -79,7 +77,7 @@ def test_what_is_inside_a_unit(hostile: Any, fault: Any, serving: Any) -> None:
         assert len(device.requests) < 4 * scanning.BUDGET
         assert len([r for r in device.requests if r[1] == 4]) == 1, "an unknown function is asked for once"
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 def test_a_scan_never_exceeds_its_budget(hostile: Any, serving: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +88,7 @@ def test_a_scan_never_exceeds_its_budget(hostile: Any, serving: Any, monkeypatch
         assert len(one.points) == 4 and len(device.requests) <= 4 * 40 + 2
 
     monkeypatch.setattr(scanning, "BUDGET", 40)
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 def test_a_scan_of_nothing() -> None:

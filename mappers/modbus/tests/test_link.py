@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devicemesh.mapper import AuthError, LinkError
+from devicemesh.testing.clock import SOCKETS_S, run_virtual
 
 TCP = ModbusRequests(ModbusEndpoint(host="plc"))
 RTU = ModbusRequests(ModbusEndpoint(host="plc", transport="rtuovertcp"))
@@ -61,7 +62,7 @@ def test_frames_in_any_pieces_and_order(cuts: Sequence[int], order: Sequence[int
         assert [a and a[0] for a in answers] == [b"\3\2" + (1000 + n).to_bytes(2) for n in range(1, 7)]
         link.close()
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=6))
@@ -82,7 +83,7 @@ def test_no_bytes_break_a_stream(pieces: list[bytes]) -> None:
             link.close()
             assert await future is None
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 @given(st.binary(max_size=40), st.binary(max_size=40))
@@ -98,7 +99,7 @@ def test_an_rtu_answer_is_found_in_noise(before: bytes, after: bytes) -> None:
         assert answer is not None and answer[0] == bytes.fromhex("0302002f")
         link.close()
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 def test_the_checksum_used_above_is_the_real_one() -> None:
@@ -122,7 +123,7 @@ def test_an_answer_to_nobody_is_dropped_and_named() -> None:
         assert (await late or (b"",))[0] == b"\3\2\0\5"
         link.close()
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 def test_each_request_has_a_time_of_its_own() -> None:
@@ -143,7 +144,7 @@ def test_each_request_has_a_time_of_its_own() -> None:
         assert done == ["quick", "middle", "slow"]
         link.close()
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 def test_a_slow_line_gets_the_time_that_the_bytes_need() -> None:
@@ -167,7 +168,7 @@ def test_a_closed_link_answers_all_and_takes_no_more() -> None:
             with pytest.raises(LinkError, match="the connection to plc:502 broke: Connection reset by peer"):
                 link.send(ask(requests, 1))
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 def test_a_certificate_that_the_peer_refuses_is_an_auth_error() -> None:
@@ -182,7 +183,7 @@ def test_a_certificate_that_the_peer_refuses_is_an_auth_error() -> None:
         with pytest.raises(AuthError, match="plc:802 does not accept our certificate"):
             link.check()
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 def test_a_unit_in_doubt_is_waited_for_the_others_are_not() -> None:
@@ -198,4 +199,4 @@ def test_a_unit_in_doubt_is_waited_for_the_others_are_not() -> None:
         assert loop.time() - started >= 0.1
         link.close()
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 
 from devicemesh.mapper import ConfigError, LinkError, Point, PointError, Quality, Write
 from devicemesh.spec.values import ValueType as V
+from devicemesh.testing.clock import SOCKETS_S, run_virtual
 
 GOOD = int(Quality.GOOD)
 
@@ -61,7 +61,7 @@ def test_one_request_reads_all_that_lies_together(
                     assert all(row[1] == GOOD for row in (await collect(reader)).values())
             assert device.requests == [(1, 1, 0, 100), (1, 3, 0, 118), (1, 4, 0, 1)] * 2
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 def test_what_is_refused_is_found_once_and_remembered(
@@ -95,10 +95,14 @@ def test_what_is_refused_is_found_once_and_remembered(
                 await collect(reader)
                 assert [r[2:] for r in device.requests] == [(0, 100)], "and merged again once they are there"
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     wanted=st.sets(st.integers(0, 90), min_size=1, max_size=30),
     missing=st.sets(st.integers(0, 90), max_size=8),
@@ -126,7 +130,7 @@ def test_no_hole_and_no_limit_makes_a_good_point_bad(
                     assert count <= limit, "still asks for more than the device gives"
                     assert not missing & set(range(start, start + count)), "still asks for what is not there"
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 def test_a_dead_unit_costs_its_neighbours_one_timeout_a_pause(
@@ -170,7 +174,7 @@ def test_a_dead_unit_costs_its_neighbours_one_timeout_a_pause(
                 assert all(row[1] == GOOD for row in seen.values()), "and all is well at once"
                 assert not session.shared.quiet, "nothing is kept of units that answer"
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 def test_a_silent_range_of_a_living_unit_is_left_alone(
@@ -193,7 +197,7 @@ def test_a_silent_range_of_a_living_unit_is_left_alone(
                 clock.ahead_s += 2
                 assert all(row[1] == GOOD for row in (await collect(reader)).values())
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 def test_a_function_that_a_unit_lacks_is_not_tried_again(hostile: Any, fault: Any, serving: Any) -> None:
@@ -206,7 +210,7 @@ def test_a_function_that_a_unit_lacks_is_not_tried_again(hostile: Any, fault: An
                 await session.write([Write(bit, True), Write(bit, False)])
             assert [r[1] for r in device.requests] == [22, 3, 6, 3, 3, 6, 3]
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 def test_a_connection_on_which_nothing_comes_for_long_is_given_up(
@@ -226,7 +230,7 @@ def test_a_connection_on_which_nothing_comes_for_long_is_given_up(
                         await collect(reader)
                         clock.ahead_s += 5
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 def test_other_readers_spare_a_silent_unit_too(
@@ -246,7 +250,7 @@ def test_other_readers_spare_a_silent_unit_too(
                 assert (await collect(slow))[0][1] == Quality.NO_ANSWER
                 assert device.requests == []
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 def test_a_line_is_never_given_a_late_answer_for_a_new_one(
@@ -274,7 +278,7 @@ def test_a_line_is_never_given_a_late_answer_for_a_new_one(
                     await first
                 assert (await session.trace(two)).value == device.value(1, "holding", 222)
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 def test_requests_under_way_at_once_are_bounded(
@@ -291,7 +295,7 @@ def test_requests_under_way_at_once_are_bounded(
                 assert all(row[1] == GOOD for row in seen.values())
                 assert device.most_under_way == depth
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 def test_the_pause_that_a_device_needs_is_kept(hostile: Any, serving: Any, points: Any, collect: Any) -> None:
@@ -301,11 +305,12 @@ def test_the_pause_that_a_device_needs_is_kept(hostile: Any, serving: Any, point
             async with open_session(endpoint) as session:
                 reader = session.reader(points(endpoint, "holding:0", "holding:500", "holding:1000"))
                 await collect(reader)
-                started = time.monotonic()
+                clock = asyncio.get_running_loop().time
+                started = clock()
                 await collect(reader)
-                assert time.monotonic() - started >= 0.09
+                assert clock() - started >= 0.09
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 def test_a_misdeclared_point_is_bad_alone(hostile: Any, serving: Any, points: Any, collect: Any) -> None:
@@ -331,7 +336,7 @@ def test_a_misdeclared_point_is_bad_alone(hostile: Any, serving: Any, points: An
                 with pytest.raises(PointError, match="a string needs `length`"):
                     await session.trace(wrong[0])
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 @pytest.mark.parametrize(
@@ -387,7 +392,7 @@ def test_each_write_uses_its_function_and_reads_back(
                 after = [device.value(1, "holding", n) for n in (100, 101)]
                 assert after == [before[0] | 0x10, before[1]]
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 @pytest.mark.parametrize(
@@ -430,7 +435,7 @@ def test_what_can_not_be_written_never_leaves(
             assert outcome.error is not None and outcome.error.reason == reason
             assert says in str(outcome.error) and device.requests == []
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 def test_many_writes_of_a_dead_unit_cost_few_timeouts(hostile: Any, fault: Any, serving: Any) -> None:
@@ -458,7 +463,7 @@ def test_many_writes_of_a_dead_unit_cost_few_timeouts(hostile: Any, fault: Any, 
                 clock.ahead_s += 1.1
                 assert all(one.error is None for one in await session.write(writes(20)))
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 def test_a_register_that_is_silent_is_no_silent_unit(hostile: Any, fault: Any, serving: Any) -> None:
@@ -470,7 +475,7 @@ def test_a_register_that_is_silent_is_no_silent_unit(hostile: Any, fault: Any, s
                 outcomes = await session.write([Write(one, 5) for one in many])
             assert [one.error is None for one in outcomes] == [False, True] * 3
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 def test_a_register_that_can_not_be_read_is_written_all_the_same(
@@ -485,7 +490,7 @@ def test_a_register_that_can_not_be_read_is_written_all_the_same(
                 )
             assert (outcome.value, outcome.error, device.value(1, "holding", 0)) == (None, None, 9)
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 def test_a_trace_tells_each_step(hostile: Any, serving: Any) -> None:
@@ -519,7 +524,7 @@ def test_a_trace_tells_each_step(hostile: Any, serving: Any) -> None:
                 coil = await session.trace(point(endpoint, V.BOOL, table="coil", offset=3))
                 assert coil.value == bool(device.value(1, "coil", 3))
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 def test_why_a_connect_failed_is_said_in_words(hostile: Any, serving: Any) -> None:
@@ -545,7 +550,7 @@ def test_why_a_connect_failed_is_said_in_words(hostile: Any, serving: Any) -> No
         serial = ModbusEndpoint.model_validate({"serial": {"port": "/dev/no-such-port"}})
         assert await why(serial) == "NoSuchPort: no serial port /dev/no-such-port: is it plugged in?"
 
-    asyncio.run(work())
+    asyncio.run(work())  # names are looked up in a thread
 
 
 def test_a_datagram_to_nobody_is_a_link_error(hostile: Any, serving: Any, points: Any, collect: Any) -> None:
@@ -556,7 +561,7 @@ def test_a_datagram_to_nobody_is_a_link_error(hostile: Any, serving: Any, points
             with pytest.raises(LinkError, match="nobody listens at"):
                 await collect(session.reader(points(endpoint, "holding:0")))
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 def test_a_point_error_names_place_and_reason(hostile: Any, fault: Any, serving: Any, points: Any) -> None:
@@ -569,7 +574,7 @@ def test_a_point_error_names_place_and_reason(hostile: Any, fault: Any, serving:
             where = f"{endpoint.link()} unit 9"
             assert str(caught.value) == f"{where} refused holding 100..101: illegal function (exception 1)"
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 @pytest.mark.parametrize(("code", "passes"), [(4, False), (5, True), (6, True)])
@@ -585,7 +590,7 @@ def test_a_busy_unit_may_be_written_to_later(
         assert outcome.error is not None
         assert outcome.error.passes == passes, outcome.error
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)
 
 
 def test_learned_bounds_are_tried_again_after_an_hour(
@@ -607,4 +612,4 @@ def test_learned_bounds_are_tried_again_after_an_hour(
                 await collect(reader)
                 assert [r[2:] for r in device.requests] == [(0, 100)]
 
-    asyncio.run(work())
+    run_virtual(work(), patience_s=SOCKETS_S)

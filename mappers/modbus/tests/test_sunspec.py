@@ -197,6 +197,7 @@ def test_a_scale_that_changes_raises_an_alarm() -> None:
             specs = {prop.name: prop for prop in model.spec.properties}
             factor = specs["A_SF"]
             raised, lowered = factor.alarms
+            assert (factor.simulation.signal, factor.simulation.value) == ("constant", raised.above)
             assert raised.above == lowered.below is not None
             expected = 10.0 ** float(raised.above or 0)
             assert specs["A"].address["modbus"].get("scale", 1.0) == pytest.approx(expected)

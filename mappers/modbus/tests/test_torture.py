@@ -11,6 +11,7 @@ from devicemesh_modbus.model import ModbusEndpoint
 from devicemesh_modbus.session import open_session
 
 from devicemesh.mapper import LinkError, Quality, Write
+from devicemesh.testing.clock import SOCKETS_S, run_virtual
 
 POLLS = 40
 TEXTS = [f"{unit}/{where}" for unit in (1, 2, 3) for where in (
@@ -96,5 +97,5 @@ def test_random_faults(
                     continue
             assert all(row[1] == Quality.GOOD for row in last.values()), "did not heal"
 
-    asyncio.run(asyncio.wait_for(work(), 60))
+    run_virtual(work(), patience_s=SOCKETS_S)
     assert seen_good > POLLS * 10 and seen_bad > POLLS, "the faults were too many or too few to mean anything"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import ipaddress
-import multiprocessing
+import multiprocessing.forkserver
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -29,6 +29,11 @@ from devicemesh.testing import contract
 sys.path.append(str(Path(__file__).parent))  # the fork server imports the plant by its name
 PLANT = "urn:plant"
 PATIENCE_S = 90.0
+FORKS = multiprocessing.forkserver.ForkServer()
+"""A fork server of its own: that of the process has preloaded what the first who came asked for, and nothing since.
+
+With pytest, as each child imports the main program of its parent."""
+FORKS.set_forkserver_preload(["pytest", "opcua_plant"])
 
 
 class Plant:
@@ -38,12 +43,12 @@ class Plant:
         import opcua_plant
 
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["opcua_plant"])
         self._pipe, theirs = context.Pipe()
         self.process = context.Process(target=opcua_plant.main, args=(theirs, options), daemon=True)
-        with patch.dict(
-            os.environ, PYTHONPATH=str(Path(__file__).parent)
-        ):  # for the fork server's preloading
+        with (
+            patch.dict(os.environ, PYTHONPATH=str(Path(__file__).parent)),  # for the preloading
+            patch.object(multiprocessing.forkserver, "connect_to_new_process", FORKS.connect_to_new_process),
+        ):
             self.process.start()
         theirs.close()
         self.port, self.index = self._answer()

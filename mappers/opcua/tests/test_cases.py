@@ -88,10 +88,10 @@ class Relay:
         try:
             await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            far_writer.close()  # before anything is waited for, as that may be cancelled
             for job in jobs:
                 job.cancel()
             await asyncio.gather(*jobs, return_exceptions=True)
-            far_writer.close()
 
     def _changed(self, frame: bytes) -> list[bytes]:
         kind = frame[:3].decode()

@@ -19,6 +19,7 @@ APPLY = "application/apply-patch+yaml"
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 OPERATOR = ("podmonitors.yaml", "prometheusrules.yaml")
 KUSTOMIZATIONS = ["base", "runtime", "overlays/k3s", "overlays/sites", "overlays/edge"]
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # definitions of resources are long: 7 s of CPU here
 RELEASES = {
     "shared": [],
     "alone": ["mode=alone", "replicas=1", "networkPolicy.enabled=false"],
@@ -53,7 +54,7 @@ class Tools:
     def _run(self, *command: str | Path) -> list[dict[str, Any]]:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr
-        return [one for one in yaml.safe_load_all(done.stdout) if one]
+        return [one for one in yaml.load_all(done.stdout, LOADER) if one]
 
     def kustomized(self, folder: Path) -> list[dict[str, Any]]:
         return self._run(self._folder / "kustomize", "build", folder)

@@ -169,6 +169,7 @@ def _scales(placed: Sequence[Placed], points: Sequence[Placed]) -> Iterator[str]
         yield "    type: int16"
         yield f'    description: "Scale factor; the scales here hold while it is {value}"'
         yield f"    telemetry: {{samplingInterval: {WATCHED}}}"
+        yield f"    simulation: {{signal: constant, value: {value}}}"
         yield "    alarms:"
         yield f"    - {{name: scale-raised, above: {value}, severity: critical}}"
         yield f"    - {{name: scale-lowered, below: {value}, severity: critical}}"
