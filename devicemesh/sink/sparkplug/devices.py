@@ -61,7 +61,9 @@ class NodeDevice:
     def state(self, payload: bytes) -> None:
         """Take a `status`; b"" is the end."""
         self.alive = bool(payload) and json.loads(payload)["state"] in _ALIVE
-        self.declared &= bool(payload)
+        if not payload:
+            self.declared = False
+            self.standing.clear()
 
     def known(self) -> dict[str, Told]:
         """The newest values, by metric."""
@@ -113,7 +115,7 @@ class NodeDevices:
             next(self._numbers), table.metrics, table, quiet,
         )  # fmt: skip
         known.born = False
-        known.standing.clear()
+        known.standing = {at: told for at, told in known.standing.items() if at in table.metrics}
         return known
 
     def forget(self, name: str) -> None:

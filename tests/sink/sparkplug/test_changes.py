@@ -12,6 +12,10 @@ from devicemesh.testing.broker import RealBroker
 
 pytestmark = pytest.mark.skipif(not RealBroker.available(), reason="no MQTT broker is installed")
 PUMP = "default/pump-1"
+PUMP_MODEL: dict[str, Any] = {"properties": [
+    {"name": "speed", "type": "float32", "alarms": [{"name": "overspeed", "above": 2000}]},
+    {"name": "count", "type": "int64", "telemetry": {"report": "every"}},
+]}  # fmt: skip
 FLOW = {"properties": [{"name": "flow", "type": "float64", "telemetry": {"report": "every"}}]}
 
 
@@ -72,6 +76,29 @@ def test_a_device_that_is_edited_and_goes_at_once_is_told_dead(plant: Any, host:
             it.declare(PUMP, model=FLOW)
             it.ready(PUMP, state="Offline")
             await until(lambda: "pump-1" not in seen.devices)
+
+    with RealBroker() as broker, host(broker) as seen:
+        asyncio.run(scenario())
+        assert seen.wrong == []
+
+
+def test_an_alarm_stands_through_an_edit(plant: Any, host: Any) -> None:
+    """The core tells of it once, and keeps it over edits that leave it as it is."""
+    speed, *others = PUMP_MODEL["properties"]
+    edited = {"properties": [{**speed, "maximum": 4000}, *others]}
+    alarm = {"property": "speed", "alarm": "overspeed", "active": True, "time": "2026-11-29T23:00:00Z"}
+
+    async def scenario() -> None:
+        async with plant(broker.url) as it:
+            await alive(it, seen)
+            it.sink.event(PUMP, "alarm", alarm)
+            await until(lambda: seen.of("pump-1", "speed/alarm/overspeed") == [True])
+            it.declare(PUMP, model=edited)
+            await until(lambda: seen.devices["pump-1"].values.get("speed/alarm/overspeed") is True)
+            it.sink.retain(PUMP, "status", None)  # another one has that name then
+            it.declare(PUMP)
+            it.ready(PUMP)
+            await until(lambda: seen.devices["pump-1"].values.get("speed/alarm/overspeed") is False)
 
     with RealBroker() as broker, host(broker) as seen:
         asyncio.run(scenario())
