@@ -40,6 +40,8 @@ def encode(field: Field, value: Scalar) -> bytes:
     low, high = (0, 1) if field.type == ValueType.BOOL else INTEGER_RANGES[field.type]
     if not low <= raw <= high:
         raise ValueError(f"{value!r} does not fit {field.type}: raw {raw} is not in {low} to {high}")
+    if field.null is not None and (raw - field.null) % (1 << 8 * size) == 0:
+        raise ValueError(f"{value!r} can't be told apart from no value: raw {raw} is the code for that")
     return _ordered(field, raw.to_bytes(size, "big", signed=low < 0))
 
 

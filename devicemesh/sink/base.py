@@ -113,7 +113,7 @@ class Sink(ABC):
 
     @abstractmethod
     async def drain(self, timeout_s: float) -> bool:
-        """Wait until everything taken is accepted by the peer; False when time ran out."""
+        """Wait until all that was taken is accepted by the peer; False when time ran out or nothing goes."""
 
     @abstractmethod
     def stats(self) -> SinkStats: ...

@@ -194,7 +194,7 @@ class MqttSink(Sink):
     async def drain(self, timeout_s: float) -> bool:
         deadline = self._loop.time() + timeout_s
         while not self._sender.idle:
-            if self._loop.time() >= deadline:
+            if self._loop.time() >= deadline or self._dialect.waits_for:
                 return False
             await asyncio.sleep(min(0.02, timeout_s))
         return True

@@ -155,7 +155,8 @@ class PacketSocket:
                 self.acknowledged.append(parse_puback(data[position : position + size]))
                 position += size
                 continue
-            self.pongs += data[position] == PINGRESP[0]  # the client's to read, too
+            if data[position] == PINGRESP[0] and self.pongs < self.pings:  # not one that nobody asked for
+                self.pongs += 1  # the client's to read, too
             self._left = size
             if size > self._max:
                 self._head = bytearray()

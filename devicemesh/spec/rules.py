@@ -123,7 +123,7 @@ def _unknown_protocol(
 def _overlaps(
     document: Document, placed: Sequence[tuple[Property, Any, tuple[int | str, ...]]]
 ) -> Iterator[Problem]:
-    for index, before in sorted(set(_near(placed))):
+    for index, before in _near(placed):
         prop, address, loc = placed[index]
         other, other_address, _ = placed[before]
         collision = address.overlap(other_address, prop.type, other.type)
@@ -135,22 +135,24 @@ def _overlaps(
 def _near(
     placed: Sequence[tuple[Property, Any, tuple[int | str, ...]]],
 ) -> Iterator[tuple[int, int]]:
-    """Pairs (later, earlier) of indices whose extents meet; where one has none, all pairs with it."""
+    """Pairs (later, earlier) of indices whose extents meet, in order; with one that has none all do."""
+    extents = [address.extent(prop.type) for prop, address, _ in placed]
+    vague = [index for index, extent in enumerate(extents) if extent is None]
     spaces: dict[Any, list[tuple[int, int, int]]] = {}
-    for index, (prop, address, _) in enumerate(placed):
-        extent = address.extent(prop.type)
-        if extent is None:
-            yield from ((index, before) for before in range(index))
-            yield from ((after, index) for after in range(index + 1, len(placed)))
-            continue
-        space, first, last = extent
-        spaces.setdefault(space, []).append((first, last, index))
-    for extents in spaces.values():
+    for index, extent in enumerate(extents):
+        if extent is not None:
+            spaces.setdefault(extent[0], []).append((*extent[1:], index))
+    meets: list[list[int]] = [[] for _ in placed]  # of each those before it
+    for several in spaces.values():
         open_: list[tuple[int, int]] = []  # (last, index) of those that may reach as far
-        for first, last, index in sorted(extents):
+        for first, last, index in sorted(several):
             open_ = [one for one in open_ if one[0] >= first]
-            yield from ((max(index, other), min(index, other)) for _, other in open_)
+            for _, other in open_:
+                meets[max(index, other)].append(min(index, other))
             open_.append((last, index))
+    for index, extent in enumerate(extents):
+        met = range(index) if extent is None else sorted([*meets[index], *(v for v in vague if v < index)])
+        yield from ((index, one) for one in met)
 
 
 def check_device(

@@ -133,6 +133,10 @@ def test_a_property_wider_than_its_register_stops_at_its_end(
         ({"type": "int16", "scale": -2, "add": 1}, "int32", -65533, 65537),
         ({"type": "float16"}, "float64", -65504, 65504),
         ({"type": "uint64"}, "int8", 0, 127),
+        ({"noValue": 0x8000}, "int16", -32767, 32767),
+        ({"noValue": -1}, "uint16", 0, 65534),
+        ({"noValue": 0}, "uint16", 1, 65535),
+        ({"noValue": 7, "bit": 3, "bits": 4}, "int16", -8, 6),
     ],
 )
 def test_room_is_what_type_and_register_both_hold(
@@ -140,6 +144,13 @@ def test_room_is_what_type_and_register_both_hold(
 ) -> None:
     held = room(ModbusAddress.model_validate({"table": "holding", "offset": 0, **address}), ValueType(type_))
     assert (held.low, held.high) == (low, high)
+
+
+def test_a_simulated_device_may_say_that_it_has_no_value(bank: Made) -> None:
+    """In the middle of its range there is no way round the code; of words there is."""
+    assert read(bank(register("a", 0, value=7, modbus={"noValue": 7})), 0).hex() == "0007"
+    words = {"table": "holding", "offset": 0, "enum": {1: "on", 2: "none"}, "noValue": 2}
+    assert room(ModbusAddress.model_validate(words), ValueType.STRING).words == ("on",)
 
 
 def test_holes_read_as_zero_and_outside_is_refused(bank: Made) -> None:

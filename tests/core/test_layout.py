@@ -333,6 +333,18 @@ def test_no_value_of_bits_and_of_a_word():
     assert decode(word, b"\x00\x01") == ("on", Quality.GOOD)
 
 
+@pytest.mark.parametrize("null", [0x8000, -0x8000])
+def test_the_code_for_no_value_is_not_written(null):
+    field = Field(0, ValueType.INT16, null=null)
+    assert encode(field, -0x7FFF) == b"\x80\x01"
+    with pytest.raises(ValueError, match="told apart from no value"):
+        encode(field, -0x8000)
+    with pytest.raises(ValueError, match="told apart from no value"):
+        encode(Field(0, ValueType.INT16, null=null, scale=0.1), -3276.8)
+    with pytest.raises(ValueError, match="told apart from no value"):
+        encode(Field(0, ValueType.UINT16, enum={1: "on", 2: "none"}, null=2), "none")
+
+
 @pytest.mark.parametrize(
     ("field", "why"),
     [

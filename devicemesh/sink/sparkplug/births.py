@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from devicemesh.sink.segment import POLICIES
 from devicemesh.sink.sparkplug.metrics import Definition, Metrics
-from devicemesh.sink.sparkplug.told import Told, fitted, quality
+from devicemesh.sink.sparkplug.told import Told, held, quality
 from devicemesh.sink.sparkplug.wire import Metric, Type, encode
 
 BD_SEQ, REBIRTH = "bdSeq", "Node Control/Rebirth"
@@ -44,7 +44,7 @@ def device_birth(metrics: Metrics, known: Mapping[str, Told], first_alias: int |
     found = []
     for definition in metrics.values():
         told = known.get(definition.name)
-        value = fitted(told.value, definition.type) if told is not None else definition.rest
+        value = held(told.value, definition) if told is not None else definition.rest
         properties = dict(definition.properties)
         if told is not None:
             properties |= quality(told.quality)

@@ -8,7 +8,7 @@ from typing import Any
 from devicemesh.sink.base import Command
 from devicemesh.sink.payload import loads
 from devicemesh.sink.sparkplug.births import REBIRTH
-from devicemesh.sink.sparkplug.devices import NodeDevices, device_of
+from devicemesh.sink.sparkplug.devices import NodeDevices, device_of, parts_of_alias
 from devicemesh.sink.sparkplug.metrics import Definition
 from devicemesh.sink.sparkplug.told import fitted
 from devicemesh.sink.sparkplug.wire import Metric, Type, decode
@@ -35,11 +35,13 @@ def asked(identity: str, payload: bytes, devices: NodeDevices) -> list[Command]:
         definition = _definition(metric, name, devices)
         if definition is None or not definition.setting:
             raise ValueError(f"`{metric.name or metric.alias}` is nothing that can be set")
+        if metric.unread:  # to take it for null would take back what is desired
+            raise ValueError(f"`{definition.name}` comes without a value that can be read")
         if not definition.name.startswith("command/"):
             desired[definition.setting] = _value(metric, definition)
         elif definition.type == Type.STRING:
             commands.append(Command("command", name, definition.setting, _structure(metric.value)))
-        elif metric.value:  # false lets it rest
+        elif _value(metric, definition):  # false lets it rest
             commands.append(Command("command", name, definition.setting, None))
     return [Command("desired", name, "", desired), *commands] if desired else commands
 
@@ -50,8 +52,8 @@ def _definition(metric: Metric, name: str, devices: NodeDevices) -> Definition |
         return None
     if metric.name:
         return device.metrics.get(metric.name)
-    owner, offset = devices.of_alias(metric.alias or 0)
-    return device.metrics.at(offset) if owner == name else None
+    number, offset = parts_of_alias(metric.alias or 0)
+    return device.metrics.at(offset) if number == device.number else None
 
 
 def _value(metric: Metric, definition: Definition) -> Any:

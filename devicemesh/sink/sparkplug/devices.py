@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 
 from devicemesh.sink.sparkplug.metrics import NO_METRICS, Metrics
 from devicemesh.sink.sparkplug.table import Table
@@ -38,13 +39,15 @@ def device_of(identity_: str) -> str:
 
 @dataclass(slots=True, eq=False)
 class NodeDevice:
-    """One of them. `born`: hosts know it, on this connection; `alive`: they should."""
+    """One of them. `there`: hosts know it, on this connection; `born`: as it is now; `alive`: they should."""
 
-    number: int
+    number: int  # of these metrics: none of them shares its alias with one of yesterday's model
     metrics: Metrics = field(default_factory=lambda: NO_METRICS)
     table: Table | None = None  # of the metrics, where all of them are declared
     quiet: frozenset[str] = frozenset()
+    declared: bool = False
     alive: bool = False
+    there: bool = False
     born: bool = False
     told_s: float = 0.0  # when data of it went out last, on the loop's clock
     twin: bytes = b""  # the newest `twin/reported`
@@ -58,39 +61,44 @@ class NodeDevice:
     def state(self, payload: bytes) -> None:
         """Take a `status`; b"" is the end."""
         self.alive = bool(payload) and json.loads(payload)["state"] in _ALIVE
+        if not payload:
+            self.declared = False
+            self.standing.clear()
 
     def known(self) -> dict[str, Told]:
         """The newest values, by metric."""
-        values = {told.name: told for told in reported(json.loads(self.twin))} if self.twin else {}
-        return {**values, **self.standing}
+        return {**{told.name: told for told in self._reported()}, **self.standing}
+
+    def _reported(self) -> Iterator[Told]:
+        return reported(json.loads(self.twin)) if self.twin else iter(())
 
     def news(self) -> list[Told]:
         """What of the quiet properties is otherwise than told last."""
-        if not self.quiet or not self.twin:
+        if not self.quiet:
             return []
-        values = [told for told in reported(json.loads(self.twin)) if told.name in self.quiet]
+        values = [told for told in self._reported() if told.name in self.quiet]
         changed = [told for told in values if self.shown.get(told.name) != told]
         self.shown.update({told.name: told for told in changed})
         return changed
 
 
+def parts_of_alias(alias: int) -> tuple[int, int]:
+    """(number of the device, offset of the metric)."""
+    return alias >> ALIAS_BITS, alias & (1 << ALIAS_BITS) - 1
+
+
 class NodeDevices:
-    """All of them by name ("namespace/name"); a number stays with its device as long as the process runs."""
+    """All of them by name ("namespace/name")."""
 
     def __init__(self) -> None:
         self._all: dict[str, NodeDevice] = {}
-        self._numbers: dict[str, int] = {}
-        self._names: list[str] = [""]  # by number, from 1
+        self._numbers = count(1)
 
     def __getitem__(self, name: str) -> NodeDevice:
         """A device that is asked for exists: records of one may wait that is not declared any more."""
         known = self._all.get(name)
         if known is None:
-            number = self._numbers.get(name)
-            if number is None:
-                number = self._numbers[name] = len(self._names)
-                self._names.append(name)
-            known = self._all[name] = NodeDevice(number)
+            known = self._all[name] = NodeDevice(next(self._numbers))
         return known
 
     def __iter__(self) -> Iterator[tuple[str, NodeDevice]]:
@@ -100,11 +108,16 @@ class NodeDevices:
         """One that is known."""
         return self._all.get(name)
 
+    def redeclare(self, name: str, table: Table, quiet: frozenset[str]) -> NodeDevice:
+        """It has other metrics from now on, under a number of their own."""
+        known = self[name]
+        known.number, known.metrics, known.table, known.quiet = (
+            next(self._numbers), table.metrics, table, quiet,
+        )  # fmt: skip
+        known.born = False
+        known.standing = {at: told for at, told in known.standing.items() if at in table.metrics}
+        return known
+
     def forget(self, name: str) -> None:
         """Nothing of it is told any more."""
         self._all.pop(name, None)
-
-    def of_alias(self, alias: int) -> tuple[str, int]:
-        """(device, offset of the metric); no device where the alias is none of ours."""
-        number, offset = alias >> ALIAS_BITS, alias & (1 << ALIAS_BITS) - 1
-        return (self._names[number] if number < len(self._names) else ""), offset

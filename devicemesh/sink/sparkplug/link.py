@@ -31,10 +31,16 @@ class SequencedLink:
         self._identifier = 0
         self._owed: deque[int] = deque()  # published, not acknowledged
         self._pinging = self._ping_due = False
+        self.holds = False  # births are due, which come before all data (payloads-dbirth-order)
 
     @property
     def congested(self) -> bool:
         """See `Link`."""
+        return self.holds or self._connection.congested
+
+    @property
+    def behind(self) -> bool:
+        """Whether even births have to wait."""
         return self._connection.congested
 
     def publish(self, topic: str, payload: bytes, *, retain: bool) -> int | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ from devicemesh.sink.sparkplug.metrics import metrics_of
 from devicemesh.sink.sparkplug.numbers import SessionNumber
 from devicemesh.sink.sparkplug.table import Table
 from devicemesh.sink.sparkplug.told import Told
+from devicemesh.sink.sparkplug.topics import NodeTopics
 from devicemesh.sink.sparkplug.wire import encode
 
 log = logging.getLogger("devicemesh.sink")
@@ -37,33 +38,8 @@ KNOWN_S = 10.0
 REBIRTH_S = 1.0
 """The least time between two births of the node that hosts ask for."""
 _LAST_WORDS_S = 1.0  # between the last data of a device that is gone and its death
-_BURST = 100  # births at once: the event loop has others to serve
+_BURST_S = 0.01  # of births, or of deaths, at once: the event loop has others to serve
 _KEPT_SHAPES = 1024
-
-
-class NodeTopics:
-    """Topics of one Edge Node (Sparkplug 3.0, chapter 4); see `Addresses`."""
-
-    def __init__(self, group: str, node: str) -> None:
-        self._root, self._node = f"spBv1.0/{group}", node
-        self.birth, self.death = self._own("NBIRTH"), self._own("NDEATH")
-        self.gap, self.command = self._own("NDATA"), self._own("NCMD")
-        self.commands = self._own("DCMD") + "/"
-
-    def _own(self, verb: str) -> str:
-        return f"{self._root}/{verb}/{self._node}"
-
-    def device(self, device: str, suffix: str) -> str:
-        """All that is told of a device is its data. Raises ValueError."""
-        return self.of(device, "DDATA")
-
-    def retained(self, device: str, suffix: str) -> str:
-        """Nothing is retained; only for messages about it."""
-        return self.of(device, "DDATA")
-
-    def of(self, device: str, verb: str) -> str:
-        """A topic of a device. Raises ValueError."""
-        return f"{self._own(verb)}/{identity(device)}"
 
 
 class _Birth(NamedTuple):
@@ -98,17 +74,15 @@ class EdgeNode(Dialect):
         self._shapes: dict[int, tuple[Declaration, Table, frozenset[str]]] = {}  # by id of properties
         self._unborn: dict[str, None] = {}  # alive, and to be told
         self._dying: dict[str, None] = {}  # told, and not alive
+        self._untold: dict[str, None] = {}  # their twins have news
         self._dropped: dict[str, int] = {}  # samples by policy, as told last
         self._known = False  # all devices that are declared
         self._connection: Connection | None = None
         self._link: SequencedLink | None = None  # once the node is born
         self._ready: Callable[[Link], None] | None = None  # until records may go out
         self._since_s = self._born_s = 0.0
-        self._rebirth = False
-        self._next: tuple[str, _Birth | None] = (
-            "",
-            None,
-        )  # the device of the record encoded last, to be born
+        self._rebirth = self._soon = False
+        self._next: tuple[str, _Birth | None] = ("", None)  # of the record encoded last; to be born
 
     def opened(self, sender: Sender, home: Path, epoch: int) -> None:
         self._sender = sender
@@ -142,15 +116,23 @@ class EdgeNode(Dialect):
         self._rebirth, self._born_s = False, self._clock()
         birth = births.node_birth(self._number.value, _now_ms(), __version__, self._dropped)
         self._link.begin(self.topics.birth, birth)
+        self._all_are_gone()
+        self._unborn = {name: None for name, device in self._devices if device.alive}
+        self._link.holds = bool(self._unborn)
+
+    def _all_are_gone(self) -> None:
+        """Hosts know none of them."""
         for name, device in self._devices:
-            device.born = False
-            if device.alive:
-                self._unborn[name] = None
-        self._dying.clear()
+            device.there = device.born = False
+            if not device.declared:
+                self._devices.forget(name)
+        for names in (self._unborn, self._dying, self._untold):
+            names.clear()
 
     def disconnected(self) -> None:
         self._connection = self._link = self._ready = None
         self.waits_for = None
+        self._all_are_gone()
 
     async def leave(self, patience_s: float) -> None:
         """The will, or its like, says it all."""
@@ -169,9 +151,9 @@ class EdgeNode(Dialect):
     def declare(self, device: str, declaration: Declaration) -> None:
         table, quiet = self._shape(declaration)
         known = self._devices[device]
+        known.declared = True
         if table is not known.table:
-            known.metrics, known.table, known.quiet, known.born = table.metrics, table, quiet, False
-            known.standing.clear()
+            self._devices.redeclare(device, table, quiet)
             if known.alive:
                 self._unborn[device] = None
 
@@ -189,26 +171,33 @@ class EdgeNode(Dialect):
 
     def retain(self, device: str, topic: str, payload: bytes) -> None:
         identity(device)  # raises here, to the caller
-        known = self._devices[device]
+        known = self._devices.find(device)
+        if known is None:
+            if not payload:
+                return
+            known = self._devices[device]
         if topic == "twin/reported":
             known.twin = payload
-            if known.born and known.alive:
-                self._tell(device, known, known.news())
+            self._untold[device] = None
+            if self._link is not None and not self._link.congested:
+                self._tell_news(device, self._link)
             return
         known.state(payload)
         self._unborn.pop(device, None)
         self._dying.pop(device, None)
         if known.alive and not known.born:
             self._unborn[device] = None
-        elif known.born and not known.alive:
+        elif known.there and not known.alive:
             self._dying[device] = None
         elif not payload:
             self._devices.forget(device)
 
     def release(self, device: str) -> None:
-        if self._devices[device].born and self._link is not None:
+        known = self._devices.find(device)
+        if known is not None and known.there and self._link is not None:
             self._bury(device, self._link)
-        self._unborn.pop(device, None)
+        for names in (self._unborn, self._dying, self._untold):
+            names.pop(device, None)
         self._devices.forget(device)
 
     def forget_absent(self, exists: Callable[[str], bool]) -> None:
@@ -217,6 +206,12 @@ class EdgeNode(Dialect):
     # -- out
 
     def payload(self, route: Route, body: bytes, late: bool) -> bytes:
+        try:
+            return self._payload(route, body, late)
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:  # of another version, perhaps
+            raise ValueError(f"it is not as it should be: {error!r}") from error
+
+    def _payload(self, route: Route, body: bytes, late: bool) -> bytes:
         if not route.device:
             return self._gap(body)
         device = self._devices[route.device]
@@ -279,8 +274,9 @@ class EdgeNode(Dialect):
         assert self._link is not None
         self._link.send(self.topics.of(name, "DBIRTH"), birth.payload)
         device.shown = birth.shown
-        device.born = True
+        device.there = device.born = True
         self._unborn.pop(name, None)
+        self._untold.pop(name, None)
 
     def _tell_of(self, name: str, device: NodeDevice) -> None:
         """It is alive, and hosts are to know it."""
@@ -292,16 +288,19 @@ class EdgeNode(Dialect):
 
     def _bury(self, name: str, link: SequencedLink) -> None:
         device = self._devices[name]
-        device.born = False
+        device.there = device.born = False
         self._dying.pop(name, None)
         link.send(self.topics.of(name, "DDEATH"), births.device_death(_now_ms()))
-        if not device.twin:  # it was deleted, or is only known from what waited
+        if not device.declared:  # it was deleted, or is only known from what waited
             self._devices.forget(name)
 
-    def _tell(self, name: str, device: NodeDevice, news: Sequence[Told]) -> None:
+    def _tell_news(self, name: str, link: SequencedLink) -> None:
         """Data of the moment, which nobody keeps."""
-        if news and self._link is not None:
-            self._link.send(self.topics.device(name, ""), self._data(device, news, False))
+        self._untold.pop(name)
+        device = self._devices.find(name)
+        news = device.news() if device is not None and device.born and device.alive else ()
+        if device is not None and news:
+            link.send(self.topics.device(name, ""), self._data(device, news, False))
 
     # -- in
 
@@ -309,6 +308,8 @@ class EdgeNode(Dialect):
         if self._host is not None and topic == self._host.topic:
             if self._host.heard(payload):
                 self._host_changed()
+        elif len(payload) > self._inbox.max_payload_bytes:
+            self._refuse(topic, f"{len(payload)} bytes are too many")
         elif topic == self.topics.command:
             self._rebirth |= commands.asks_for_rebirth(payload)
         elif topic.startswith(self.topics.commands) and not retained:
@@ -316,16 +317,16 @@ class EdgeNode(Dialect):
         else:
             self._inbox.refused += 1
 
+    def _refuse(self, topic: str, why: str) -> None:
+        self._inbox.refused += 1
+        if self._inbox.refused.bit_count() == 1:  # the 1st, 2nd, 4th, ...: not to fill the log
+            log.warning("%s refused: %s", topic, why)
+
     def _command(self, topic: str, payload: bytes) -> None:
-        if len(payload) > self._inbox.max_payload_bytes:
-            self._inbox.refused += 1
-            log.info("%s: %d bytes are too many", topic, len(payload))
-            return
         try:
             asked = commands.asked(topic.removeprefix(self.topics.commands), payload, self._devices)
         except ValueError as error:
-            self._inbox.refused += 1
-            log.warning("%s: %s", topic, error)
+            self._refuse(topic, str(error))
             return
         for command in asked:
             self._inbox.take(command, topic)
@@ -346,16 +347,33 @@ class EdgeNode(Dialect):
         if self._rebirth and now_s - self._born_s >= REBIRTH_S:
             log.info("a host asks who is here: all are told anew")
             self._give_birth()
-        for name in list(islice(self._unborn, _BURST)):
-            if link.congested:
-                return
-            self._tell_of(name, self._devices[name])
+        self._in_time(self._unborn, link, lambda name: self._tell_of(name, self._devices[name]))
+        if self._unborn and (link.holds or self._ready is not None):
+            return
+        link.holds = False
         if self._ready is not None and (self._known or now_s - self._since_s >= KNOWN_S):
             ready, self._ready = self._ready, None
             ready(link)
-        for name in list(self._dying):
-            if now_s - self._devices[name].told_s >= _LAST_WORDS_S:
-                self._bury(name, link)
+        self._in_time(self._untold, link, lambda name: self._tell_news(name, link))
+        silent = [name for name in self._dying if now_s - self._devices[name].told_s >= _LAST_WORDS_S]
+        self._in_time(silent, link, lambda name: self._bury(name, link))
+
+    def _in_time(self, names: Iterable[str], link: SequencedLink, act: Callable[[str], None]) -> None:
+        """As many as may be at once; the others' turn comes soon."""
+        end_s = self._clock() + _BURST_S
+        for name in list(names):
+            if link.behind:
+                return
+            if self._clock() > end_s:
+                if not self._soon:
+                    self._soon = True
+                    asyncio.get_running_loop().call_soon(self._go_on)
+                return
+            act(name)
+
+    def _go_on(self) -> None:
+        self._soon = False
+        self.tend()
 
 
 def _now_ms() -> int:

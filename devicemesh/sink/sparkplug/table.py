@@ -13,6 +13,7 @@ from devicemesh.aggregate import MASK, encode_sparkplug, kind
 from devicemesh.sink.sparkplug.metrics import Metrics
 from devicemesh.spec.device import Property
 from devicemesh.spec.statistics import MAX_QUANTILES, STATISTICS, percent_of
+from devicemesh.spec.values import ValueType
 
 _NONE = 0xFFFFFFFF
 _NOTHING = (_NONE, 0)
@@ -47,7 +48,8 @@ class Table:
         prop = self._properties.get(name)
         if prop is None:
             return [_NONE] * 65
-        row = [int(kind(prop.type)), *self._metric(name)]
+        structured = prop.type == ValueType.JSON  # its strings are not told as they are
+        row = [int(kind(prop.type)), *(_NOTHING if structured else self._metric(name))]
         for statistic in ("count", "bad", *MASK):
             row += self._metric(f"{name}/{statistic}")
         quantiles = [one for one in prop.telemetry.statistics if one not in STATISTICS][:MAX_QUANTILES]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from devicemesh.sink.sparkplug.metrics import ALARM, COUNTS, Metrics, alarm_name
+from devicemesh.sink.sparkplug.metrics import ALARM, COUNTS, Definition, Metrics, alarm_name
 from devicemesh.sink.sparkplug.wire import Metric, Type
 
 BAD, STALE = 0, 500
@@ -61,7 +61,7 @@ def event(suffix: str, payload: Mapping[str, Any], now_ms: int) -> Iterator[Told
         return
     time = payload.get("time")
     time_ms = milliseconds(time) if isinstance(time, str) else now_ms
-    yield Told(suffix, json.dumps(payload, ensure_ascii=False, separators=(",", ":")), time_ms)
+    yield Told(suffix, _text(payload), time_ms)
 
 
 def reported(payload: Mapping[str, Any]) -> Iterator[Told]:
@@ -91,7 +91,18 @@ def fitted(value: Any, type_: Type) -> Any:
         return _float(value, type_)
     if type_ == Type.BYTES:
         return _bytes(value)
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return value if isinstance(value, str) else _text(value)
+
+
+def held(value: Any, definition: Definition) -> Any:
+    """A JSON value as its metric has it: what is declared as JSON is its text, so "5" is not 5."""
+    if definition.structured and value is not None:
+        return _text(value)
+    return fitted(value, definition.type)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _float(value: Any, type_: Type) -> float | None:
@@ -138,7 +149,7 @@ def metric(told: Told, metrics: Metrics, first_alias: int | None, late: bool) ->
     A value that its type can't hold is null, and bad.
     """
     definition = metrics[told.name]
-    value = fitted(told.value, definition.type)
+    value = held(told.value, definition)
     properties = quality(told.quality if value is not None or told.value is None else "Bad")
     historical = late or told.quality.endswith("FromHistory")
     alias = None if first_alias is None else first_alias + definition.offset

@@ -7,6 +7,7 @@ unsigned field, and never zigzag.
 from __future__ import annotations
 
 import enum
+import functools
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -53,6 +54,7 @@ class Metric(NamedTuple):
     time_ms: int
     historical: bool = False
     properties: Mapping[str, tuple[Type, Any]] = {}
+    unread: bool = False  # it came with something else than a value that is read here, and not as null
 
 
 # ---- writing ----
@@ -100,6 +102,14 @@ def _property(type_: Type, value: Any) -> bytes:
     return _number(1, type_) + (_number(2, 1) if value is None else _value(type_, value, _PROPERTY))
 
 
+@functools.lru_cache(4096)
+def _properties(named: tuple[tuple[str, tuple[Type, Any]], ...]) -> bytes:
+    """The properties of a metric, which are mostly those of a model, as a field of it."""
+    keys = [_piece(1, key.encode()) for key, _ in named]
+    values = [_piece(2, _property(*one)) for _, one in named]
+    return _piece(9, b"".join(keys + values))
+
+
 def encode_metric(metric: Metric) -> bytes:
     """A metric as a field of a payload."""
     parts = []
@@ -114,9 +124,7 @@ def encode_metric(metric: Metric) -> bytes:
     if metric.value is None:
         parts.append(_number(7, 1))
     if metric.properties:
-        keys = [_piece(1, key.encode()) for key in metric.properties]
-        values = [_piece(2, _property(*one)) for one in metric.properties.values()]
-        parts.append(_piece(9, b"".join(keys + values)))
+        parts.append(_properties(tuple(metric.properties.items())))
     if metric.value is not None:
         parts.append(_value(metric.type, metric.value, _METRIC))
     return _piece(2, b"".join(parts))
@@ -187,8 +195,9 @@ def _unsigned(value: Any) -> int:
 def decode(payload: bytes) -> list[Metric]:
     """The metrics of a payload from outside. Raises ValueError for what is none.
 
-    A type of 0 says that none was given. Data sets, templates and arrays are null. What writers disagree on
-    is read either way: UInt32 in int_value or long_value, small integers with or without their sign extended.
+    A type of 0 says that none was given. Data sets, templates and arrays are `unread`, and so is nothing
+    where null is not said. What writers disagree on is read either way: UInt32 in int_value or long_value,
+    small integers with or without their sign extended.
     """
     return [_metric(value) for number, value in _fields(payload) if number == 2]
 
@@ -214,7 +223,7 @@ def _metric(data: Any) -> Metric:
         elif 10 <= number <= 16:
             raw = (number, value)
     value = None if null or raw is None else _read(type_, *raw)
-    return Metric(name, alias, type_, value, time_ms)
+    return Metric(name, alias, type_, value, time_ms, unread=value is None and not null)
 
 
 def _read(type_: int, field: int, raw: Any) -> Any:

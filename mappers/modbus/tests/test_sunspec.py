@@ -162,9 +162,10 @@ def test_every_value_is_what_pysunspec2_reads(base: int) -> None:
 
 
 def reader(data: bytes, base: int) -> Any:
-    async def read(start: int, count: int) -> bytes | None:
+    async def read(start: int, count: int) -> bytes:
         at = 2 * (start - base)
-        return data[at : at + 2 * count] if at >= 0 and at + 2 * count <= len(data) else None
+        assert start + count <= 65536
+        return data[at : at + 2 * count] if at >= 0 else b""
 
     return read
 
@@ -226,6 +227,46 @@ def test_without_the_definitions_it_is_said_what_to_install(
     assert "pip install 'devicemesh-modbus[sunspec]'" in caplog.text
 
 
+@pytest.mark.parametrize("limit", [125, 1])
+def test_a_device_that_refuses_in_the_middle_gives_the_rest(
+    limit: int, hostile: Any, serving: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = [word for (word,) in struct.iter_unpack(">H", image((1, 103, 160)))]
+    missing = range(40002 + 68 + 25, 40002 + 68 + 30)  # of model 103
+
+    async def work() -> None:
+        memory = {(1, "holding", 40000 + at): word for at, word in enumerate(words)}
+        gone = {(1, "holding", register) for register in missing}
+        async with serving(hostile(memory=memory, missing=gone)) as device:
+            uri = f"modbus://127.0.0.1:{device.port}/1?max_registers={limit}"
+            (found,) = [one async for one in ModbusMapper().discover(uri)]
+        model, _ = declared(found.manifest)
+        names = {prop.name for prop in model.spec.properties}
+        assert found.identity["sunspec"] == "1, 103, 160, 64999?"
+        assert {"Mn", "module2.DCA"} <= names
+        assert ("A" in names) == (limit == 1)  # in one request it gives nothing of the model
+
+    asyncio.run(work())
+    assert "gives not all, of model 103 less than it says" in caplog.text
+
+
+def test_a_map_that_takes_too_many_requests_is_said_to_be_cut(
+    hostile: Any, serving: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devicemesh_modbus.discover.BUDGET", 100)
+    words = [word for (word,) in struct.iter_unpack(">H", image((1, 103)))]
+
+    async def work() -> None:
+        memory = {(1, "holding", 40000 + at): word for at, word in enumerate(words)}
+        async with serving(hostile(memory=memory)) as device:
+            uri = f"modbus://127.0.0.1:{device.port}/1?max_registers=1"
+            (found,) = [one async for one in ModbusMapper().discover(uri)]
+        assert found.identity["vendor"] == "ACME Mn"
+
+    asyncio.run(work())
+    assert "100 requests were not enough" in caplog.text
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_a_map_that_is_cut_or_damaged_gives_what_is_whole(data: st.DataObject) -> None:
@@ -239,6 +280,73 @@ def test_a_map_that_is_cut_or_damaged_gives_what_is_whole(data: st.DataObject) -
     text = compose.manifest(ModbusEndpoint(host="127.0.0.1"), found.placed)
     if compose.usable(found.placed):
         declared(text)
+
+
+def test_points_whose_scale_is_cut_off_are_left_out() -> None:
+    """Model 103 ends before W_SF: 5000 might be 5000 W, or 50."""
+    whole = image((103,))
+    found = asyncio.run(look(reader(whole[: 4 + 2 * 12], 40000)))
+    assert found is not None and found.cut == [103]
+    names = [one.point.name for one in found.placed]
+    assert "A" in names  # and A_SF
+    assert not {"W", "PhVphA", "PPVphAB"} & set(names)
+
+
+@pytest.mark.parametrize("exponent", [11, -11, 32767])
+def test_a_scale_that_is_none_scales_nothing(exponent: int) -> None:
+    group = models.model(103)
+    assert group is not None
+    data = bytearray(body(group, random.Random(7), 103, 50))
+    place = next(one for one in walk(103, group, 0, bytes(data)) if one.point.name == "A_SF").register
+    data[2 * place : 2 * place + 2] = exponent.to_bytes(2, "big", signed=True)
+    assert "A" not in [one.point.name for one in walk(103, group, 0, bytes(data))]
+    data[2 * place : 2 * place + 2] = b"\x80\0"  # it has none: 1
+    assert next(one for one in walk(103, group, 0, bytes(data)) if one.point.name == "A").exponent == 0
+
+
+def test_a_chain_that_runs_past_the_last_register_ends() -> None:
+    head = b"SunS" + struct.pack(">HH", 64999, 3998)
+    data = head + bytes(2 * 3998) + (struct.pack(">HH", 103, 3998) + bytes(2 * 3998)) * 20
+    found = asyncio.run(look(reader(data, 40000)))
+    assert found is not None
+    assert len(found.models) == (65536 - 40002) // 4000
+
+
+def common(vendor: bytes, product: bytes, serial: bytes) -> list[Placed]:
+    group = models.model(1)
+    assert group is not None
+    fields = ((vendor, 32), (product, 32), (b"", 16), (b"", 16), (serial, 32))
+    text = b"".join(each[:size].ljust(size, b"\0") for each, size in fields)
+    return list(walk(1, group, 40002, struct.pack(">HH", 1, 66) + text + b"\0\1\x80\0"))
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        b"null", b"true", b"1e5", b"0x1f", b"123", b"2020-01-01", b".inf", b"-", b"a\nb: c", b"\"'{}[],#&*!|>%@`",
+        b"\x7f\x80\xff\x1b[31m", b"\xc2\x80\xc2\x85", "\u2028\ufeff\ufffe".encode(), "日本".encode(),
+    ],
+)  # fmt: skip
+def test_whatever_a_device_calls_itself_makes_yaml_that_can_be_applied(word: bytes) -> None:
+    placed = common(word, b"", word)
+    model, _ = declared(compose.manifest(ModbusEndpoint(host="127.0.0.1"), placed))
+    assert (model.spec.description or "").isprintable()
+    assert all(text.isprintable() for text in compose.identity(placed).values())
+
+
+def test_two_devices_of_a_kind_with_long_names_are_two() -> None:
+    made = [
+        declared(
+            compose.manifest(ModbusEndpoint(host="127.0.0.1"), common(b"A" * 32, b"B" * 32, b"S%d" % number))
+        )
+        for number in (1, 2)
+    ]
+    assert made[0][0].metadata.name == made[1][0].metadata.name
+    assert made[0][1].metadata.name != made[1][1].metadata.name
+
+
+def test_a_device_without_a_point_makes_no_model() -> None:
+    assert compose.manifest(ModbusEndpoint(host="127.0.0.1"), []) == ""
 
 
 def test_what_has_no_map() -> None:

@@ -75,7 +75,7 @@ def room(address: ModbusAddress, type_: ValueType) -> Room:
     """What an address holds of a property of this type."""
     field = address.field(type_, address.offset)
     if field.enum is not None:
-        return Room(words=tuple(field.enum.values()))
+        return Room(words=tuple(word for code, word in field.enum.items() if code != field.null))
     if type_ in (ValueType.STRING, ValueType.BYTES):
         return Room(length=field.length)
     if type_ == ValueType.BOOL:
@@ -94,9 +94,13 @@ def _raw_range(field: Field) -> tuple[float, float]:
         limit = _FLOAT_MAX.get(field.type, sys.float_info.max)
         return -limit, limit
     width = field.width or 8 * (field.size or 0)
+    low, high = 0, (1 << width) - 1
     if field.type.startswith("int") and width > 1:
-        return -(1 << width - 1), (1 << width - 1) - 1
-    return 0, (1 << width) - 1
+        low, high = -(1 << width - 1), (1 << width - 1) - 1
+    if field.null is not None:  # it is at an end of the range, mostly
+        low += (field.null - low) % (1 << width) == 0
+        high -= (field.null - high) % (1 << width) == 0
+    return low, high
 
 
 class Bank:
@@ -123,11 +127,12 @@ class Bank:
                 raise ValueError(f"{device.name}: {prop.name}: {error}") from error
         self.devices.append(device.name)
 
-    def _add(self, prop: Property, address: ModbusAddress, device: SimulatedDevice) -> None:
+    def _add(self, prop: Property, declared: ModbusAddress, device: SimulatedDevice) -> None:
+        address = declared.model_copy(update={"no_value": None})  # a device may say that it has none
         cells = self._cells[address.table]
         if any(cell.address == address and cell.prop.type == prop.type for cell in cells):
             return  # a second device of this unit: what it shares is there already
-        holds = room(address, prop.type)
+        holds = room(declared, prop.type)
         # each has chance of its own: what else is read, and when, is no matter
         rng = random.Random(f"{self._seed} {device.name} {prop.name}")
         shape = signal(prop, holds, device.folder, rng)

@@ -61,6 +61,35 @@ def test_nothing_counts_as_published_before_a_ping_after_it_is_answered(plant: A
     asyncio.run(scenario())
 
 
+def test_an_answer_that_nobody_asked_for_acknowledges_nothing(plant: Any, scripted: Any) -> None:
+    pings = 0
+
+    async def script(wire: Any) -> None:
+        nonlocal peer, pings
+        peer = wire
+        await wire.accept()
+        while True:
+            pings += (await wire.packet()).kind == 12
+
+    async def scenario() -> None:
+        async with scripted(script) as broker, plant(broker.url) as it:
+            it.declare("default/pump-1")
+            it.known()
+            await until(lambda: it.sink.stats().up)
+            peer.send(PINGRESP * 5 + b"\x30\x04\0\1x\0")  # and a message, to see that they have arrived
+            await until(lambda: it.sink.stats().commands_refused == 1)
+            it.read("default/pump-1", count=1)
+            await until(lambda: pings)
+            peer.send(b"\x30\x04\0\1x\0")
+            await until(lambda: it.sink.stats().commands_refused == 2)
+            assert it.sink.stats().samples_published == 0
+            peer.send(PINGRESP)
+            assert await it.sink.drain(10)
+
+    peer: Any = None
+    asyncio.run(scenario())
+
+
 def test_a_connection_that_ends_before_the_answer_brings_it_all_again(plant: Any, scripted: Any) -> None:
     sessions: list[list[tuple[str, bool]]] = []
 

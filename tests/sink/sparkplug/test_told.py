@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devicemesh.sink.sparkplug import told
-from devicemesh.sink.sparkplug.devices import NodeDevices, device_of, identity
+from devicemesh.sink.sparkplug.commands import asked
+from devicemesh.sink.sparkplug.devices import NodeDevices, device_of, identity, parts_of_alias
 from devicemesh.sink.sparkplug.host import PrimaryHost
 from devicemesh.sink.sparkplug.metrics import TYPES, metrics_of
 from devicemesh.sink.sparkplug.numbers import SessionNumber
+from devicemesh.sink.sparkplug.table import Table
 from devicemesh.sink.sparkplug.told import Told, fitted
-from devicemesh.sink.sparkplug.wire import Type
+from devicemesh.sink.sparkplug.wire import Metric, Type, encode
 from devicemesh.spec.values import ValueType
 
 
@@ -159,16 +161,55 @@ def test_names_of_devices() -> None:
             device_of(nothing)
 
 
-def test_numbers_stay_with_their_device() -> None:
+def test_a_number_is_of_one_device_with_one_set_of_metrics(declaration: Any) -> None:
     devices = NodeDevices()
     first = devices["default/a"].number
+    assert devices["default/a"].number == first
     assert devices["default/b"].number == first + 1
     devices.forget("default/a")
     assert devices.find("default/a") is None
-    assert devices["default/a"].number == first
-    assert devices.of_alias((first << 20) + 7) == ("default/a", 7)
-    assert devices.of_alias(7)[0] == ""
-    assert devices.of_alias(99 << 20)[0] == ""
+    table = Table(metrics_of(declaration), list(declaration.properties.values()))
+    changed = devices.redeclare("default/a", table, frozenset()).number
+    assert changed > first + 1  # an alias of before is none of them
+    assert parts_of_alias((changed << 20) + 7) == (changed, 7)
+
+
+def _asked(devices: NodeDevices, *metrics: Metric) -> Any:
+    return [(one.name, one.body) for one in asked("pump-1", encode(list(metrics), 1), devices)]
+
+
+def test_an_alias_of_yesterdays_model_sets_nothing(declaration: Any) -> None:
+    devices = NodeDevices()
+    table = Table(metrics_of(declaration), list(declaration.properties.values()))
+    device = devices.redeclare("default/pump-1", table, frozenset())
+    metric = Metric(None, (device.number << 20) + table.metrics["mode"].offset, Type.STRING, "x", 1)
+    assert _asked(devices, metric) == [("", {"mode": "x"})]
+    devices.redeclare("default/pump-1", table, frozenset())
+    with pytest.raises(ValueError, match="nothing that can be set"):
+        _asked(devices, metric)
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        Metric("speed", None, 29, b"\1\2\3\4", 1),  # a UInt64Array
+        Metric("speed", None, 0, b"5", 1),
+        Metric("command/reset", None, 29, b"\1", 1),
+        Metric("command/reset", None, Type.STRING, "false", 1),
+        Metric("command/reset", None, Type.DOUBLE, 0.5, 1),
+    ],
+)
+def test_what_can_not_be_read_is_not_null_and_no_yes(declaration: Any, metric: Metric) -> None:
+    devices = NodeDevices()
+    table = Table(metrics_of(declaration), list(declaration.properties.values()))
+    devices.redeclare("default/pump-1", table, frozenset())
+    with pytest.raises(ValueError, match=r"without a value|takes no"):
+        _asked(devices, metric)
+    assert _asked(devices, Metric("speed", None, Type.FLOAT, None, 1)) == [("", {"speed": None})]
+    assert _asked(devices, Metric("command/reset", None, Type.INT32, 1, 1)) == [("reset", None)]
+    assert _asked(devices, Metric("command/reset", None, Type.BOOLEAN, False, 1)) == []
+    with pytest.raises(ValueError, match="without a value"):
+        asked("pump-1", b"\x12\x07\x0a\x05speed", devices)  # nothing but its name
 
 
 def test_the_session_number_survives_and_goes_round(tmp_path: Any, caplog: Any) -> None:

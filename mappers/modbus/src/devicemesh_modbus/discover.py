@@ -99,6 +99,10 @@ async def _sunspec(shared: Shared, endpoint: ModbusEndpoint) -> Found | None:
         return None
     if found is None:
         return None
+    if found.cut or scan.left == 0:
+        said = "".join(f", of model {one} less than it says" for one in found.cut)
+        spent = f"; {BUDGET} requests were not enough" if scan.left == 0 else ""
+        log.warning("%s gives not all%s%s", format_endpoint(endpoint, endpoint.unit), said, spent)
     listed = ", ".join(f"{one}{'?' if one in found.unknown else ''}" for one in found.models)
     who = {**compose.identity(found.placed), "sunspec": listed}
     points = [
@@ -175,12 +179,12 @@ class _Scan:
         self.samples[start] = _sample(self._table, count, data)
         return True
 
-    async def read(self, start: int, count: int) -> bytes | None:
-        """The registers from `start` on; None where the device has not all of them."""
+    async def read(self, start: int, count: int) -> bytes:
+        """The registers from `start` on, as many requests of them as the device answers."""
         parts = []
         for at in range(start, start + count, self._limit):
             if not await self.has(at, min(at + self._limit, start + count)):
-                return None
+                break
             parts.append(self.last)
         return b"".join(parts)
 

@@ -37,12 +37,14 @@ def image(address: ModbusAddress, type_: ValueType, value: Scalar) -> tuple[byte
 def _raw(field: Field, value: Scalar) -> int:
     """The bits of a bit field, not yet shifted."""
     width = field.bits or 1
-    plain = replace(field, offset=0, bit=None, bits=None, byte_order="big", word_order="big")
+    plain = replace(field, offset=0, bit=None, bits=None, byte_order="big", word_order="big", null=None)
     signed = field.type.startswith("int") and width > 1
     raw = int.from_bytes(encode(plain, value), "big", signed=field.type.startswith("int"))
     low, high = (-(1 << width - 1), (1 << width - 1) - 1) if signed else (0, (1 << width) - 1)
     if not low <= raw <= high:
         raise ValueError(f"{value!r} does not fit {width} bits: raw {raw} is not in {low} to {high}")
+    if field.null is not None and (raw - field.null) % (1 << width) == 0:
+        raise ValueError(f"{value!r} can't be told apart from no value: raw {raw} is the code for that")
     return raw & ((1 << width) - 1)
 
 

@@ -26,6 +26,7 @@ _UNITS = {
     "W/m^2": "W/m2",
 }  # fmt: skip
 """As SunSpec writes them, where people write them otherwise."""
+_NAME = 63  # characters of one, at most
 _FRAME = ("ID", "L")
 _SKIPPED = ("pad", "sunssf")
 MEASURED, STATIC, WATCHED = "5s", "1h", "1m"
@@ -69,8 +70,9 @@ def identity(placed: Sequence[Placed]) -> dict[str, str]:
 
 
 def text(raw: bytes) -> str:
-    """A string as it is shown."""
-    return raw.partition(b"\0")[0].decode("utf-8", "replace").strip()
+    """A string as it is shown; what no YAML takes, or a terminal would act on, is a blank."""
+    shown = raw.partition(b"\0")[0].decode("utf-8", "replace")
+    return "".join(one if one.isprintable() else " " for one in shown).strip()
 
 
 def sample(one: Placed) -> str:
@@ -85,15 +87,18 @@ def sample(one: Placed) -> str:
 
 
 def manifest(endpoint: ModbusEndpoint, placed: Sequence[Placed]) -> str:
-    """A DeviceModel with a property for each point, and a Device that has them."""
-    who = identity(placed)
+    """A DeviceModel with a property for each point, and a Device that has them; "" without points."""
+    who, points = identity(placed), usable(placed)
+    if not points:
+        return ""
+    serial = _slug(who.get("serial", "")) or "1"
     model = _slug(who.get("vendor", ""), who.get("product", "")) or "sunspec"
-    device = _slug(model, who.get("serial", "")) if who.get("serial") else f"{model}-1"
-    points = usable(placed)
+    model = model[: _NAME - 1 - len(serial)].rstrip("-")  # two of a kind differ in what comes last
+    device = f"{model}-{serial}"
     lines = [
         "apiVersion: devicemesh.io/v1alpha1",
         "kind: DeviceModel",
-        f"metadata: {{name: {model}}}",
+        f"metadata: {{name: {_scalar(model)}}}",
         "spec:",
     ]
     if shown := " ".join(who[key] for key in ("vendor", "product", "version") if key in who):
@@ -107,16 +112,21 @@ def manifest(endpoint: ModbusEndpoint, placed: Sequence[Placed]) -> str:
         "---",
         "apiVersion: devicemesh.io/v1alpha1",
         "kind: Device",
-        f"metadata: {{name: {device}}}",
+        f"metadata: {{name: {_scalar(device)}}}",
         "spec:",
     ]
-    lines += [f"  modelRef: {{name: {model}}}", f"  endpoint: {{modbus: {fields}}}"]
+    lines += [f"  modelRef: {{name: {_scalar(model)}}}", f"  endpoint: {{modbus: {fields}}}"]
     return "\n".join(lines) + "\n"
 
 
 def _slug(*words: str) -> str:
     slug = re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")
-    return slug[:63].rstrip("-")
+    return slug[:_NAME].rstrip("-")
+
+
+def _scalar(name: str) -> str:
+    """As YAML takes it for text: 1e5, 0x1f and null would be something else."""
+    return name if name[0].isalpha() and name not in ("null", "true", "false") else json.dumps(name)
 
 
 def _property(name: str, one: Placed) -> Iterator[str]:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from devicemesh_modbus.sunspec.models import model
 from devicemesh_modbus.sunspec.walk import Placed, walk
 
-Read = Callable[[int, int], Awaitable[bytes | None]]
-"""Holding registers (first, how many), big-endian; None where the device has not all of them."""
+Read = Callable[[int, int], Awaitable[bytes]]
+"""Holding registers (first, how many), big-endian; fewer where the device has not all of them."""
 BASES = (40000, 50000, 0)
 """Where the map may begin (Device Information Model Specification, 6.1)."""
 _MARK, _END = b"SunS", 0xFFFF
+_REGISTERS = 1 << 16
 _MAX_MODELS, _MAX_LENGTH = 200, 4000
 
 
@@ -22,6 +23,7 @@ class Map:
 
     models: list[int]  # as they come
     unknown: list[int]  # of them those that are not published
+    cut: list[int]  # and those of which the device gives less than it says
     placed: list[Placed]
 
 
@@ -34,19 +36,22 @@ async def look(read: Read) -> Map | None:
 
 
 async def _models(read: Read, at: int) -> Map:
-    found = Map([], [], [])
-    while len(found.models) < _MAX_MODELS and at < 0xFFFF:
+    found = Map([], [], [], [])
+    while len(found.models) < _MAX_MODELS and at + 2 <= _REGISTERS:
         head = await read(at, 1)  # alone: some devices have nothing behind the end's
         number = int.from_bytes(head, "big") if head else _END
-        length = await read(at + 1, 1) if number != _END else None
-        if length is None or int.from_bytes(length, "big") > _MAX_LENGTH:
-            break
+        length = await read(at + 1, 1) if number != _END else b""
         size = 2 + int.from_bytes(length, "big")
+        if not length or size > _MAX_LENGTH or at + size > _REGISTERS:
+            break
         found.models.append(number)
         definition = model(number)
         if definition is None:
             found.unknown.append(number)
-        elif (data := await read(at, size)) is not None:
+        else:
+            data = await read(at, size)
             found.placed.extend(walk(number, definition, at, data))
+            if len(data) < 2 * size:
+                found.cut.append(number)
         at += size
     return found

@@ -96,8 +96,9 @@ def _group(
         at += point.size
     scopes = (known, *outer)
     for point, place, raw in places:
-        exponent, by = _exponent(point, scopes)
-        yield Placed(model.number, path, point, model.start + place, raw, exponent, by)
+        scale = _exponent(point, scopes)
+        if scale is not None:  # without it nobody knows what the number says
+            yield Placed(model.number, path, point, model.start + place, raw, *scale)
     for inner in group.groups:
         for index in range(_count(inner, scopes, model.registers - at)):
             name = inner.name if inner.count == 1 else f"{inner.name}{index + 1}"
@@ -105,16 +106,20 @@ def _group(
     return at
 
 
-def _exponent(point: Point, scopes: Sequence[Known]) -> tuple[int, int | None]:
-    """The exponent, and the register that it stands in: of the nearest group that has it."""
-    if isinstance(point.scale, int):
-        return point.scale, None
-    name = point.scale or ""
+def _exponent(point: Point, scopes: Sequence[Known]) -> tuple[int, int | None] | None:
+    """The exponent, and the register that it stands in: of the nearest group that has it.
+
+    None where it is not there, as in a map that is cut, or is no exponent. Not implemented is 0.
+    """
+    if point.scale is None or isinstance(point.scale, int):
+        return point.scale or 0, None
     for known in scopes:
-        if name in known:
-            value, register = known[name]
-            return (value, register) if abs(value) <= MAX_EXPONENT else (0, None)
-    return 0, None
+        if point.scale in known:
+            value, register = known[point.scale]
+            if value & 0xFFFF == NOT_IMPLEMENTED["sunssf"]:
+                return 0, None
+            return (value, register) if abs(value) <= MAX_EXPONENT else None
+    return None
 
 
 def _count(group: Group, scopes: Sequence[Known], left: int) -> int:
