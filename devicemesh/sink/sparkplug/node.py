@@ -52,7 +52,7 @@ class _Birth(NamedTuple):
 class EdgeNode(Dialect):
     """See `Dialect`. Births and deaths are made when they are due, out of what is known then.
 
-    Data waits until all devices that are alive are born; one that comes to life later is born before its data.
+    Data waits until all that are alive are born; a device that comes to life later is born before its data.
     A device that is not alive is born for what was read of it earlier, and dies again when that has gone out.
     """
 
