@@ -119,8 +119,9 @@ def test_a_host_asks_who_is_here(plant: Any, host: Any) -> None:
             it.sink._dialect._born_s = now_s - 0.9
             for asked in (True, True, False):  # too soon, all of them
                 seen.ask("NCMD", None, ("Node Control/Rebirth", 11, asked))
-            it.read(PUMP_2, count=1)
-            await until(lambda: seen.of("north:pump-2", "count"))
+            await until(lambda: it.sink._dialect._rebirth)
+            it.sink._dialect.tend()
+            assert it.sink._dialect._rebirth
             assert seen.births == 2
             now_s += 0.1
             await until(lambda: seen.births == 3 and len(seen.devices) == 3)
