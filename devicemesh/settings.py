@@ -245,7 +245,8 @@ def _environment() -> dict[str, Any]:
 def _sentence(error: ValidationError) -> str:
     """Every mistake, and never a value: it may be a password that stands where its name should."""
     findings = error.errors(include_url=False, include_input=False, include_context=False)
-    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in findings)
+    said = [(".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in findings]
+    return "; ".join(f"{where}: {what}" for where, what in said)
 
 
 def _merged(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:

@@ -86,4 +86,6 @@ def test_an_id_of_sparkplug_is_one_level_of_a_topic(name: str) -> None:
     for key in ("group", "node", "primary_host"):
         with pytest.raises(ValueError, match=rf"mqtt\.sparkplug\.{key}.*none of"):
             load(None, {"mqtt": {"sparkplug": {"group": "g", key: name}}})
+    with pytest.raises(ValueError, match=r"^mqtt\.sparkplug\.group: an ID has"):
+        load(None, {"mqtt": {"sparkplug": {"group": "a/b"}}})
     assert load(None, {"mqtt": {"sparkplug": {"group": "Plant 1"}}}).mqtt.sparkplug is not None

@@ -34,8 +34,8 @@ TYPES: Mapping[ValueType, Type] = {
 COUNTS = ("count", "bad", "transitions", "resets")
 """Statistics that are whole numbers, whatever they are of."""
 _VALUES, _SUMS = ("min", "max", "first", "last"), ("sum", "range", "delta", "increase")
-DESIRED_RESULT, ALARM = "twin/desired/result", "alarm"
-"""Metrics (String, JSON) of what has no form of its own in Sparkplug."""
+DESIRED_RESULT, OWN_ALARM = "twin/desired/result", "alarm/event"
+"""Metrics (String, JSON) of what has no form of its own in Sparkplug. No property's name has a slash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def _definitions(declaration: Declaration) -> Iterator[Definition]:
     if any(prop.access != "ReadOnly" for prop in declaration.properties.values()):
         yield Definition(DESIRED_RESULT, Type.STRING, 0)
     if declaration.events:
-        yield Definition(ALARM, Type.STRING, 0)
+        yield Definition(OWN_ALARM, Type.STRING, 0)
 
 
 def alarm_name(prop: str, alarm: str) -> str:

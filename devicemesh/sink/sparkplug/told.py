@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from devicemesh.sink.sparkplug.metrics import ALARM, COUNTS, Definition, Metrics, alarm_name
+from devicemesh.sink.sparkplug.metrics import COUNTS, OWN_ALARM, Definition, Metrics, alarm_name
 from devicemesh.sink.sparkplug.wire import Metric, Type
 
 BAD, STALE = 0, 500
@@ -55,13 +55,13 @@ def telemetry(payload: Mapping[str, Any]) -> Iterator[Told]:
 
 def event(suffix: str, payload: Mapping[str, Any], now_ms: int) -> Iterator[Told]:
     """An alarm of a limit is a boolean; all else is what it is, as JSON in a string."""
-    if suffix == ALARM and "property" in payload:
+    if suffix == "alarm" and "property" in payload:
         name = alarm_name(payload["property"], payload["alarm"])
         yield Told(name, payload["active"], milliseconds(payload["time"]))
         return
     time = payload.get("time")
     time_ms = milliseconds(time) if isinstance(time, str) else now_ms
-    yield Told(suffix, _text(payload), time_ms)
+    yield Told(OWN_ALARM if suffix == "alarm" else suffix, _text(payload), time_ms)
 
 
 def reported(payload: Mapping[str, Any]) -> Iterator[Told]:

@@ -323,7 +323,7 @@ def common(vendor: bytes, product: bytes, serial: bytes) -> list[Placed]:
 @pytest.mark.parametrize(
     "word",
     [
-        b"null", b"true", b"1e5", b"0x1f", b"123", b"2020-01-01", b".inf", b"-", b"a\nb: c", b"\"'{}[],#&*!|>%@`",
+        b"null", b"true", b"off", b"no", b"1e5", b"0x1f", b"123", b"2020-01-01", b".inf", b"-", b"a\nb: c", b"\"'{}[],#&*!|>%@`",
         b"\x7f\x80\xff\x1b[31m", b"\xc2\x80\xc2\x85", "\u2028\ufeff\ufffe".encode(), "日本".encode(),
     ],
 )  # fmt: skip

@@ -258,7 +258,7 @@ def test_windows_alarms_and_results(plant: Any, host: Any) -> None:
             it.sink.event(PUMP_1, "twin/desired/result", {"property": "speed", "state": "refused"})
             it.sink.event(PUMP_1, "alarm", {"alarm": "MotorHot", "event": "alarms", "time": when["time"]})
             assert await it.sink.drain(10)
-            await until(lambda: seen.of("pump-1", "alarm"), why=lambda: seen.wrong)
+            await until(lambda: seen.of("pump-1", "alarm/event"), why=lambda: seen.wrong)
 
     with RealBroker() as broker, host(broker) as seen:
         asyncio.run(scenario())
@@ -280,7 +280,7 @@ def test_windows_alarms_and_results(plant: Any, host: Any) -> None:
             "property": "speed",
             "state": "refused",
         }
-        assert json.loads(seen.of("pump-1", "alarm")[0])["alarm"] == "MotorHot"
+        assert json.loads(seen.of("pump-1", "alarm/event")[0])["alarm"] == "MotorHot"
         assert not any(one.bad for one in seen.values)
 
 
@@ -458,7 +458,7 @@ def test_records_of_a_device_that_nobody_declares_any_more(plant: Any, host: Any
             it.sink.event("default/gone", "alarm", {"alarm": "a", "event": "e"})
         async with plant(broker.url) as it:
             it.known()
-            await until(lambda: seen.of("gone", "alarm"), why=lambda: seen.wrong)
+            await until(lambda: seen.of("gone", "alarm/event"), why=lambda: seen.wrong)
             await until(lambda: "gone" not in seen.devices)
             it.conserved()
 

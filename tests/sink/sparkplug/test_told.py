@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devicemesh.sink.base import Declaration
 from devicemesh.sink.sparkplug import told
 from devicemesh.sink.sparkplug.commands import asked
 from devicemesh.sink.sparkplug.devices import NodeDevices, device_of, identity, parts_of_alias
@@ -19,6 +20,7 @@ from devicemesh.sink.sparkplug.numbers import SessionNumber
 from devicemesh.sink.sparkplug.table import Table
 from devicemesh.sink.sparkplug.told import Told, fitted
 from devicemesh.sink.sparkplug.wire import Metric, Type, encode
+from devicemesh.spec.device import Command, EventSource, Property
 from devicemesh.spec.values import ValueType
 
 
@@ -124,6 +126,31 @@ def test_every_type_of_a_property_has_one(declaration: Any) -> None:
     assert [metrics.at(one.offset) for one in metrics.values()] == list(metrics.values())
     assert metrics.at(len(metrics)) is None
     assert metrics.at(-1) is None
+
+
+def test_whatever_a_property_is_called_no_two_metrics_have_one_name() -> None:
+    names = ("alarm", "event", "command", "twin", "count", "mean")
+    limits = [{"name": "event", "above": 1}, {"name": "alarm", "above": 2}]
+    properties = {
+        name: Property.model_validate(
+            {
+                "name": name,
+                "type": "float64",
+                "access": "ReadWrite",
+                "alarms": limits,
+                "telemetry": {"report": "window"},
+            }
+        )
+        for name in names
+    }
+    source = EventSource.model_validate({"name": "alarm"})
+    command = Command.model_validate({"name": "result", "writes": [{"property": "mean", "value": 1}]})
+    metrics = metrics_of(Declaration(properties, {"result": command}, {"alarm": source}))
+    assert [one.offset for one in metrics.values()] == list(range(len(metrics)))
+    assert [metrics.at(one.offset) for one in metrics.values()] == list(metrics.values())
+    assert metrics["alarm"].type == Type.DOUBLE
+    (own,) = told.event("alarm", {"alarm": "MotorHot", "event": "alarms"}, 5)
+    assert metrics[own.name].type == Type.STRING
 
 
 def test_what_is_told_though_nothing_declares_it(declaration: Any) -> None:

@@ -125,8 +125,8 @@ def _slug(*words: str) -> str:
 
 
 def _scalar(name: str) -> str:
-    """As YAML takes it for text: 1e5, 0x1f and null would be something else."""
-    return name if name[0].isalpha() and name not in ("null", "true", "false") else json.dumps(name)
+    """As YAML takes it for text: 1e5, 0x1f, null and off would be something else."""
+    return name if name[0].isalpha() and "-" in name else json.dumps(name)
 
 
 def _property(name: str, one: Placed) -> Iterator[str]:
@@ -161,7 +161,7 @@ def _property(name: str, one: Placed) -> Iterator[str]:
 
 def _scales(placed: Sequence[Placed], points: Sequence[Placed]) -> Iterator[str]:
     """The registers that scale the others: an alarm says when one is not as it was."""
-    used = {one.scaled_by for one in points if one.exponent or one.scaled_by is not None}
+    used = {one.scaled_by for one in points}
     factors = [one for one in placed if one.point.type == "sunssf" and one.register in used]
     for name, one in zip(names(factors), factors, strict=True):
         value = one.number

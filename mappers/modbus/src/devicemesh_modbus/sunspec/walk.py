@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ class Placed:
             return any(self.raw)
         code = int.from_bytes(self.raw, "big")
         if kind.startswith("float"):
-            return self.number == self.number  # NaN is not
+            return not math.isnan(self.number)
         return code != NOT_IMPLEMENTED.get(kind, 0)
 
     @property
