@@ -56,9 +56,7 @@ class Discoverable(Plain):
             self._sender.retain((device, SUFFIX), dumps(found))
 
     def retain(self, device: str, topic: str, payload: bytes) -> None:
-        if (
-            topic == "status" and not payload
-        ):  # the device is deleted; its entities first: they read these topics
+        if topic == "status" and not payload:  # deleted: its entities first, as they read these topics
             self.topics.device(device, topic)  # raises here, to the caller
             self._told.forget(device)
             self._sender.retain((device, SUFFIX), b"")

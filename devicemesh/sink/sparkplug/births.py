@@ -10,8 +10,6 @@ from devicemesh.sink.sparkplug.told import Told, held, quality
 from devicemesh.sink.sparkplug.wire import Metric, Type, encode
 
 BD_SEQ, REBIRTH = "bdSeq", "Node Control/Rebirth"
-
-
 NODE_METRICS = Metrics(Definition(f"Dropped/{policy}", Type.INT64, at) for at, policy in enumerate(POLICIES))
 """Of the node itself, beside what its birth says once."""
 

@@ -111,10 +111,8 @@ class NodeDevices:
     def redeclare(self, name: str, table: Table, quiet: frozenset[str]) -> NodeDevice:
         """It has other metrics from now on, under a number of their own."""
         known = self[name]
-        known.number, known.metrics, known.table, known.quiet = (
-            next(self._numbers), table.metrics, table, quiet,
-        )  # fmt: skip
-        known.born = False
+        known.number, known.born = next(self._numbers), False
+        known.metrics, known.table, known.quiet = table.metrics, table, quiet
         known.standing = {at: told for at, told in known.standing.items() if at in table.metrics}
         return known
 

@@ -17,6 +17,7 @@ from devicemesh.spec.values import ValueType
 
 _NONE = 0xFFFFFFFF
 _NOTHING = (_NONE, 0)
+_ROW = 1 + 2 * (3 + len(MASK)) + 3 * MAX_QUANTILES  # numbers of a property
 _KEPT = 16  # tables of one Metrics: streams get new properties, and records remember their names
 
 
@@ -47,7 +48,7 @@ class Table:
         """`struct sparkplug_property` (sparkplug.h)."""
         prop = self._properties.get(name)
         if prop is None:
-            return [_NONE] * 65
+            return [_NONE] * _ROW
         structured = prop.type == ValueType.JSON  # its strings are not told as they are
         row = [int(kind(prop.type)), *(_NOTHING if structured else self._metric(name))]
         for statistic in ("count", "bad", *MASK):
