@@ -22,6 +22,7 @@ from devicemesh.sink.base import Command
 from devicemesh.sink.mqtt import MqttSink
 from devicemesh.sink.outbox import Outbox
 from devicemesh.testing.server import StreamServer
+from devicemesh.testing.waiting import until
 
 
 @dataclass
@@ -212,16 +213,6 @@ class Rig:
         stats = self.it.stats()
         dropped = sum(stats.samples_dropped.values())
         assert stats.samples_taken == stats.samples_published + dropped + stats.samples_spooled
-
-
-async def until(
-    condition: Callable[[], object], timeout_s: float = 10, why: Callable[[], object] = lambda: ""
-) -> None:
-    """Wait for a condition, or fail."""
-    deadline = asyncio.get_running_loop().time() + timeout_s
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, why()
-        await asyncio.sleep(0.005)
 
 
 @pytest.fixture

@@ -9,15 +9,9 @@ import pytest
 
 from devicemesh.sink.wire import PacketSocket
 from devicemesh.testing.broker import RealBroker
+from devicemesh.testing.waiting import until
 
 needs_broker = pytest.mark.skipif(not RealBroker.available(), reason="no MQTT broker is installed")
-
-
-async def until(condition: Any, timeout_s: float = 10.0) -> None:
-    deadline = asyncio.get_running_loop().time() + timeout_s
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline
-        await asyncio.sleep(0.005)
 
 
 class Sock:

@@ -16,6 +16,7 @@ from devicemesh.sink.retained import Retained
 from devicemesh.sink.topics import Topics
 from devicemesh.spec.device import Property
 from devicemesh.testing.broker import RealBroker, free_port
+from devicemesh.testing.waiting import until
 
 pytestmark = pytest.mark.skipif(not RealBroker.available(), reason="no MQTT broker is installed")
 PUMP = "devicemesh_v1_default_pump-1/config"
@@ -29,13 +30,6 @@ def declared(**types: str) -> Declaration:
         for name, (type_, _, kind) in ((name, each.partition(" ")) for name, each in types.items())
     }
     return Declaration(properties, {}, {})
-
-
-async def until(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
-    deadline = asyncio.get_running_loop().time() + timeout_s
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline
-        await asyncio.sleep(0.005)
 
 
 def components(payload: bytes) -> dict[str, Any]:

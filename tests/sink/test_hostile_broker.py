@@ -12,13 +12,7 @@ from typing import Any
 import pytest
 
 from devicemesh.testing.proxy import Proxy
-
-
-async def until(condition: Any, timeout_s: float = 10.0) -> None:
-    deadline = asyncio.get_running_loop().time() + timeout_s
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline
-        await asyncio.sleep(0.005)
+from devicemesh.testing.waiting import until
 
 
 @pytest.fixture(autouse=True)

@@ -17,16 +17,10 @@ from devicemesh.settings import OutboxSettings, SecretRef
 from devicemesh.sink.base import Command
 from devicemesh.testing.broker import RealBroker, free_port
 from devicemesh.testing.proxy import Proxy
+from devicemesh.testing.waiting import until
 
 pytestmark = pytest.mark.skipif(not RealBroker.available(), reason="no MQTT broker is installed")
 needs_mosquitto = pytest.mark.skipif("mosquitto" not in RealBroker.available(), reason="needs mosquitto")
-
-
-async def until(condition: Any, timeout_s: float = 10.0) -> None:
-    deadline = asyncio.get_running_loop().time() + timeout_s
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline
-        await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize("kind", RealBroker.available())

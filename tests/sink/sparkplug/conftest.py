@@ -19,6 +19,7 @@ from devicemesh.sink.mqtt import MqttSink
 from devicemesh.spec.device import Command as DeclaredCommand
 from devicemesh.spec.device import DeviceModelSpec
 from devicemesh.testing.sparkplug import GROUP, NODE, Host
+from devicemesh.testing.waiting import until
 
 PUMP = {
     "properties": [
@@ -81,6 +82,16 @@ class Plant:
             for prop in declaration.properties.values():
                 slot = self._slots.setdefault((name, prop.name), len(self._slots))
                 self.aggregator.define(series(prop, slot, stream))
+
+    async def born(self, seen: Host, *names: str) -> None:
+        """Two pumps are declared; these, or both, are alive and known to the host."""
+        pumps = ("default/pump-1", "north/pump-2")
+        self.declare(*pumps)
+        self.known()
+        self.ready(*(names or pumps))
+        await until(
+            lambda: len(seen.devices) == 1 + len(names or pumps), why=lambda: (seen.wrong, seen.verbs)
+        )
 
     def known(self) -> None:
         """All that is declared is."""

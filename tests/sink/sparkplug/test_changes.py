@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from devicemesh.testing.broker import RealBroker
+from devicemesh.testing.waiting import until
 
 pytestmark = pytest.mark.skipif(not RealBroker.available(), reason="no MQTT broker is installed")
 PUMP = "default/pump-1"
@@ -17,13 +18,6 @@ PUMP_MODEL: dict[str, Any] = {"properties": [
     {"name": "count", "type": "int64", "telemetry": {"report": "every"}},
 ]}  # fmt: skip
 FLOW = {"properties": [{"name": "flow", "type": "float64", "telemetry": {"report": "every"}}]}
-
-
-async def until(condition: Any, timeout_s: float = 10.0, why: Any = lambda: "") -> None:
-    deadline = asyncio.get_running_loop().time() + timeout_s
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, why()
-        await asyncio.sleep(0.005)
 
 
 async def alive(it: Any, seen: Any) -> None:

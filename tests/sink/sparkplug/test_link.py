@@ -5,14 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from devicemesh.testing.waiting import until
+
 PINGRESP = bytes((0xD0, 0))
-
-
-async def until(condition: Any, timeout_s: float = 10.0) -> None:
-    deadline = asyncio.get_running_loop().time() + timeout_s
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline
-        await asyncio.sleep(0.005)
 
 
 def test_nothing_counts_as_published_before_a_ping_after_it_is_answered(plant: Any, scripted: Any) -> None:
