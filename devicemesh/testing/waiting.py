@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 async def until(
-    condition: Callable[[], object], timeout_s: float = 10.0, why: Callable[[], object] = lambda: ""
+    condition: Callable[[], object], timeout_s: float = 60.0, why: Callable[[], object] = lambda: ""
 ) -> None:
     """Wait until it is true; an AssertionError with `why` says that it did not come."""
     deadline = asyncio.get_running_loop().time() + timeout_s

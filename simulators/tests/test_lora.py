@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from devicemesh.mapper import Point, Write
 from devicemesh.spec.device import Property
 from devicemesh.testing.contract import rows
 from devicemesh.testing.simulator import SimulatedDevice
+from devicemesh.testing.waiting import until
 
 FAST = {"samplingInterval": "100ms"}
 NODE: list[dict[str, Any]] = [
@@ -100,12 +101,6 @@ async def heard(devices: list[SimulatedDevice]) -> AsyncIterator[tuple[Any, Any,
             finally:
                 task.cancel()
                 await asyncio.wait({task})
-
-
-async def until(condition: Callable[[], Any], seconds: float = 15.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 def test_values_writes_and_faults() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from devicemesh.sink.suspects import LEARNED_S, STRIKES, TOO_LARGE, Suspects
 from devicemesh.testing.broker import RealBroker
+from devicemesh.testing.waiting import until
 
 pytestmark = pytest.mark.usefixtures("impatient")
 PROBLEM = "devicemesh/v1/default/pump-0/telemetry"
@@ -84,8 +85,8 @@ def test_a_topic_that_is_not_allowed_loses_nothing(rig: Any, scripted: Any) -> N
 
     async def scene(sink: Any) -> None:
         rig.put(20, streams=3)
-        await _until(lambda: len(picky.bodies("devicemesh/v1/default/pump-2/telemetry")) == 20)
-        assert sink.stats().samples_spooled == 20
+        await until(lambda: sink.stats().samples_spooled == 20)
+        assert len(picky.bodies("devicemesh/v1/default/pump-2/telemetry")) == 20
         assert picky.bodies(PROBLEM) == []
         picky.dislikes = lambda topic, payload: False
         assert await sink.drain(30)
@@ -109,7 +110,7 @@ def test_state_that_is_too_large_holds_up_nobody(rig: Any, scripted: Any) -> Non
         rig.put(1)
         assert await sink.drain(10)
         sink.retain("default/pump-7", "twin/reported", None)
-        await _until(lambda: picky.taken[-1] == ("devicemesh/v1/default/pump-7/twin/reported", b""))
+        await until(lambda: picky.taken[-1] == ("devicemesh/v1/default/pump-7/twin/reported", b""))
 
     play(rig, scripted, picky, scene)
     assert len({topic for topic, _ in picky.taken if topic.endswith("reported")}) == 20
@@ -126,7 +127,7 @@ def test_mosquitto_says_so_and_hangs_up(rig: Any, consumer: Any) -> None:
             sink.retain("default/pump-1", "status", {"state": "Ready"})
             assert await sink.drain(20)
             assert sink.stats().samples_dropped["too_large"] == 1
-            await _until(lambda: len(seen.bodies()) >= 20 and seen.on("/pump-1/status"))
+            await until(lambda: len(seen.bodies()) >= 20 and seen.on("/pump-1/status"))
 
     with (
         RealBroker("mosquitto", configuration="message_size_limit 2000") as broker,
@@ -134,13 +135,6 @@ def test_mosquitto_says_so_and_hangs_up(rig: Any, consumer: Any) -> None:
     ):
         asyncio.run(scenario())
     assert sorted(set(seen.bodies())) == [*range(10), *range(11, 21)]
-
-
-async def _until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
-    deadline = asyncio.get_running_loop().time() + timeout_s
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline
-        await asyncio.sleep(0.005)
 
 
 def test_whom_to_blame() -> None:

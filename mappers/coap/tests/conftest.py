@@ -21,6 +21,7 @@ from devicemesh.spec.telemetry import Telemetry
 from devicemesh.spec.values import ValueType
 from devicemesh.testing import contract
 from devicemesh.testing.datagrams import DatagramProxy
+from devicemesh.testing.waiting import until
 
 sys.path.append(str(Path(__file__).parent))  # the fork server imports the plant by its name
 PATIENCE_S = 30.0
@@ -161,13 +162,6 @@ def point() -> Callable[..., Any]:
 def run() -> Callable[[Any], None]:
     """Run a test's coroutine; it must end in time and leave no task behind."""
     return contract.run
-
-
-async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
-    """Wait for a condition."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from devicemesh.mapper import Point, SecretRef
 from devicemesh.spec.values import ValueType
 from devicemesh.testing import contract
 from devicemesh.testing.contract import rows
+from devicemesh.testing.waiting import until
 
 GATEWAY = "0102030405060708"
 EUI = "70b3d57ed0000001"
@@ -244,13 +245,6 @@ async def running_session(points: list[Any], secrets: Any = read_secret) -> Asyn
             await asyncio.wait({task})
             if not task.cancelled():
                 task.result()
-
-
-async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
-    """Wait for a condition."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 def down(packet: dict[str, Any]) -> tuple[int | None, bytes]:
