@@ -28,6 +28,13 @@ class Endpoint(Numerous):
         """Name the device, for people: the link, and what tells it from its neighbours there."""
         return self.link()
 
+    def claims(self) -> str | None:
+        """Say what only one device of a link can have, for people ("unit 3 of the modem 8650"), or None.
+
+        Override it where two devices of equal claims can only be a mistake: the manifest refuses the second.
+        """
+        return None
+
     @abstractmethod
     def redirect(self, address: str) -> Self:
         """Return this endpoint at another address (`127.0.0.1:15020`, a pty's path), as simulators need.

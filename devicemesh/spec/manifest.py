@@ -180,6 +180,7 @@ def _twice(parsed: Sequence[_Parsed]) -> Iterator[Problem]:
 def _link_conflicts(parsed: Sequence[_Parsed], protocols: Mapping[str, Protocol]) -> Iterator[Problem]:
     """Devices that share a link must agree on it: it is opened once."""
     first: dict[tuple[str, str], tuple[Any, str]] = {}
+    claimed: dict[tuple[str, str, str], str] = {}
     for one in parsed:
         if not isinstance(one.resource, Device):
             continue
@@ -197,6 +198,12 @@ def _link_conflicts(parsed: Sequence[_Parsed], protocols: Mapping[str, Protocol]
             message = f"{name} and {whose} share {endpoint.link()} but disagree: {collision}"
             node = one.document.at(("spec", "endpoint", protocol))
             yield one.document.problem(node, "link-conflict", message)
+        if claim := endpoint.claims():
+            holder = claimed.setdefault((protocol, endpoint.link(), claim), name)
+            if holder != name:
+                node = one.document.at(("spec", "endpoint", protocol))
+                message = f"{name} and {holder} are both {claim} at {endpoint.link()}"
+                yield one.document.problem(node, "link-conflict", message)
 
 
 def _resource(one: _Parsed) -> Resource:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from devicemesh_modbus.model import ModbusAddress, ModbusEndpoint
+from devicemesh_modbus.endpoint import ModbusEndpoint
+from devicemesh_modbus.model import ModbusAddress
 from devicemesh_simulators.bank import Bank
 from devicemesh_simulators.modbus import ModbusSimulator
 from pymodbus import FramerType

@@ -19,7 +19,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from devicemesh_modbus.model import ModbusAddress, ModbusEndpoint
+from devicemesh_modbus.endpoint import ModbusEndpoint
+from devicemesh_modbus.model import ModbusAddress
 from devicemesh_modbus.uri import parse_address
 from pymodbus.framer import FramerRTU
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from devicemesh_modbus.model import ModbusEndpoint
+from devicemesh_modbus.endpoint import ModbusEndpoint
 from devicemesh_modbus.session import open_session
 
 from devicemesh.mapper import LinkError, Quality, Write

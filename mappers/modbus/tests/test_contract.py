@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from devicemesh_modbus.endpoint import ModbusEndpoint
 from devicemesh_modbus.mapper import ModbusMapper
-from devicemesh_modbus.model import ModbusAddress, ModbusEndpoint
+from devicemesh_modbus.model import ModbusAddress
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 

@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any
 
 import pytest
-from devicemesh_modbus.link import MbapLink, RtuLink
-from devicemesh_modbus.model import ModbusEndpoint
-from devicemesh_modbus.session import ModbusRequests, RtuCodec
+from devicemesh_modbus.endpoint import ModbusEndpoint
+from devicemesh_modbus.line import RtuLink
+from devicemesh_modbus.mbap import MbapLink
+from devicemesh_modbus.session import ModbusRequests, RtuFrames
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,7 +73,7 @@ def test_no_bytes_break_a_stream(pieces: list[bytes]) -> None:
     async def work() -> None:
         for link, requests in (
             (MbapLink("plc:502", datagrams=False), TCP),
-            (RtuLink("plc:502", RtuCodec(), 0.0), RTU),
+            (RtuLink("plc:502", RtuFrames(), 0.0), RTU),
         ):
             link.connection_made(Sent())
             future = link.send(ask(requests, 7))
@@ -89,7 +90,7 @@ def test_no_bytes_break_a_stream(pieces: list[bytes]) -> None:
 @given(st.binary(max_size=40), st.binary(max_size=40))
 def test_an_rtu_answer_is_found_in_noise(before: bytes, after: bytes) -> None:
     async def work() -> None:
-        link = RtuLink("plc:502", RtuCodec(), 0.0)
+        link = RtuLink("plc:502", RtuFrames(), 0.0)
         transport = Sent()
         link.connection_made(transport)
         future = link.send(ask(RTU, 7))
@@ -103,7 +104,7 @@ def test_an_rtu_answer_is_found_in_noise(before: bytes, after: bytes) -> None:
 
 
 def test_the_checksum_used_above_is_the_real_one() -> None:
-    assert RtuCodec().is_sound(bytes.fromhex("010302002ff998"))
+    assert RtuFrames().is_sound(bytes.fromhex("010302002ff998"))
 
 
 def test_an_answer_to_nobody_is_dropped_and_named() -> None:
@@ -158,7 +159,7 @@ def test_a_closed_link_answers_all_and_takes_no_more() -> None:
     async def work() -> None:
         for link, requests in (
             (MbapLink("plc:502", datagrams=False), TCP),
-            (RtuLink("plc:502", RtuCodec(), 0.0), RTU),
+            (RtuLink("plc:502", RtuFrames(), 0.0), RTU),
         ):
             transport = Sent()
             link.connection_made(transport)
@@ -189,7 +190,7 @@ def test_a_certificate_that_the_peer_refuses_is_an_auth_error() -> None:
 def test_a_unit_in_doubt_is_waited_for_the_others_are_not() -> None:
     async def work() -> None:
         loop = asyncio.get_running_loop()
-        link = RtuLink("plc:502", RtuCodec(), 0.0)
+        link = RtuLink("plc:502", RtuFrames(), 0.0)
         link.connection_made(Sent())
         started = loop.time()
         assert await link.ask(ask(RTU, 1, timeout_s=0.05)) is None

@@ -9,7 +9,8 @@ import sys
 from typing import Any
 
 import pytest
-from devicemesh_modbus.model import ModbusAddress, ModbusEndpoint
+from devicemesh_modbus.endpoint import ModbusEndpoint
+from devicemesh_modbus.model import ModbusAddress
 from devicemesh_modbus.uri import format_endpoint, parse_address, parse_endpoint
 from pydantic import ValidationError
 
@@ -43,8 +44,8 @@ def test_what_follows_from_what_is_given(fields: dict[str, Any], kind: str, link
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({}, "give either `host` or `serial`"),
-        ({"host": "plc", "serial": LINE}, "give either `host` or `serial`"),
+        ({}, "give one of `host`, `serial` and `listen`"),
+        ({"host": "plc", "serial": LINE}, "give one of `host`, `serial` and `listen`"),
         ({"serial": LINE, "port": 502}, "a serial line has its `port` inside `serial`"),
         ({"serial": LINE, "transport": "tcp"}, "transport `tcp` does not go with `serial`"),
         ({"host": "plc", "transport": "serial"}, "transport `serial` does not go with `host`"),

@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from devicemesh_modbus.model import ModbusAddress, ModbusEndpoint
+from devicemesh_modbus.endpoint import ModbusEndpoint
+from devicemesh_modbus.model import ModbusAddress
 from devicemesh_modbus.plan import (
     Learned,
     Read,

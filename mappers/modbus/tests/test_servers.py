@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from devicemesh_modbus.model import ModbusAddress, ModbusEndpoint
+from devicemesh_modbus.endpoint import ModbusEndpoint
+from devicemesh_modbus.model import ModbusAddress
 from devicemesh_modbus.session import open_session
 from pymodbus.framer import FramerType
 from pymodbus.server import ModbusSerialServer, ModbusTcpServer, ModbusTlsServer, ModbusUdpServer

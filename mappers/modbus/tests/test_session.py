@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from devicemesh_modbus.model import ModbusAddress, ModbusEndpoint
+from devicemesh_modbus.endpoint import ModbusEndpoint
+from devicemesh_modbus.model import ModbusAddress
 from devicemesh_modbus.session import open_session
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

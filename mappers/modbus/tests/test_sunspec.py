@@ -12,8 +12,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from devicemesh_modbus.endpoint import ModbusEndpoint
 from devicemesh_modbus.mapper import ModbusMapper
-from devicemesh_modbus.model import ModbusAddress, ModbusEndpoint
+from devicemesh_modbus.model import ModbusAddress
 from devicemesh_modbus.session import open_session
 from devicemesh_modbus.sunspec import compose, models
 from devicemesh_modbus.sunspec.look import look

@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from devicemesh_modbus.model import ModbusEndpoint
+from devicemesh_modbus.endpoint import ModbusEndpoint
 from devicemesh_modbus.session import open_session
 
 from devicemesh.mapper import LinkError, Quality, Write

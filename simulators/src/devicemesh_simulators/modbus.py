@@ -14,7 +14,7 @@ import tty
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from devicemesh_modbus.model import ModbusEndpoint
+from devicemesh_modbus.endpoint import ModbusEndpoint
 from pymodbus.framer import FramerRTU, FramerSocket
 from pymodbus.framer.base import FramerBase
 from pymodbus.pdu import DecodePDU

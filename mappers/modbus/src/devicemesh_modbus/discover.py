@@ -8,10 +8,11 @@ from typing import get_args
 
 from devicemesh.mapper import Found, PointError
 from devicemesh_modbus import answers
+from devicemesh_modbus.endpoint import ModbusEndpoint
 from devicemesh_modbus.exchange import Shared, exchange
-from devicemesh_modbus.model import BIT_TABLES, ModbusEndpoint, Table
+from devicemesh_modbus.model import BIT_TABLES, Table
 from devicemesh_modbus.plan import data_size
-from devicemesh_modbus.session import open_session
+from devicemesh_modbus.session import open_line
 from devicemesh_modbus.sunspec import compose
 from devicemesh_modbus.sunspec.look import look
 from devicemesh_modbus.uri import format_address, format_endpoint, parse_endpoint
@@ -36,7 +37,7 @@ MAX_PARTS = 8
 async def discover(uri: str) -> AsyncIterator[Found]:
     """Without a unit in the URI: each unit that answers. With one: what it says it has, or its addresses."""
     endpoint, one_unit = parse_endpoint(uri)
-    async with open_session(endpoint) as session:
+    async with open_line(endpoint) as session:
         if one_unit:
             yield await _sunspec(session.shared, endpoint) or await _inside(session.shared, endpoint)
             return

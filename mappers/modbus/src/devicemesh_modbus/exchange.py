@@ -12,8 +12,9 @@ from typing import Protocol, TypeVar
 from devicemesh.spec.values import duration_ns
 from devicemesh_modbus import answers
 from devicemesh_modbus.breaker import Breaker
+from devicemesh_modbus.endpoint import ModbusEndpoint
 from devicemesh_modbus.link import Answer, Ask, Link
-from devicemesh_modbus.model import ModbusEndpoint, Table
+from devicemesh_modbus.model import Table
 from devicemesh_modbus.plan import Learned
 
 BUSY_TRIES = 3

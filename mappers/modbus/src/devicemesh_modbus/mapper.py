@@ -8,7 +8,8 @@ from contextlib import AbstractAsyncContextManager
 from devicemesh.mapper import Found, Mapper, Secrets, Session, no_secrets
 from devicemesh.spec.rows import Column, Placed, Row, Tabular
 from devicemesh_modbus import uri
-from devicemesh_modbus.model import ModbusAddress, ModbusEndpoint
+from devicemesh_modbus.endpoint import ModbusEndpoint
+from devicemesh_modbus.model import ModbusAddress
 
 
 class ModbusMapper(Mapper[ModbusEndpoint, ModbusAddress], Tabular):

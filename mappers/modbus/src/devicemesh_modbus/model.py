@@ -1,4 +1,4 @@
-"""What a person writes about Modbus: how to reach a device, and where a property lives on it."""
+"""Where a property lives on a device, as a person writes it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from devicemesh import layout
-from devicemesh.mapper import Address, Endpoint
-from devicemesh.spec.base import Strict
-from devicemesh.spec.values import Interval, Scalar, ValueType, duration_ns
+from devicemesh.mapper import Address
+from devicemesh.spec.values import Scalar, ValueType
 
 Table = Literal["coil", "discrete", "input", "holding"]
-Transport = Literal["tcp", "tls", "udp", "rtuovertcp", "serial"]
 BIT_TABLES: tuple[Table, ...] = ("coil", "discrete")
 WRITABLE_TABLES: tuple[Table, ...] = ("coil", "holding")
 MAX_REGISTERS = 125
@@ -21,200 +19,6 @@ MAX_REGISTERS = 125
 MAX_BITS = 2000
 """Coils or discrete inputs in one answer (the same, 6.1)."""
 _TEXTS = (ValueType.STRING, ValueType.BYTES)
-
-
-@functools.lru_cache(256)
-def _seconds(text: str) -> float:
-    """A duration; those who wait as long share the number."""
-    return duration_ns(text) / 1e9
-
-
-class Serial(Strict):
-    """A serial line. All devices on it must agree on these."""
-
-    port: str
-    """The device file, as in /dev/ttyUSB0; better a path of /dev/serial/by-id, which survives replugging."""
-    baudrate: int = Field(default=19200, ge=300, le=4_000_000)
-    """Bits a second."""
-    parity: Literal["none", "even", "odd"] = "even"
-    """The default is the one of the specification (Modbus over Serial Line V1.02, 2.5.1)."""
-    stop_bits: Literal[1, 2] = 1
-    """Stop bits of a character."""
-    data_bits: Literal[7, 8] = 8
-    """Data bits of a character; RTU needs 8."""
-
-
-class Tls(Strict):
-    """Modbus/TCP Security: the server is always verified."""
-
-    ca_file: str | None = None
-    """PEM file of whom to trust; by default the system's authorities."""
-    cert_file: str | None = None
-    """PEM file of our certificate, where the device wants one (the specification does)."""
-    key_file: str | None = None
-    """PEM file of its key; by default it is in `certFile`."""
-    server_name: str | None = None
-    """The name that the device's certificate must bear; by default the host."""
-
-
-class Forbidden(Strict):
-    """Addresses that must never be read, not even in passing."""
-
-    table: Table
-    """Of which table."""
-    start: int = Field(ge=0, le=65535)
-    """The first address."""
-    end: int = Field(ge=0, le=65535)
-    """The last address, itself included."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.end < self.start:
-            raise ValueError(f"`end` {self.end} is before `start` {self.start}")
-        return self
-
-
-class Breaker(Strict):
-    """When to leave a silent unit alone, so that its neighbours on the link are not held up."""
-
-    failures: int = Field(default=3, ge=1, le=1000)
-    """Unanswered polls in a row after which the unit is left alone."""
-    period: Interval = "60s"
-    """The longest pause between two tries; pauses begin at 1s and double, with jitter."""
-
-
-class ModbusEndpoint(Endpoint):
-    """How to reach a device. Devices that name the same host and port, or serial port, share a connection."""
-
-    host: str | None = Field(default=None, min_length=1)
-    """Name or address of the device or gateway."""
-    port: int | None = Field(default=None, ge=1, le=65535)
-    """By default 502, or 802 with TLS."""
-    serial: Serial | None = None
-    """Instead of a host: a serial line (RTU)."""
-    transport: Transport | None = None
-    """By default `serial` with a serial line, `tls` with `tls`, else `tcp`."""
-    tls: Tls | None = None
-    """Certificates, for Modbus/TCP Security."""
-    pipeline: int = Field(default=1, ge=1, le=64)
-    """Requests under way at once on the connection; more than 1 only where the device is known to bear it."""
-    unit: int = Field(default=1, ge=0, le=255)
-    """The unit (slave) identifier: which device, behind a gateway or on a line; else mostly 1 or 255."""
-    timeout: Interval = "1s"
-    """How long to wait for an answer."""
-    retries: int | None = Field(default=None, ge=0, le=5)
-    """How often a lost or garbled answer is asked for again in the same poll.
-
-    By default 1 where the transport can lose or garble (udp, rtuovertcp, serial), else 0. Silence on an
-    RTU line is never asked again in the same poll: a late answer could be taken for the second one.
-    """
-    max_registers: int = Field(default=MAX_REGISTERS, ge=1, le=MAX_REGISTERS)
-    """The most registers that the device gives in one answer."""
-    max_bits: int = Field(default=MAX_BITS, ge=1, le=MAX_BITS)
-    """The most coils or discrete inputs that the device gives in one answer."""
-    gap: int | None = Field(default=None, ge=0, le=MAX_REGISTERS)
-    """The most unneeded registers (or 16 bits each) to read over; by default as many as save time."""
-    forbidden: tuple[Forbidden, ...] = ()
-    """Addresses that must never be read."""
-    pause_between_requests: Interval | None = None
-    """Silence that the device needs after each of its answers."""
-    breaker: Breaker = Breaker()
-    """When to leave a silent unit alone."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if (self.host is None) == (self.serial is None):
-            raise ValueError("give either `host` or `serial`")
-        if self.serial is not None and self.port is not None:
-            raise ValueError("a serial line has its `port` inside `serial`")
-        if (self.kind == "serial") != (self.serial is not None):
-            raise ValueError(
-                f"transport `{self.kind}` does not go with `{'serial' if self.serial else 'host'}`"
-            )
-        if self.tls is not None and self.kind != "tls":
-            raise ValueError(f"transport `{self.kind}` knows no `tls`")
-        if self.serial is not None and self.serial.data_bits != 8:
-            raise ValueError("RTU needs 8 data bits")
-        if self.kind == "serial" and self.unit == 0:
-            raise ValueError("unit 0 is everyone on a serial line: nobody answers it")
-        if self.pipeline > 1 and self.kind not in ("tcp", "tls"):
-            raise ValueError(
-                f"`pipeline` needs transport tcp or tls: on {self.kind} answers can't be told apart"
-            )
-        if self.pipeline > 1 and self.pause_between_requests is not None:
-            raise ValueError("`pipeline` and `pauseBetweenRequests` exclude each other")
-        return self
-
-    @property
-    def kind(self) -> Transport:
-        """The transport, derived where it is not given."""
-        if self.transport is not None:
-            return self.transport
-        return "serial" if self.serial else "tls" if self.tls else "tcp"
-
-    @property
-    def tcp_port(self) -> int:
-        return self.port or (802 if self.kind == "tls" else 502)
-
-    @property
-    def timeout_s(self) -> float:
-        return _seconds(self.timeout)
-
-    @property
-    def pause_s(self) -> float:
-        return _seconds(self.pause_between_requests) if self.pause_between_requests else 0.0
-
-    @property
-    def tries(self) -> int:
-        """How often a request is sent at most."""
-        if self.retries is not None:
-            return 1 + self.retries
-        return 1 if self.kind in ("tcp", "tls") else 2
-
-    def link(self) -> str:
-        if self.serial is not None:
-            return self.serial.port
-        host = (self.host or "").lower()
-        return f"[{host}]:{self.tcp_port}" if ":" in host else f"{host}:{self.tcp_port}"
-
-    def text(self) -> str:
-        return f"{self.link()} unit {self.unit}"
-
-    def redirect(self, address: str) -> Self:
-        """`host:port`, `[::1]:port` or the path of a serial port (which starts with /).
-
-        A serial device that is redirected to a host is spoken to in RTU over TCP. With TLS the certificate
-        must still bear the declared name.
-        """
-        data = self.model_dump(exclude_unset=True, exclude={"host", "port", "serial"})
-        if address.startswith("/"):
-            declared = self.serial.model_dump(exclude_unset=True) if self.serial else {}
-            if address.startswith("/dev/pts/"):
-                declared["parity"] = "none"  # a pseudo-terminal has no other
-            data = {k: v for k, v in data.items() if k not in ("tls", "transport", "pipeline")}
-            return self.model_validate({**data, "serial": {**declared, "port": address}})
-        host, _, port = address.rpartition(":")
-        data |= {"host": host.strip("[]"), "port": int(port)}
-        if self.kind == "serial":
-            data["transport"] = "rtuovertcp"
-        if self.kind == "tls":
-            declared = self.tls.model_dump(exclude_unset=True) if self.tls else {}
-            data |= {"transport": "tls", "tls": {"server_name": self.host, **declared}}
-        return self.model_validate(data)
-
-    def conflict(self, other: ModbusEndpoint) -> str | None:
-        """Say on what two endpoints of one link disagree ("baudrate 9600 and 19200"), or None."""
-        mine, theirs = self._link_part(), other._link_part()
-        for name, value in mine.items():
-            if value != theirs.get(name):
-                return f"{name} {value} and {theirs.get(name)}"
-        return None
-
-    def _link_part(self) -> dict[str, object]:
-        part: dict[str, object] = {"transport": self.kind, "pipeline": self.pipeline}
-        for model in (self.serial, self.tls):
-            part |= model.model_dump(by_alias=True) if model else {}
-        return part
 
 
 @functools.lru_cache(8192)

@@ -14,7 +14,8 @@ from typing import TypeAlias
 
 from devicemesh.layout import Layout
 from devicemesh.mapper import ConfigError, MapperError, Point
-from devicemesh_modbus.model import BIT_TABLES, ModbusAddress, ModbusEndpoint, Table
+from devicemesh_modbus.endpoint import ModbusEndpoint
+from devicemesh_modbus.model import BIT_TABLES, ModbusAddress, Table
 
 ModbusPoint: TypeAlias = Point[ModbusEndpoint, ModbusAddress]
 Extent: TypeAlias = tuple[int, int]
@@ -35,15 +36,14 @@ def cost_of(endpoint: ModbusEndpoint) -> Cost:
     """The cost on a link: bits over the line's speed, and a turnaround.
 
     A question and an answer's frame are 13 bytes in RTU, with 3.5 characters of silence before each
-    (Modbus over Serial Line V1.02, 2.5.1.1). RTU over TCP mostly ends in a serial line of unknown speed.
+    (Modbus over Serial Line V1.02, 2.5.1.1); in ASCII they are 17, each of two characters. Over TCP they
+    mostly end in a serial line of unknown speed.
     """
-    thinking = 0.005 if endpoint.kind in ("serial", "rtuovertcp") else 0.002
-    if endpoint.kind not in ("serial", "rtuovertcp"):
-        return Cost(thinking + endpoint.pause_s, 8 / 100e6)
-    line = endpoint.serial
-    bits = 9 + line.stop_bits + (line.parity != "none") if line else 11
-    byte = bits / (line.baudrate if line else 19200)
-    return Cost(thinking + endpoint.pause_s + (13 + 7) * byte, byte)
+    if endpoint.frames == "mbap":
+        return Cost(0.002 + endpoint.pause_s, 8 / 100e6)
+    characters = 2 if endpoint.frames == "ascii" else 1
+    byte = endpoint.serial.byte_s if endpoint.serial else characters * 11 / 19200
+    return Cost(0.005 + endpoint.pause_s + 20 * byte, byte)
 
 
 @dataclass(frozen=True, slots=True)

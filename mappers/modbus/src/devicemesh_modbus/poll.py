@@ -24,7 +24,7 @@ RETRY_FAILED_S = 5.0
 """The same for an address at which the device said that it failed."""
 RETRY_APART_S = 3600.0
 """How long two ranges that were granted one by one, but not as one, are asked for one by one."""
-_STREAMS = ("tcp", "tls", "rtuovertcp")
+_STREAMS = ("tcp", "tls", "rtuovertcp", "asciiovertcp")
 
 
 @functools.lru_cache(1024)
@@ -269,7 +269,7 @@ class Poller:
     def _silent(self, request: _Request, error: answers.SilentError, now: _Round) -> MapperError:
         """Count a silence: of the request if its unit lives, else of the unit, once per poll."""
         shared, unit = self._shared, request.ask.unit
-        hold_s = 0.0 if shared.opened.kind in ("tcp", "tls", "udp") else request.ask.timeout_s
+        hold_s = 0.0 if shared.opened.frames == "mbap" else request.ask.timeout_s
         if unit in now.alive:
             if request.breaker is None:
                 request.breaker = shared.breaker(request.points[0].endpoint)

@@ -9,17 +9,15 @@ than twice as much a poll.
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import random
-import socket
-import ssl
 import struct
 import termios
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
-from pymodbus.framer import FramerRTU, FramerSocket
+from pymodbus.framer import FramerAscii, FramerRTU, FramerSocket
+from pymodbus.framer.base import FramerBase
 from pymodbus.pdu import DecodePDU, ModbusPDU
 from pymodbus.pdu.bit_message import (
     ReadCoilsRequest,
@@ -48,11 +46,16 @@ from devicemesh.mapper import (
     Traceable,
     Writable,
 )
+from devicemesh_modbus.dial import dial, dial_datagrams, explained
+from devicemesh_modbus.dialled import DialledSession, awaited, listening
+from devicemesh_modbus.endpoint import Frames, ModbusEndpoint
 from devicemesh_modbus.exchange import Shared, exchange
 from devicemesh_modbus.image import value_of
-from devicemesh_modbus.link import Ask, Link, MbapLink, RtuAsk, RtuLink
-from devicemesh_modbus.model import ModbusAddress, ModbusEndpoint, Serial, Table
-from devicemesh_modbus.plan import ModbusPoint, cost_of, data_size, rejection
+from devicemesh_modbus.line import AsciiAsk, AsciiLink, LineLink, RtuAsk, RtuLink
+from devicemesh_modbus.link import Ask, Link
+from devicemesh_modbus.mbap import DialledMbapLink, MbapLink
+from devicemesh_modbus.model import ModbusAddress, Table
+from devicemesh_modbus.plan import ModbusPoint, data_size, rejection
 from devicemesh_modbus.poll import Poller
 from devicemesh_modbus.trace import steps
 from devicemesh_modbus.write import ModbusWrite, Writer
@@ -71,6 +74,7 @@ _WRITES: dict[int, Callable[[int, Sequence[int]], ModbusPDU]] = {
     16: lambda start, data: WriteMultipleRegistersRequest(address=start, registers=data),
     22: lambda start, data: MaskWriteRegisterRequest(start, data[0], data[1]),
 }
+_FRAMERS: dict[Frames, type[FramerBase]] = {"mbap": FramerSocket, "rtu": FramerRTU, "ascii": FramerAscii}
 _PARITY = {"none": "N", "even": "E", "odd": "O"}
 
 
@@ -78,9 +82,9 @@ class ModbusRequests:
     """Requests of a link, framed; see `devicemesh_modbus.exchange.Requests`."""
 
     def __init__(self, endpoint: ModbusEndpoint) -> None:
-        self._rtu = endpoint.kind in ("serial", "rtuovertcp")
-        self._framer = (FramerRTU if self._rtu else FramerSocket)(DecodePDU(False))
-        self._byte_s = cost_of(endpoint).byte if endpoint.kind == "serial" else 0.0
+        self._frames = endpoint.frames
+        self._framer = _FRAMERS[self._frames](DecodePDU(False))
+        self._byte_s = endpoint.serial.byte_s if endpoint.serial else 0.0
 
     def read(
         self, unit: int, table: Table, start: int, count: int, *, timeout_s: float, pause_s: float
@@ -108,13 +112,14 @@ class ModbusRequests:
     def _ask(self, unit: int, request: ModbusPDU, answer: int, timeout_s: float, pause_s: float) -> Ask:
         pdu = bytes((request.function_code,)) + request.encode()
         frame = self._framer.encode(pdu, unit, 0)
-        if not self._rtu:
+        if self._frames == "mbap":
             return Ask(unit, frame[2:], timeout_s, pause_s)
-        return RtuAsk(unit, frame, timeout_s + self._byte_s * (len(frame) + answer + 5), pause_s)
+        wrap = RtuAsk if self._frames == "rtu" else AsciiAsk
+        return wrap(unit, frame, timeout_s + self._byte_s * (len(pdu) + answer + 8), pause_s)
 
 
-class RtuCodec:
-    """Lengths and checksums of answers in RTU; see `devicemesh_modbus.link.Codec`."""
+class RtuFrames:
+    """Lengths and checksums of answers in RTU; see `devicemesh_modbus.line.RtuCodec`."""
 
     def __init__(self) -> None:
         self._decoder = DecodePDU(False)
@@ -125,6 +130,13 @@ class RtuCodec:
 
     def is_sound(self, frame: bytes) -> bool:
         return FramerRTU.check_CRC(frame[:-2], int.from_bytes(frame[-2:]))
+
+
+class AsciiFrames:
+    """Checksums of answers in ASCII; see `devicemesh_modbus.line.AsciiCodec`."""
+
+    def is_sound(self, frame: bytes) -> bool:
+        return FramerAscii.check_LRC(frame[:-1], frame[-1])
 
 
 class ModbusSession(
@@ -161,115 +173,78 @@ class ModbusSession(
 @asynccontextmanager
 async def open_session(
     endpoint: ModbusEndpoint, clock: Callable[[], float] | None = None, rng: random.Random | None = None
+) -> AsyncIterator[ModbusSession | DialledSession]:
+    """Connect, or listen. Raises `LinkError`, `AuthError`, `ConfigError`; `clock`: by default the loop's."""
+    clock, rng = clock or asyncio.get_running_loop().time, rng or random.Random()
+    if endpoint.listen is not None:
+        over = partial(ModbusSession, endpoint=endpoint, clock=clock, rng=rng)
+        async with listening(endpoint, _framed, ModbusRequests(endpoint), over) as dialled:
+            yield dialled
+        return
+    async with open_line(endpoint, clock, rng) as session:
+        yield session
+
+
+@asynccontextmanager
+async def open_line(
+    endpoint: ModbusEndpoint, clock: Callable[[], float] | None = None, rng: random.Random | None = None
 ) -> AsyncIterator[ModbusSession]:
-    """Connect. Raises `LinkError`, `AuthError`, `ConfigError`. `clock` is the loop's by default."""
-    loop = asyncio.get_running_loop()
-    patience_s = max(CONNECT_S, endpoint.timeout_s)
+    """One connection: ours or, with `listen`, the one that the device or its modem makes. Raises as above."""
+    clock, rng = clock or asyncio.get_running_loop().time, rng or random.Random()
+    over = partial(ModbusSession, endpoint=endpoint, clock=clock, rng=rng)
+    if endpoint.listen is not None:
+        async with awaited(endpoint, _framed, ModbusRequests(endpoint)) as link:
+            yield over(link)
+        return
+    link = await _connect(endpoint)
     try:
-        async with asyncio.timeout(patience_s):
-            link = await _connect(endpoint, loop)
-    except TimeoutError as error:
-        raise LinkError(f"no answer from {endpoint.link()} to a connect within {patience_s:g} s") from error
-    except OSError as error:
-        raise _explained(endpoint, error) from error
-    try:
-        yield ModbusSession(link, endpoint, clock or loop.time, rng or random.Random())
+        yield over(link)
     finally:
         link.close()
         if endpoint.kind != "serial":  # a serial port is closed at once and tells nobody
             await link.closed
 
 
-async def _connect(endpoint: ModbusEndpoint, loop: asyncio.AbstractEventLoop) -> Link:
+async def _connect(endpoint: ModbusEndpoint) -> Link:
+    patience_s = max(CONNECT_S, endpoint.timeout_s)
     name = endpoint.link()
-    if endpoint.serial is not None:
-        return await _open_serial(endpoint.serial, loop)
-    if endpoint.kind == "udp":
-        address = (endpoint.host or "", endpoint.tcp_port)
-        _, datagrams = await loop.create_datagram_endpoint(
-            lambda: MbapLink(name, datagrams=True), remote_addr=address
-        )
-        return datagrams
-
-    def link() -> Link:
-        return (
-            RtuLink(name, RtuCodec(), 0.0)
-            if endpoint.kind == "rtuovertcp"
-            else MbapLink(name, datagrams=False)
-        )
-
-    context = _tls(endpoint) if endpoint.kind == "tls" else None
-    server_name = (endpoint.tls and endpoint.tls.server_name) or endpoint.host
-    transport, stream = await loop.create_connection(
-        link,
-        endpoint.host or "",
-        endpoint.tcp_port,
-        ssl=context,
-        server_hostname=server_name if context else None,
-    )
-    _notice_death(transport.get_extra_info("socket"), endpoint)
-    return stream
+    try:
+        async with asyncio.timeout(patience_s):
+            if endpoint.serial is not None:
+                return await _open_serial(endpoint)
+            if endpoint.kind == "udp":
+                return await dial_datagrams(endpoint, lambda: MbapLink(name, datagrams=True))
+            return await dial(endpoint, lambda: _framed(endpoint, name))
+    except TimeoutError as error:
+        raise LinkError(f"no answer from {name} to a connect within {patience_s:g} s") from error
+    except OSError as error:
+        raise explained(endpoint, error) from error
 
 
-async def _open_serial(line: Serial, loop: asyncio.AbstractEventLoop) -> Link:
-    bits = 9 + line.stop_bits + (line.parity != "none")
+def _framed(endpoint: ModbusEndpoint, name: str, silence_s: float = 0.0) -> Link:
+    """A link that speaks the endpoint's frames over a stream of bytes."""
+    if endpoint.frames == "rtu":
+        return RtuLink(name, RtuFrames(), silence_s)
+    if endpoint.frames == "ascii":
+        return AsciiLink(name, AsciiFrames())
+    return DialledMbapLink(name) if endpoint.listen is not None else MbapLink(name, datagrams=False)
+
+
+async def _open_serial(endpoint: ModbusEndpoint) -> Link:
+    line = endpoint.serial
+    assert line is not None
     # above 19200 baud the silence is fixed (Modbus over Serial Line V1.02, 2.5.1.1)
-    silence_s = 3.5 * bits / line.baudrate if line.baudrate <= 19200 else 0.00175
+    silence_s = 3.5 * line.byte_s if line.baudrate <= 19200 else 0.00175
     try:
         _, protocol = await create_serial_connection(
-            loop, lambda: RtuLink(line.port, RtuCodec(), silence_s), line.port, baudrate=line.baudrate,
-            bytesize=line.data_bits, parity=_PARITY[line.parity], stopbits=line.stop_bits, timeout=0,
+            asyncio.get_running_loop(), lambda: _framed(endpoint, line.port, silence_s), line.port,
+            baudrate=line.baudrate, bytesize=line.character_bits, parity=_PARITY[line.parity],
+            stopbits=line.stop_bits, timeout=0,
         )  # fmt: skip
     except ValueError as error:
         raise ConfigError(f"{line.port}: {error}") from error
     except termios.error as error:  # the driver can't do what is declared, or the port is going away
         raise LinkError(f"{line.port} does not take its settings: {error.args[-1]}") from error
-    assert isinstance(protocol, RtuLink)
+    assert isinstance(protocol, LineLink)
     await protocol.made
     return protocol
-
-
-def _notice_death(sock: socket.socket, endpoint: ModbusEndpoint) -> None:
-    """Have the kernel end a connection whose peer is gone without a word; it would keep it for minutes."""
-    patience_ms = int(max(10.0, 3 * endpoint.timeout_s) * 1000)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience_ms)
-
-
-def _tls(endpoint: ModbusEndpoint) -> ssl.SSLContext:
-    """Verify the server, show our certificate if there is one.
-
-    The frames inside are those of Modbus/TCP, unchanged (MODBUS/TCP Security V3.6, "mbap ADU encapsulated
-    in TLS"), and may be split over records: pymodbus's own TLS framer takes a record for a frame.
-    """
-    tls = endpoint.tls
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_file if tls else None)
-        if tls and tls.cert_file:
-            context.load_cert_chain(tls.cert_file, tls.key_file)
-    except (OSError, ssl.SSLError) as error:
-        files = ", ".join(f for f in (tls.ca_file, tls.cert_file, tls.key_file) if f) if tls else ""
-        raise ConfigError(f"{endpoint.link()}: can't use the certificates {files}: {error}") from error
-    return context
-
-
-def _explained(endpoint: ModbusEndpoint, error: OSError) -> LinkError:
-    """Why a connect failed, in words."""
-    name = endpoint.link()
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return LinkError(
-            f"{name}: its certificate is not trusted: {error.verify_message}", reason="Untrusted"
-        )
-    if isinstance(error, socket.gaierror):
-        return LinkError(f"no such host: {endpoint.host}", reason="UnknownHost")
-    # asyncio folds the errors of a name with several addresses into one text
-    if isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(error):
-        return LinkError(f"{name} refused the connection", reason="ConnectionRefused")
-    if error.errno == errno.ENOENT:
-        return LinkError(f"no serial port {name}: is it plugged in?", reason="NoSuchPort")
-    if error.errno == errno.EACCES:
-        return LinkError(f"no right to use {name}: add this user to the port's group", reason="NotPermitted")
-    if error.errno in (errno.EAGAIN, errno.EBUSY):
-        return LinkError(f"{name} is used by another program", reason="PortInUse")
-    return LinkError(f"{name}: {os.strerror(error.errno) if error.errno else error}")

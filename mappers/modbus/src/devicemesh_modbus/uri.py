@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from devicemesh.mapper import ConfigError, validated
 from devicemesh.spec.values import ValueType
-from devicemesh_modbus.model import ModbusAddress, ModbusEndpoint, Serial, Table, Tls, Transport
+from devicemesh_modbus.endpoint import ModbusEndpoint, Serial, Tls, Transport
+from devicemesh_modbus.model import ModbusAddress, Table
 
 SCHEMES: dict[str, Transport] = {
     "modbus": "tcp",
@@ -18,6 +19,7 @@ SCHEMES: dict[str, Transport] = {
     "modbus+tls": "tls",
     "modbus+udp": "udp",
     "modbus+rtu": "rtuovertcp",
+    "modbus+ascii": "asciiovertcp",
     "modbus+serial": "serial",
 }
 EXAMPLES = "modbus://10.0.0.5:502/1, modbus+rtu://10.0.0.5:502/1 or modbus+serial:///dev/ttyUSB0?baudrate=9600&unit=1"

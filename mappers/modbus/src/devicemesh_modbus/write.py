@@ -8,10 +8,11 @@ from typing import TypeAlias
 
 from devicemesh.mapper import Outcome, PointError, Write
 from devicemesh_modbus import answers
+from devicemesh_modbus.endpoint import ModbusEndpoint
 from devicemesh_modbus.exchange import Shared, exchange
 from devicemesh_modbus.image import equal, image, merged, registers, value_of
 from devicemesh_modbus.link import Ask
-from devicemesh_modbus.model import ModbusAddress, ModbusEndpoint
+from devicemesh_modbus.model import ModbusAddress
 from devicemesh_modbus.plan import FUNCTIONS, ModbusPoint, data_size, rejection
 
 ModbusWrite: TypeAlias = Write[ModbusEndpoint, ModbusAddress]

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from devicemesh.spec.units import canonical
 from devicemesh.spec.values import ValueType
-from devicemesh_modbus.model import MAX_REGISTERS, ModbusEndpoint
+from devicemesh_modbus.endpoint import ModbusEndpoint
+from devicemesh_modbus.model import MAX_REGISTERS
 from devicemesh_modbus.sunspec.walk import FORMATS, NOT_IMPLEMENTED, Placed
 
 _WIRE = {

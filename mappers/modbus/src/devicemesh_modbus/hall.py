@@ -1,0 +1,324 @@
+"""Who has dialled in to a port, and who is who: by what they say first, or by the units that answer.
+
+A modem that dials in anew while its old connection is half open takes its place: the old one is asked, and
+has nothing to say. Where it does answer, two claim to be one: the first stays, the other is sent away, and
+it is said once. Nobody here can hold up anybody else: each is asked on a connection of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, TypeAlias
+
+from devicemesh.mapper import LinkError, PointError
+from devicemesh_modbus import answers
+from devicemesh_modbus.door import Gossip, Stranger
+from devicemesh_modbus.endpoint import ModbusEndpoint, packet
+from devicemesh_modbus.exchange import Requests
+from devicemesh_modbus.link import Ask, Link
+from devicemesh_modbus.plan import ModbusPoint
+
+REGISTER_S = 120.0
+"""How long one may stay who is not known: some modems say who they are with their first heartbeat only."""
+SPEAK_S = 3.0
+"""How long one is left to speak first where some are known by what they say, and others by their units."""
+LOOK_S = 30.0
+"""How often one is asked for units that nobody has: a meter may be switched on after its modem."""
+MOST_STRANGERS = 64
+"""So many may stay who are not known; one more, and the first of them has to go."""
+SHOWN = 32
+
+Identity: TypeAlias = bytes | int
+"""What a modem says first, or the unit that answers."""
+Framed: TypeAlias = Callable[[ModbusEndpoint, str], Link]
+
+
+class AbsentError(PointError):
+    """The device has not dialled in, or has hung up."""
+
+    default_reason = "NotDialledIn"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, again_s=1.0)
+
+
+def identity_of(endpoint: ModbusEndpoint) -> Identity:
+    """By what a device, or its modem, is known."""
+    return packet(endpoint.registration) if endpoint.registration is not None else endpoint.unit
+
+
+class Hall:
+    """Everybody who has dialled in to one port."""
+
+    def __init__(self, endpoint: ModbusEndpoint, framed: Framed, requests: Requests) -> None:
+        self.endpoint = endpoint
+        self.links: dict[Identity, Link] = {}
+        self.bug: BaseException | None = None  # what one of our tasks ended with
+        self._framed, self._requests = framed, requests
+        self._place = endpoint.link().removeprefix("listen ")
+        self.expected: dict[Identity, ModbusPoint] = {}  # and a point to ask it for
+        self._were_here: set[Identity] = set()
+        self._strangers: list[Stranger] = []  # the first has been here longest
+        self._claimants: dict[Identity, Stranger] = {}  # who claim to be one that is here
+        self._units: dict[Link, Stranger] = {}  # those who are known by their units, if they are
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._gossip = Gossip(endpoint.link())
+        self._loop = asyncio.get_running_loop()
+        self._changed = asyncio.Event()
+
+    def stranger(self) -> Stranger:
+        """One more, who is about to come in."""
+        return Stranger(self._heard, self._left)
+
+    def expect(self, points: Iterable[ModbusPoint]) -> None:
+        """These are all that are expected; who waits is looked at again."""
+        self.expected = {identity_of(point.endpoint): point for point in points}
+        for one in list(self._strangers):
+            self._heard(one)
+
+    def link_of(self, endpoint: ModbusEndpoint) -> Link:
+        """The connection of a device. Raises `AbsentError`."""
+        identity = identity_of(endpoint)
+        link = self.links.get(identity)
+        if link is not None and link.lost is None:
+            return link
+        if isinstance(identity, bytes):
+            who, nobody = f"the modem {endpoint.registration}", f"as {endpoint.registration}"
+        else:
+            who, nobody = f"the modem of unit {identity}", f"who answers as unit {identity}"
+        if identity in self._were_here:
+            raise AbsentError(f"{who} has hung up, and has not dialled in to {self._place} again")
+        raise AbsentError(f"nobody has dialled in to {self._place} yet {nobody}")
+
+    async def arrival(self, endpoint: ModbusEndpoint, patience_s: float) -> None:
+        """Wait until a device is here, at most so long."""
+        identity = identity_of(endpoint)
+        try:
+            async with asyncio.timeout(patience_s):
+                while identity not in self.links:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            pass
+
+    async def close(self) -> None:
+        """Hang up on everybody."""
+        for one in (*self._strangers, *self._claimants.values()):
+            one.hang_up()
+        for link in {*self.links.values(), *self._units}:
+            link.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # an aborted connection is closed in the next round of the loop
+
+    # Strangers
+
+    def _heard(self, one: Stranger) -> None:
+        """Who has come, or has said more, may be known by now."""
+        if one not in self._strangers:
+            self._strangers.append(one)
+            one.timer = self._loop.call_later(REGISTER_S, self._give_up, one)
+            self._make_room()
+        known = [i for i in self.expected if isinstance(i, bytes)]
+        fitting = max((i for i in known if one.said.startswith(i)), key=len, default=None)
+        awaited = any(i.startswith(one.said) and i != one.said for i in known)
+        if fitting is not None and not awaited:
+            self._claims(one, fitting)
+        elif any(isinstance(i, int) for i in self.expected):
+            waits_s = SPEAK_S - (self._loop.time() - one.since) if awaited else 0.0
+            if waits_s <= 0:
+                self._by_units(one)
+            else:
+                self._loop.call_later(waits_s, self._silent, one)
+        elif one.said and known and not awaited:
+            self._gossip.tell(
+                (one.peer, one.said[:SHOWN]), f"{one.peer} dialled in and said {shown(one.said)}: no device's"
+                " `registration`",
+            )  # fmt: skip
+
+    def _silent(self, one: Stranger) -> None:
+        if one in self._strangers:
+            self._heard(one)
+
+    def _left(self, one: Stranger) -> None:
+        if one in self._strangers:
+            self._strangers.remove(one)
+        for identity in [i for i, claimant in self._claimants.items() if claimant is one]:
+            del self._claimants[identity]
+
+    def _give_up(self, one: Stranger) -> None:
+        said = f"said only {shown(one.said)}" if one.said else "said nothing"
+        if self.expected:
+            self._gossip.tell((one.peer, "mute"), f"{one.peer} dialled in and {said} for {REGISTER_S:g} s")
+        self._strangers.remove(one)
+        one.hang_up()
+
+    def _make_room(self) -> None:
+        unknown = [link for link in self._units if link not in self.links.values()]
+        if len(self._strangers) + len(unknown) <= MOST_STRANGERS:
+            return
+        self._gossip.tell("many", f"more than {MOST_STRANGERS} dialled in who are not known")
+        if unknown and len(unknown) >= len(self._strangers):
+            unknown[0].close()
+        else:
+            self._strangers.pop(0).hang_up()
+
+    # Known by what they say
+
+    def _claims(self, one: Stranger, identity: bytes) -> None:
+        """It says that it is this one; where that one is here already, it is asked."""
+        self._strangers.remove(one)
+        one.rest()
+        if (before := self._claimants.pop(identity, None)) is not None:
+            before.hang_up()
+        old = self.links.get(identity)
+        if old is None or old.lost is not None:
+            self._admit(one, identity)
+            return
+        self._claimants[identity] = one
+        self._spawn(self._challenge(one, identity, old))
+
+    async def _challenge(self, one: Stranger, identity: bytes, old: Link) -> None:
+        alive = await self._lives(old, identity)
+        if self._claimants.get(identity) is not one:  # it has left, or a newer one has come
+            return
+        del self._claimants[identity]
+        if alive and old.lost is None:
+            self._two(identity, one.peer)
+            one.hang_up()
+            return
+        old.close()
+        self._admit(one, identity)
+
+    async def _lives(self, link: Link, identity: Identity) -> bool:
+        """Whether anything comes over a connection, while it is asked for a point of its device."""
+        heard, ask = link.heard, self._ask(identity)
+        if ask is None:
+            return link.lost is None
+        with contextlib.suppress(TimeoutError, LinkError):
+            async with asyncio.timeout(ask.timeout_s):
+                await link.ask(ask)
+        return link.heard != heard and link.lost is None
+
+    def _admit(self, one: Stranger, identity: bytes) -> None:
+        link = self._linked(one, f"modem {self._name(identity)} at {self._place}")
+        self._here(identity, link)
+
+    # Known by their units
+
+    def _by_units(self, one: Stranger) -> None:
+        self._strangers.remove(one)
+        link = self._linked(one, f"modem {one.peer} at {self._place}")
+        self._units[link] = one
+        self._spawn(self._recognise(link, one))
+
+    async def _recognise(self, link: Link, one: Stranger) -> None:
+        """Ask for each unit that nobody has, and for those of others only who seems to have none."""
+        until = self._loop.time() + REGISTER_S
+        while link.lost is None:
+            for others in (False, True):
+                if others and link in self.links.values():
+                    break
+                for unit in self._wanted(others):
+                    if link.lost is None and await self._answers(link, unit):
+                        await self._take(link, unit, one.peer)
+            if link not in self.links.values() and self._loop.time() >= until:
+                units = ", ".join(str(i) for i in self.expected if isinstance(i, int))
+                self._gossip.tell(
+                    (one.peer, "units"), f"{one.peer} dialled in, but answers as none of: {units}"
+                )
+                link.close()
+            await asyncio.wait([link.closed], timeout=LOOK_S)
+
+    def _wanted(self, others: bool) -> list[int]:
+        """Units that nobody has, or that others have."""
+        return [i for i in self.expected if isinstance(i, int) and (i in self.links) == others]
+
+    async def _answers(self, link: Link, unit: int) -> bool:
+        """Whether the unit is there; a refusal is an answer, unless a gateway says that nobody is."""
+        ask = self._ask(unit)
+        if ask is None:
+            return False
+        try:
+            answer = await link.ask(ask)
+            if answer is not None:
+                answers.check(answer[0], ask.function, "", "")
+        except (answers.SilentError, LinkError):
+            return False
+        except PointError:
+            return True
+        return answer is not None
+
+    async def _take(self, link: Link, unit: int, peer: str) -> None:
+        """The unit is this one's, unless it is another's who lives."""
+        old = self.links.get(unit)
+        if old is link:
+            return
+        if old is not None and old.lost is None:
+            if await self._lives(old, unit):
+                self._two(unit, peer)
+                return
+            old.close()
+        if link.lost is None:
+            self._here(unit, link)
+
+    # All
+
+    def _linked(self, one: Stranger, name: str) -> Link:
+        link = self._framed(self.endpoint, name)
+        one.become(link)
+        link.closed.add_done_callback(lambda _: self._gone(link))
+        return link
+
+    def _here(self, identity: Identity, link: Link) -> None:
+        self.links[identity] = link
+        self._were_here.add(identity)
+        self._changed.set()
+
+    def _gone(self, link: Link) -> None:
+        self._units.pop(link, None)
+        for identity in [i for i, here in self.links.items() if here is link]:
+            del self.links[identity]
+            self._gossip.forget(identity)
+
+    def _two(self, identity: Identity, peer: str) -> None:
+        who = self._name(identity) if isinstance(identity, bytes) else f"unit {identity}"
+        said = f"two modems are {who}: the one from {peer} was sent away, the first stays"
+        self._gossip.tell(identity, said)
+
+    def _name(self, registration: bytes) -> str:
+        """A registration as it is declared."""
+        point = self.expected.get(registration)
+        return (point.endpoint.registration if point is not None else None) or shown(registration)
+
+    def _ask(self, identity: Identity) -> Ask | None:
+        """The request for a point of a device; None: it is not declared any more."""
+        point = self.expected.get(identity)
+        if point is None:
+            return None
+        endpoint, address = point.endpoint, point.address
+        return self._requests.read(
+            endpoint.unit, address.table, address.offset, address.span(point.type),
+            timeout_s=endpoint.timeout_s, pause_s=endpoint.pause_s,
+        )  # fmt: skip
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and self.bug is None:
+            self.bug = task.exception()
+
+
+def shown(said: bytes) -> str:
+    """Bytes of somebody as they would be declared: text where it can be read, else hexadecimal."""
+    head, more = said[:SHOWN], "..." if len(said) > SHOWN else ""
+    text = head.decode("ascii", "replace")
+    plain = text.isascii() and text.isprintable() and not text.startswith("hex:")
+    return f"`{text}`{more}" if plain else f"`hex:{head.hex()}`{more}"
