@@ -36,6 +36,11 @@ def crc(frame: bytes) -> bytes:
     return frame + FramerRTU.compute_CRC(frame).to_bytes(2)
 
 
+def lrc(frame: bytes) -> bytes:
+    """A frame as ASCII has it."""
+    return b":" + (frame + bytes((-sum(frame) & 0xFF,))).hex().upper().encode() + b"\r\n"
+
+
 def lie(answer: bytes) -> bytes:
     """The same answer with other values."""
     return answer[:2] + bytes(b ^ 0x55 for b in answer[2:])
@@ -97,8 +102,13 @@ class Hostile:
     most_under_way: int = 0
 
     @property
-    def rtu(self) -> bool:
-        return self.transport in ("rtuovertcp", "serial")
+    def frames(self) -> str:
+        return {"rtuovertcp": "rtu", "serial": "rtu", "asciiovertcp": "ascii"}.get(self.transport, "mbap")
+
+    @property
+    def seal(self) -> Callable[[bytes], bytes]:
+        """What makes a frame of unit and PDU on a line."""
+        return crc if self.frames == "rtu" else lrc
 
     def value(self, unit: int, table: str, address: int) -> int:
         """The honest value of a register or bit."""
@@ -163,14 +173,16 @@ class Hostile:
         if fault.twice:
             sent += self.frame(tid, unit, lie(answer), fault)
         if fault.echo:
-            sent = crc(bytes((unit,)) + pdu) + sent
+            sent = self.seal(bytes((unit,)) + pdu) + sent
         return bytes.fromhex(fault.before) + sent + bytes.fromhex(fault.after), fault
 
     def frame(self, tid: int, unit: int, pdu: bytes, fault: Fault) -> bytes:
         unit = (unit + fault.unit_plus) & 0xFF
-        if self.rtu:
-            frame = crc(bytes((unit,)) + pdu)
-            return frame[:-1] + bytes((frame[-1] ^ 0xFF,)) if fault.spoil else frame
+        if self.frames != "mbap":
+            frame = self.seal(bytes((unit,)) + pdu)
+            at = len(frame) - (1 if self.frames == "rtu" else 3)  # in the checksum
+            spoiled = b"0" if frame[at] != ord("0") else b"1"
+            return frame[:at] + spoiled + frame[at + 1 :] if fault.spoil else frame
         tid = (tid + fault.tid_plus) & 0xFFFF if fault.tid is None else fault.tid
         length = len(pdu) + 1 if fault.length is None else fault.length
         return b"".join(n.to_bytes(2) for n in (tid, fault.protocol, length)) + bytes((unit,)) + pdu
@@ -198,7 +210,12 @@ class Hostile:
             writer.close()
 
     async def _request(self, reader: asyncio.StreamReader) -> tuple[int, int, bytes]:
-        if not self.rtu:
+        if self.frames == "ascii":
+            line = (await reader.readuntil(b"\r\n")).strip()
+            frame = bytes.fromhex(line.removeprefix(b":").decode())
+            assert lrc(frame[:-1]).strip() == line, "our own checksum is wrong"
+            return 0, frame[0], frame[1:-1]
+        if self.frames == "mbap":
             header = await reader.readexactly(7)
             pdu = await reader.readexactly(int.from_bytes(header[4:6]) - 1)
             return int.from_bytes(header[:2]), header[6], pdu
@@ -259,6 +276,53 @@ async def _serve(device: Hostile, context: ssl.SSLContext | None = None) -> Asyn
     async with StreamServer(device.serve_stream, device.port, tls=context) as server:
         device.port = server.port
         yield device
+
+
+class Modem:
+    """Dials in for a device, says who it is, and dials again whenever it is cut off."""
+
+    def __init__(self, device: Hostile, port: int, says: bytes = b"") -> None:
+        self.device, self.port, self.says = device, port, says
+        self.prefix = False  # what it says goes before every answer, too
+        self.dialled = 0
+        self.again_s = 0.02
+        self.writer: asyncio.StreamWriter | None = None  # of its newest connection
+        self._task: asyncio.Task[None]
+
+    async def __aenter__(self) -> Modem:
+        self._task = asyncio.create_task(self._keep())
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        if self.writer is not None:
+            self.writer.transport.abort()
+        await asyncio.sleep(0)
+
+    async def _keep(self) -> None:
+        while True:
+            with suppress(OSError):
+                reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
+                self.dialled += 1
+                self.writer.write(self.says)
+                await self.device.serve_stream(reader, self.writer)
+            await asyncio.sleep(self.again_s)
+
+    def say(self, data: bytes) -> None:
+        """Something unasked, as a heartbeat."""
+        assert self.writer is not None
+        self.writer.write(data)
+
+    def hang_up(self) -> None:
+        assert self.writer is not None
+        self.writer.transport.abort()
+
+
+@pytest.fixture
+def modem() -> type[Modem]:
+    """`async with modem(device, port, b"IMEI")`."""
+    return Modem
 
 
 @pytest.fixture

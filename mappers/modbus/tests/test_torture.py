@@ -31,7 +31,7 @@ def faults_at(rng: random.Random, fault: Any, transport: str, pipeline: int) -> 
         {"delay_s": 0.045},
         {"twice": True},
     ]
-    if transport == "rtuovertcp":
+    if transport in ("rtuovertcp", "asciiovertcp"):
         noise = rng.randbytes(rng.randrange(1, 9)).hex()
         possible += [{"spoil": True}, {"before": noise}, {"after": noise}, {"echo": True}]
     else:
@@ -48,7 +48,9 @@ def faults_at(rng: random.Random, fault: Any, transport: str, pipeline: int) -> 
     ]
 
 
-@pytest.mark.parametrize(("transport", "pipeline"), [("tcp", 1), ("tcp", 5), ("rtuovertcp", 1), ("udp", 1)])
+@pytest.mark.parametrize(
+    ("transport", "pipeline"), [("tcp", 1), ("tcp", 5), ("rtuovertcp", 1), ("asciiovertcp", 1), ("udp", 1)]
+)
 def test_random_faults(
     transport: str, pipeline: int, hostile: Any, fault: Any, serving: Any, points: Any, collect: Any
 ) -> None:

@@ -144,6 +144,8 @@ async def _accept(
         try:
             with contextlib.suppress(OSError):
                 notice_death(caller, endpoint)
+                # asyncio does it for its own: else a request may wait 40 ms for the last one's ACK
+                caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await loop.connect_accepted_socket(stranger, caller)
         except BaseException:
             caller.close()
