@@ -7,7 +7,8 @@ again everything is good again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from devicemesh_modbus.endpoint import ModbusEndpoint
 from devicemesh_modbus.session import open_session
 
 from devicemesh.mapper import LinkError, Quality, Write
+from devicemesh.testing.broker import free_port
 from devicemesh.testing.clock import SOCKETS_S, run_virtual
+from devicemesh.testing.waiting import until
 
 CASES = sorted(p for p in (Path(__file__).parent / "cases").iterdir() if p.is_dir())
 KNOWN = {
@@ -36,16 +39,35 @@ KNOWN = {
 }
 
 
-@pytest.mark.parametrize("start", ["cold", "warm"])
-@pytest.mark.parametrize("folder", CASES, ids=lambda p: p.name)
-def test_case(
-    folder: Path, start: str, hostile: Any, fault: Any, serving: Any, points: Any, collect: Callable[..., Any]
-) -> None:
+def ways() -> Iterator[Any]:
+    """Each case as it is declared; what is of one line of bytes also in text, and both behind a modem."""
+    for folder in CASES:
+        transport = read(folder).get("transport", "tcp")
+        yield pytest.param(folder, transport, False, id=folder.name)
+        if transport == "rtuovertcp":
+            yield pytest.param(folder, "asciiovertcp", False, id=f"{folder.name}-in-ascii")
+            yield pytest.param(folder, "rtuovertcp", True, id=f"{folder.name}-dialled")
+            yield pytest.param(folder, "asciiovertcp", True, id=f"{folder.name}-in-ascii-dialled")
+
+
+def read(folder: Path) -> dict[str, Any]:
     case: dict[str, Any] = yaml.safe_load((folder / "case.yaml").read_text())
+    return case
+
+
+@pytest.mark.parametrize("start", ["cold", "warm"])
+@pytest.mark.parametrize(("folder", "transport", "dialled"), list(ways()))
+def test_case(
+    folder: Path, transport: str, dialled: bool, start: str, hostile: Any, fault: Any, serving: Any, modem: Any,
+    points: Any, collect: Callable[..., Any],
+) -> None:  # fmt: skip
+    case = {**read(folder), "transport": transport}
+    if transport == "asciiovertcp" and "says" in case:
+        case["says"] = case["says"].lstrip("0123456789 ")  # how many bytes it was
     assert set(case) <= KNOWN and case["about"]
-    run_virtual(
-        _Run(case, hostile, fault, serving, points, collect).all(start == "warm"), patience_s=SOCKETS_S
-    )
+    kind = partial(_Dialled, modem) if dialled else _Run
+    run = kind(case, hostile, fault, serving, points, collect)
+    run_virtual(run.all(start == "warm"), patience_s=SOCKETS_S)
 
 
 class _Run:
@@ -66,7 +88,7 @@ class _Run:
             lost: LinkError | None = None
             try:
                 async with self.open() as session:
-                    reader = session.reader(self.points)
+                    reader = await self.begin(session)
                     if warm:  # it was well before
                         await self.well(reader)
                     for _ in range(self.case.get("polls", 1)):
@@ -84,6 +106,9 @@ class _Run:
                 async with self.open() as session:
                     self.check_healed(await self.poll(session.reader(self.points)))
 
+    async def begin(self, session: Any) -> Any:
+        return session.reader(self.points)
+
     async def well(self, reader: Any) -> None:
         """Two polls of an honest device: the second goes the short way."""
         faults, missing, limit = self.device.faults, self.device.missing, self.device.max_registers
@@ -92,10 +117,13 @@ class _Run:
             self.check_healed(await self.poll(reader))
         self.device.faults, self.device.missing, self.device.max_registers = faults, missing, limit
 
+    def place(self) -> dict[str, Any]:
+        return {"host": "127.0.0.1", "port": self.device.port}
+
     def open(self) -> Any:
         endpoint = ModbusEndpoint.model_validate(
-            {"host": "127.0.0.1", "port": self.device.port, "timeout": "100ms",
-             "transport": self.device.transport, **self.case.get("endpoint", {})}
+            {**self.place(), "timeout": "100ms", "transport": self.device.transport,
+             **self.case.get("endpoint", {})}
         )  # fmt: skip
         texts = self.case["points"]
         self.points = self.make(endpoint, *texts.values())
@@ -147,3 +175,25 @@ class _Run:
     def check_healed(self, seen: dict[str, tuple[Any, int, Exception | None]]) -> None:
         bad = {name: str(error) for name, (_, quality, error) in seen.items() if quality != Quality.GOOD}
         assert not bad, f"did not recover: {bad}"
+
+
+class _Dialled(_Run):
+    """The same peer behind a modem, which dials in."""
+
+    def __init__(self, modem: Any, *given: Any) -> None:
+        super().__init__(*given)
+        self.modem, self.port = modem, free_port()
+
+    def place(self) -> dict[str, Any]:
+        return {"listen": f"127.0.0.1:{self.port}", "registration": "86"}
+
+    async def all(self, warm: bool) -> None:
+        async with self.modem(self.device, self.port, b"86") as self.calling:
+            await super().all(warm)
+
+    async def begin(self, session: Any) -> Any:
+        """Nothing is asked until it has dialled in, so that each case begins as it is written."""
+        reader = session.reader(self.points)
+        await until(lambda: self.calling.dialled)
+        await asyncio.sleep(0.05)  # of virtual time: until it has been let in
+        return reader

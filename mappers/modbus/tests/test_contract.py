@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 from devicemesh_modbus.endpoint import ModbusEndpoint
 from devicemesh_modbus.mapper import ModbusMapper
 from devicemesh_modbus.model import ModbusAddress
+from pymodbus.framer import FramerType
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
@@ -47,11 +49,13 @@ POINTS: list[tuple[str, ValueType, dict[str, Any], Any]] = [
 
 
 @asynccontextmanager
-async def serve_pymodbus() -> AsyncIterator[Peer]:
-    server = ModbusTcpServer(DEVICE, address=("127.0.0.1", 0))
+async def serve_pymodbus(transport: str = "tcp") -> AsyncIterator[Peer]:
+    framers = {"tcp": FramerType.SOCKET, "rtuovertcp": FramerType.RTU, "asciiovertcp": FramerType.ASCII}
+    server = ModbusTcpServer(DEVICE, framer=framers[transport], address=("127.0.0.1", 0))
     await server.serve_forever(background=True)
     port = server.transport.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
-    endpoint = ModbusEndpoint(host="127.0.0.1", port=port)
+    fields = {"host": "127.0.0.1", "port": port, "transport": transport}
+    endpoint = ModbusEndpoint.model_validate(fields)
 
     def point(slot: int, name: str, type_: ValueType, address: dict[str, Any]) -> Any:
         return Point(slot, "default/plc", name, type_, endpoint, ModbusAddress.model_validate(address))
@@ -70,6 +74,6 @@ class TestContract(MapperContract):
     def mapper(self) -> ModbusMapper:
         return ModbusMapper()
 
-    @pytest.fixture
-    def serve(self) -> Serve:
-        return serve_pymodbus
+    @pytest.fixture(params=["tcp", "rtuovertcp", "asciiovertcp"])
+    def serve(self, request: pytest.FixtureRequest) -> Serve:
+        return partial(serve_pymodbus, request.param)

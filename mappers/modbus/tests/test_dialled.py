@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from devicemesh_modbus import hall
 from devicemesh_modbus.endpoint import ModbusEndpoint
+from devicemesh_modbus.mapper import ModbusMapper
 from devicemesh_modbus.session import open_session
 from pymodbus.framer import FramerType
 from pymodbus.server import ModbusTcpServer
@@ -43,9 +44,10 @@ def several(points: Any, *asked: tuple[ModbusEndpoint, str]) -> list[Any]:
 
 async def until(poll: Callable[[], Awaitable[bool]], patience_s: float = 60.0) -> None:
     """Poll once each 50 ms until it is true."""
-    async with asyncio.timeout(patience_s):
-        while not await poll():
-            await asyncio.sleep(0.05)
+    deadline = asyncio.get_running_loop().time() + patience_s
+    while not await poll():
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.05)
 
 
 def all_good(collect: Any, reader: Any, count: int) -> Callable[[], Awaitable[bool]]:
@@ -269,7 +271,7 @@ def test_strangers(hostile: Any, modem: Any, points: Any, collect: Any, caplog: 
     mute = said.pop(2)  # of the three that are given up at once one is told of
     assert mute.startswith("127.0.0.1 dialled in and said ") and mute.endswith(f" for {hall.REGISTER_S:g} s")
     assert said == [
-        "127.0.0.1 dialled in and said `hex:474554202f20485454502f312e310d0a0d0a`: no device's `registration`",
+        "127.0.0.1 dialled in and said `GET / HTTP/1.1`: no device's `registration`",
         f"127.0.0.1 dialled in and said `hex:{'ff00' * 16}`...: no device's `registration`",
         f"more than {hall.MOST_STRANGERS} dialled in who are not known",
     ]
@@ -472,5 +474,42 @@ def test_connections_cut_at_random(
             ahead_s += 7200
             await until(all_good(collect, reader, len(asked)), 300.0)
         assert good > 400 and bad > 50, f"{good} good and {bad} bad mean nothing"
+
+    run_virtual(work(), patience_s=SOCKETS_S)
+
+
+def test_discovery_names_who_dials_in_and_then_what_is_behind(hostile: Any, modem: Any) -> None:
+    async def work() -> None:
+        port, devices = free_port(), [hostile() for _ in range(3)]
+        place, mapper = f"127.0.0.1:{port}", ModbusMapper()
+        says = (b"860000000000001\r\n", b"\x01\xa0\xff", b"")
+        async with AsyncExitStack() as stack:
+            for device, said in zip(devices, says, strict=True):
+                await stack.enter_async_context(modem(device, port, said))
+            found = [one async for one in mapper.discover(f"modbus+listen://{place}")]
+            assert sorted((one.uri, one.identity["registration"]) for one in found) == [
+                (f"modbus+listen://{place}?registration=860000000000001", "860000000000001"),
+                (f"modbus+listen://{place}?registration=hex%3A01a0ff", "hex:01a0ff"),
+            ]
+            behind = [one async for one in mapper.discover(found[0].uri)]
+            assert len(behind) == 249 and behind[0].identity["vendor"] == "Mesh"
+            assert mapper.parse_endpoint(behind[0].uri).unit == 1
+            inside = [one async for one in mapper.discover(behind[0].uri)]
+            assert any(address == "holding:0" for address, _ in inside[0].points)
+        nobody = mapper.discover(f"modbus+listen://{place}?registration=nobody&timeout=1s")
+        with pytest.raises(LinkError, match=f"nobody has dialled in to {place} yet as nobody"):
+            await anext(nobody)
+
+    run_virtual(work(), patience_s=SOCKETS_S)
+
+
+def test_discovery_of_one_that_says_nothing(hostile: Any, modem: Any) -> None:
+    async def work() -> None:
+        port, mapper = free_port(), ModbusMapper()
+        async with modem(hostile(), port):
+            found = [one async for one in mapper.discover(f"modbus+listen://127.0.0.1:{port}")]
+            assert [(one.uri, dict(one.identity)) for one in found] == [
+                (f"modbus+listen://127.0.0.1:{port}", {"from": "127.0.0.1", "registration": "none"})
+            ]
 
     run_virtual(work(), patience_s=SOCKETS_S)

@@ -33,7 +33,11 @@ def address(**fields: Any) -> ModbusAddress:
         ({"host": "plc", "tls": {"caFile": "ca.pem"}}, "tls", "plc:802", 1),
         ({"host": "plc", "transport": "udp"}, "udp", "plc:502", 2),
         ({"host": "plc", "transport": "rtuovertcp", "retries": 0}, "rtuovertcp", "plc:502", 1),
+        ({"host": "plc", "transport": "asciiovertcp"}, "asciiovertcp", "plc:502", 2),
         ({"serial": LINE}, "serial", "/dev/ttyUSB0", 2),
+        ({"serial": {**LINE, "mode": "ascii"}}, "serial", "/dev/ttyUSB0", 2),
+        ({"listen": "0.0.0.0:5020"}, "tcp", "listen 0.0.0.0:5020", 1),
+        ({"listen": "[::]:5020", "transport": "rtuovertcp"}, "rtuovertcp", "listen [::]:5020", 2),
     ],
 )
 def test_what_follows_from_what_is_given(fields: dict[str, Any], kind: str, link: str, tries: int) -> None:
@@ -46,6 +50,20 @@ def test_what_follows_from_what_is_given(fields: dict[str, Any], kind: str, link
     [
         ({}, "give one of `host`, `serial` and `listen`"),
         ({"host": "plc", "serial": LINE}, "give one of `host`, `serial` and `listen`"),
+        ({"host": "plc", "listen": "0.0.0.0:5020"}, "give one of `host`, `serial` and `listen`"),
+        ({"listen": "plc:5020"}, "no address to listen on: write it like 0.0.0.0:5020"),
+        ({"listen": "0.0.0.0"}, "no address to listen on"),
+        ({"listen": "0.0.0.0:0"}, "no address to listen on"),
+        ({"listen": "0.0.0.0:5020", "port": 5020}, "`listen` has its port at its end"),
+        ({"listen": "0.0.0.0:5020", "transport": "udp"}, "`udp` does not go with `listen`: tcp, rtuovertcp"),
+        ({"listen": "0.0.0.0:5020", "tls": {}}, "`tls` does not go with `listen`"),
+        ({"listen": "0.0.0.0:5020", "pipeline": 2}, "`pipeline` goes with `host`"),
+        ({"host": "plc", "registration": "86"}, "`registration` goes with `listen`"),
+        ({"listen": "0.0.0.0:5020", "registration": 860000000000001}, "put it into quotes"),
+        ({"listen": "0.0.0.0:5020", "registration": ""}, "at least 1 character"),
+        ({"listen": "0.0.0.0:5020", "registration": "hex:zz"}, "'hex:zz' is not hexadecimal"),
+        ({"listen": "0.0.0.0:5020", "registration": "hex:"}, "1 to 256 bytes"),
+        ({"listen": "0.0.0.0:5020", "registration": "8" * 257}, "1 to 256 bytes"),
         ({"serial": LINE, "port": 502}, "a serial line has its `port` inside `serial`"),
         ({"serial": LINE, "transport": "tcp"}, "transport `tcp` does not go with `serial`"),
         ({"host": "plc", "transport": "serial"}, "transport `serial` does not go with `host`"),
@@ -188,6 +206,26 @@ def test_conflicts_on_one_link_name_both_values() -> None:
     assert slow.conflict(slow.model_copy(update={"unit": 9, "timeout": "1s", "max_registers": 4})) is None
     tcp, rtu = ModbusEndpoint(host="plc"), ModbusEndpoint(host="plc", transport="rtuovertcp")
     assert tcp.conflict(rtu) == "transport tcp and rtuovertcp"
+    lines = [ModbusEndpoint.model_validate({"serial": {**LINE, "mode": m}}) for m in ("rtu", "ascii")]
+    assert lines[0].conflict(lines[1]) == "mode rtu and ascii"
+
+
+def test_only_where_modems_dial_in_can_two_not_be_one() -> None:
+    assert ModbusEndpoint(host="plc").claims() is None
+    port = "0.0.0.0:5020"
+    assert ModbusEndpoint(listen=port, unit=3).claims() == "unit 3 of a modem"
+    assert ModbusEndpoint(listen=port, registration="86").claims() == "unit 1 of the modem 86"
+
+
+def test_characters_of_a_line() -> None:
+    def line(**fields: Any) -> tuple[int, float]:
+        serial = ModbusEndpoint.model_validate({"serial": {**LINE, "baudrate": 9600, **fields}}).serial
+        assert serial is not None
+        return serial.character_bits, round(serial.byte_s * 9600)
+
+    assert line() == (8, 11) and line(parity="none") == (8, 10)
+    assert line(mode="ascii") == (7, 20), "7E1, and two characters a byte"
+    assert line(mode="ascii", dataBits=8, stopBits=2, parity="none") == (8, 22)
 
 
 def test_endpoints_by_the_thousand_share_what_is_equal() -> None:
@@ -222,6 +260,14 @@ def test_redirecting_keeps_the_devices_own_part() -> None:
         7,
     )
     assert (line.redirect("127.0.0.1:9").kind, line.redirect("127.0.0.1:9").unit) == ("rtuovertcp", 7)
+    text = ModbusEndpoint.model_validate({"serial": {**LINE, "mode": "ascii"}})
+    pty = text.redirect("/dev/pts/4")
+    assert (pty.frames, pty.serial and pty.serial.character_bits) == ("ascii", 8)
+    assert (text.redirect("127.0.0.1:9").kind, text.frames) == ("asciiovertcp", "ascii")
+    over = ModbusEndpoint(host="plc", transport="asciiovertcp").redirect("/dev/pts/4")
+    assert (over.kind, over.frames) == ("serial", "ascii")
+    modem = ModbusEndpoint(listen="0.0.0.0:5020", registration="86", unit=7).redirect("127.0.0.1:9")
+    assert (modem.link(), modem.registration, modem.unit) == ("listen 127.0.0.1:9", "86", 7)
     tls = ModbusEndpoint.model_validate({"host": "plc.local", "tls": {"caFile": "ca.pem"}}).redirect(
         "127.0.0.1:9"
     )
@@ -237,6 +283,16 @@ def test_redirecting_keeps_the_devices_own_part() -> None:
         ("modbus+tls://plc/1?caFile=/etc/ca.pem", "plc:802", "tls", 1, True),
         ("modbus+rtu://10.0.0.5:4001/9", "10.0.0.5:4001", "rtuovertcp", 9, True),
         ("modbus+serial:///dev/ttyUSB0?baudrate=9600&parity=none&unit=3", "/dev/ttyUSB0", "serial", 3, True),
+        ("modbus+ascii://10.0.0.5:4001/9", "10.0.0.5:4001", "asciiovertcp", 9, True),
+        ("modbus+serial:///dev/ttyUSB0?mode=ascii&unit=3", "/dev/ttyUSB0", "serial", 3, True),
+        ("modbus+listen://0.0.0.0:5020", "listen 0.0.0.0:5020", "tcp", 1, False),
+        (
+            "modbus+listen://[::]:5020/7?registration=86&transport=rtuovertcp",
+            "listen [::]:5020",
+            "rtuovertcp",
+            7,
+            True,
+        ),
         ("modbus://[::1]:1502/1?timeout=250ms", "[::1]:1502", "tcp", 1, True),
     ],
 )
@@ -245,6 +301,7 @@ def test_uris(uri: str, link: str, kind: str, unit: int, told: bool) -> None:
     assert (endpoint.link(), endpoint.kind, endpoint.unit, unit_told) == (link, kind, unit, told)
     again, _ = parse_endpoint(format_endpoint(endpoint, 5))
     assert again.unit == 5 and endpoint.conflict(again) is None
+    assert (again.registration, again.frames) == (endpoint.registration, endpoint.frames)
 
 
 @pytest.mark.parametrize(
@@ -255,6 +312,8 @@ def test_uris(uri: str, link: str, kind: str, unit: int, told: bool) -> None:
         ("modbus://10.0.0.5:99999/1", "is not a Modbus URI"),
         ("modbus://10.0.0.5/300", "unit: "),
         ("modbus://10.0.0.5/1?timeot=1s", "timeot"),
+        ("modbus+listen://", "listen: "),
+        ("modbus+listen://plc:5020", "no address to listen on"),
         ("modbus+serial://ttyUSB0", "is not a Modbus URI"),
         ("modbus+serial:///dev/ttyUSB0?baudrate=fast", "baudrate"),
     ],

@@ -86,11 +86,12 @@ async def running(server: Any) -> AsyncIterator[int]:
         await server.shutdown()
 
 
-@pytest.mark.parametrize("transport", ["tcp", "rtuovertcp", "udp"])
+@pytest.mark.parametrize("transport", ["tcp", "rtuovertcp", "asciiovertcp", "udp"])
 def test_pymodbus(transport: str, collect: Any) -> None:
     async def work() -> None:
         kind = ModbusUdpServer if transport == "udp" else ModbusTcpServer
-        framer = FramerType.RTU if transport == "rtuovertcp" else FramerType.SOCKET
+        framers = {"rtuovertcp": FramerType.RTU, "asciiovertcp": FramerType.ASCII}
+        framer = framers.get(transport, FramerType.SOCKET)
         async with running(kind(devices(), framer=framer, address=("127.0.0.1", 0))) as port:
             fields = {"host": "127.0.0.1", "port": port, "transport": transport}
             await exercise(ModbusEndpoint.model_validate(fields), collect)
@@ -98,11 +99,12 @@ def test_pymodbus(transport: str, collect: Any) -> None:
     asyncio.run(work())
 
 
-def test_pymodbus_on_a_serial_line(wire: tuple[str, str], collect: Any) -> None:
+@pytest.mark.parametrize("mode", ["rtu", "ascii"])
+def test_pymodbus_on_a_serial_line(mode: str, wire: tuple[str, str], collect: Any) -> None:
     async def work() -> None:
-        server = ModbusSerialServer(devices(), framer=FramerType.RTU, port=wire[0], baudrate=115200)
+        server = ModbusSerialServer(devices(), framer=FramerType(mode), port=wire[0], baudrate=115200)
         async with running(server):
-            line = {"port": wire[1], "baudrate": 115200, "parity": "none"}
+            line = {"port": wire[1], "baudrate": 115200, "parity": "none", "mode": mode, "dataBits": 8}
             await exercise(ModbusEndpoint.model_validate({"serial": line}), collect)
             async with open_session(ModbusEndpoint.model_validate({"serial": line})):
                 with pytest.raises(LinkError, match="used by another program"):

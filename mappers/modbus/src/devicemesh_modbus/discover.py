@@ -8,6 +8,7 @@ from typing import get_args
 
 from devicemesh.mapper import Found, PointError
 from devicemesh_modbus import answers
+from devicemesh_modbus.door import callers
 from devicemesh_modbus.endpoint import ModbusEndpoint
 from devicemesh_modbus.exchange import Shared, exchange
 from devicemesh_modbus.model import BIT_TABLES, Table
@@ -32,11 +33,21 @@ IDENTITY = {
 }  # fmt: skip
 """Names of the objects of function 43/14 (Modbus Application Protocol V1.1b3, 6.21)."""
 MAX_PARTS = 8
+CALLERS_S = 60.0
+"""How long modems are waited for: most say who they are at once, or with a heartbeat."""
 
 
 async def discover(uri: str) -> AsyncIterator[Found]:
-    """Without a unit in the URI: each unit that answers. With one: what it says it has, or its addresses."""
+    """Without a unit in the URI: each unit that answers. With one: what it says it has, or its addresses.
+
+    Where modems dial in and the URI says neither which one nor which unit: who does within a minute.
+    """
     endpoint, one_unit = parse_endpoint(uri)
+    if endpoint.listen is not None and endpoint.registration is None and not one_unit:
+        async for peer, says in callers(endpoint, CALLERS_S):
+            own = endpoint.model_copy(update={"registration": says})
+            yield Found(format_endpoint(own, None), {"from": peer, "registration": says or "none"})
+        return
     async with open_line(endpoint) as session:
         if one_unit:
             yield await _sunspec(session.shared, endpoint) or await _inside(session.shared, endpoint)

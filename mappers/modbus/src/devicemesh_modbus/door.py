@@ -25,6 +25,7 @@ EXHAUSTED_S = 1.0
 MOST_LINES, LINES_S = 10, 60.0
 """So many lines of the log are about strangers in so many seconds, at most."""
 REMEMBERED = 256
+MOST_CALLERS = 256
 
 
 class Stranger(asyncio.Protocol):
@@ -102,6 +103,50 @@ class Gossip:
     def forget(self, about: object) -> None:
         """It is over: should it come again, it is said again."""
         self._said.pop(about, None)
+
+
+async def callers(endpoint: ModbusEndpoint, patience_s: float) -> AsyncIterator[tuple[str, str | None]]:
+    """Who dials in, and what it says first as it would be declared; None: it has said nothing to the end.
+
+    Each is named once, whatever it dials. Raises `LinkError`.
+    """
+    here: list[Stranger] = []
+    news: asyncio.Queue[tuple[str, str | None]] = asyncio.Queue()
+
+    def heard(one: Stranger) -> None:
+        if one not in here:
+            del here[:-MOST_CALLERS]
+            here.append(one)
+        elif one.said:
+            news.put_nowait((one.peer, declared(one.said)))
+
+    told = set()
+    until = asyncio.get_running_loop().time() + patience_s
+    async with opened(endpoint, lambda: Stranger(heard, lambda _: None)):
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout_at(until):
+                        seen = await news.get()
+                except TimeoutError:
+                    break
+                if seen not in told:
+                    told.add(seen)
+                    yield seen
+            talkers = {peer for peer, _ in told}
+            for peer in dict.fromkeys(one.peer for one in here if one.peer not in talkers):
+                yield peer, None
+        finally:
+            for one in here:
+                one.hang_up()
+            await asyncio.sleep(0)  # an aborted connection is closed in the next round of the loop
+
+
+def declared(said: bytes) -> str:
+    """What a modem says, as it would be declared: text where it can be read, else hexadecimal."""
+    text = said.rstrip(b"\r\n").decode("ascii", "replace")
+    plain = text and text.isascii() and text.isprintable() and not text.startswith("hex:")
+    return text if plain else f"hex:{said.hex()}"
 
 
 @contextlib.asynccontextmanager

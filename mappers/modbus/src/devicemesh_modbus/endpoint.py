@@ -313,7 +313,7 @@ def place(listen: str) -> tuple[str, int]:
         ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         port = None
-    if port is None or parts.path or parts.query:
+    if not port or parts.path or parts.query:
         raise ValueError(f"{listen!r} is no address to listen on: write it like 0.0.0.0:5020 or [::]:5020")
     return host, port
 

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from devicemesh.mapper import LinkError, PointError
 from devicemesh_modbus import answers
-from devicemesh_modbus.door import Gossip, Stranger
+from devicemesh_modbus.door import Gossip, Stranger, declared
 from devicemesh_modbus.endpoint import ModbusEndpoint, packet
 from devicemesh_modbus.exchange import Requests
 from devicemesh_modbus.link import Ask, Link
@@ -317,8 +317,5 @@ class Hall:
 
 
 def shown(said: bytes) -> str:
-    """Bytes of somebody as they would be declared: text where it can be read, else hexadecimal."""
-    head, more = said[:SHOWN], "..." if len(said) > SHOWN else ""
-    text = head.decode("ascii", "replace")
-    plain = text.isascii() and text.isprintable() and not text.startswith("hex:")
-    return f"`{text}`{more}" if plain else f"`hex:{head.hex()}`{more}"
+    """The beginning of what somebody said, as it would be declared."""
+    return f"`{declared(said[:SHOWN])}`{'...' if len(said) > SHOWN else ''}"

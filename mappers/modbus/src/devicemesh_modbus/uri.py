@@ -22,6 +22,7 @@ SCHEMES: dict[str, Transport] = {
     "modbus+ascii": "asciiovertcp",
     "modbus+serial": "serial",
 }
+LISTENING = "modbus+listen"
 EXAMPLES = "modbus://10.0.0.5:502/1, modbus+rtu://10.0.0.5:502/1 or modbus+serial:///dev/ttyUSB0?baudrate=9600&unit=1"
 _ADDRESS = re.compile(
     r"(?P<table>[a-z]+):(?P<offset>0x[0-9a-f]+|\d+)(?:\.(?P<bit>\d+))?(?::(?P<type>\w+))?(?::(?P<length>\d+))?"
@@ -38,8 +39,7 @@ def parse_endpoint(uri: str) -> tuple[ModbusEndpoint, bool]:
     """
     try:
         parts = urlsplit(uri)
-        transport = SCHEMES[parts.scheme]
-        data = _place(parts, transport)
+        data = _listening(parts) if parts.scheme == LISTENING else _place(parts, SCHEMES[parts.scheme])
     except (KeyError, ValueError) as error:
         raise ConfigError(f"{uri!r} is not a Modbus URI: write it like {EXAMPLES}") from error
     for key, value in parse_qsl(parts.query, keep_blank_values=True):
@@ -66,12 +66,22 @@ def _place(parts: SplitResult, transport: Transport) -> dict[str, Any]:
     return data
 
 
+def _listening(parts: SplitResult) -> dict[str, Any]:
+    unit = parts.path.strip("/")
+    return {"listen": parts.netloc, **({"unit": unit} if unit else {})}
+
+
 def _names(model: type[BaseModel]) -> set[str]:
     return {field.alias or name for name, field in model.model_fields.items()}
 
 
-def format_endpoint(endpoint: ModbusEndpoint, unit: int) -> str:
-    """The URI of a unit behind an endpoint; `parse_endpoint` reads it back."""
+def format_endpoint(endpoint: ModbusEndpoint, unit: int | None) -> str:
+    """The URI of a unit behind an endpoint, None: of no certain one; `parse_endpoint` reads it back."""
+    if endpoint.listen is not None:
+        fields = {"registration": endpoint.registration, "transport": endpoint.transport}
+        query = urlencode({name: value for name, value in fields.items() if value is not None})
+        path = f"/{unit}" if unit is not None else ""
+        return f"{LISTENING}://{endpoint.listen}{path}" + (f"?{query}" if query else "")
     scheme = next(s for s, t in SCHEMES.items() if t == endpoint.kind)
     if endpoint.serial is not None:
         fields = endpoint.serial.model_dump(by_alias=True, exclude_unset=True, exclude={"port"})
