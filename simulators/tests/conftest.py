@@ -28,7 +28,7 @@ def declare_device(
     """A device as its YAML would declare it; by default at 192.0.2.1:502, unit 1."""
     found = {p["name"]: Property.model_validate(p) for p in properties}
     reached = ModbusEndpoint.model_validate(
-        endpoint if "serial" in endpoint else {"host": "192.0.2.1", **endpoint}
+        endpoint if endpoint.keys() & {"serial", "listen"} else {"host": "192.0.2.1", **endpoint}
     )
     points = [
         Point(
@@ -59,18 +59,19 @@ def serve() -> Serve:
 
 @pytest.fixture(scope="session")
 def client() -> Callable[..., AbstractAsyncContextManager[Any]]:
-    """pymodbus's client, connected: to `host:port` by "tcp", "udp" or "rtuovertcp", or to a serial port."""
+    """pymodbus's client, connected: to `host:port` by a transport, or to a serial port."""
 
     @asynccontextmanager
     async def connected(address: str, transport: str = "tcp", patience: float = 5.0) -> AsyncIterator[Any]:
         options: dict[str, Any] = {"timeout": patience, "retries": 0, "reconnect_delay": 0}
         host, _, port = address.rpartition(":")
-        if transport == "serial":
-            made: Any = AsyncModbusSerialClient(address, framer=FramerType.RTU, baudrate=115200, **options)
+        framer = FramerType.ASCII if "ascii" in transport else FramerType.RTU
+        if transport.startswith("serial"):
+            made: Any = AsyncModbusSerialClient(address, framer=framer, baudrate=115200, **options)
         elif transport == "udp":
             made = AsyncModbusUdpClient(host, port=int(port), **options)
         else:
-            framer = FramerType.RTU if transport == "rtuovertcp" else FramerType.SOCKET
+            framer = FramerType.SOCKET if transport == "tcp" else framer
             made = AsyncModbusTcpClient(host, port=int(port), framer=framer, **options)
         assert await made.connect()
         try:

@@ -64,7 +64,9 @@ TRANSPORTS = {
     "tcp": {},
     "udp": {"transport": "udp"},
     "rtuovertcp": {"transport": "rtuovertcp"},
+    "asciiovertcp": {"transport": "asciiovertcp"},
     "serial": SERIAL,
+    "serial-ascii": {"serial": {**SERIAL["serial"], "mode": "ascii"}},
 }
 
 
@@ -255,7 +257,7 @@ def test_faults_belong_to_one_unit(declare: Any, serve: Any, client: Any) -> Non
     run(main())
 
 
-@pytest.mark.parametrize("transport", ["rtuovertcp", "serial"])
+@pytest.mark.parametrize("transport", ["rtuovertcp", "asciiovertcp", "serial", "serial-ascii"])
 def test_a_broadcast_is_obeyed_by_all_and_answered_by_none(
     declare: Any, serve: Any, client: Any, transport: str
 ) -> None:
@@ -304,7 +306,7 @@ def test_what_is_not_modbus_is_hung_up_on(with_client: Any, header: str) -> None
 def test_half_a_request_on_a_line_is_forgotten_after_silence(
     with_client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("devicemesh_simulators.modbus.RTU_SILENCE_S", 0.0)
+    monkeypatch.setattr("devicemesh_simulators.modbus_line.RTU_SILENCE_S", 0.0)
     request = bytes.fromhex("01 03 006e 0001")
     frame = request + FramerRTU.compute_CRC(request).to_bytes(2)
 

@@ -1,7 +1,4 @@
-"""The Modbus simulator: every declared device, on TCP, RTU over TCP, UDP or a pseudo-terminal.
-
-Framing is pymodbus's; tables, signals and faults are ours.
-"""
+"""The Modbus simulator: every declared device, on TCP, UDP or a pseudo-terminal, or dialling in."""
 
 from __future__ import annotations
 
@@ -11,145 +8,15 @@ import errno
 import os
 import random
 import tty
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 from devicemesh_modbus.endpoint import ModbusEndpoint
-from pymodbus.framer import FramerRTU, FramerSocket
-from pymodbus.framer.base import FramerBase
-from pymodbus.pdu import DecodePDU
 
 from devicemesh.testing.simulator import SimulatedDevice, Simulation, Simulator, by_link, place
-from devicemesh_simulators.bank import WRITES, Bank
-
-NO_ANSWER_FROM_TARGET = 0x0B
-MAX_BUFFER = 4096
-RTU_SILENCE_S = 0.2
-"""Half a request is forgotten after this silence. On a wire it is 3.5 characters; programs are slower."""
-
-
-class Line:
-    """The units of one link, and what they answer."""
-
-    def __init__(self, rtu: bool, rng: random.Random) -> None:
-        self.units: dict[int, Bank] = {}
-        self.rtu = rtu
-        self._framer: FramerBase = (FramerRTU if rtu else FramerSocket)(DecodePDU(True))
-        self._rng = rng
-
-    def request(self, data: bytes) -> tuple[int, int, int, bytes]:
-        """The first whole request: (bytes used, unit, transaction, PDU); 0 bytes: more are needed.
-
-        Raises ValueError on what can't be Modbus/TCP (Modbus Messaging on TCP/IP V1.0b, 3.1.3).
-        """
-        if not self.rtu and len(data) >= 6:
-            size = int.from_bytes(data[4:6])
-            if data[2:4] != b"\0\0" or not 2 <= size <= 254:
-                raise ValueError("not a Modbus/TCP header")
-        return self._framer.decode(data)
-
-    def answer(self, unit: int, transaction: int, pdu: bytes) -> tuple[bytes, float] | None:
-        """The answer's frame and how many seconds late it is to be; None: silence.
-
-        Raises ConnectionAbortedError where a fault wants the connection closed.
-        """
-        bank = self.units.get(unit)
-        if bank is None:
-            return self._not_here(unit, transaction, pdu)
-        if bank.faults.drops(self._rng):
-            return None
-        if bank.faults.disconnect:
-            raise ConnectionAbortedError
-        frame = self._framer.encode(bank.answer(pdu), unit, transaction)
-        if bank.faults.garbles(self._rng):
-            frame = self._rng.randbytes(len(frame))
-        return frame, bank.faults.delay_s
-
-    def _not_here(self, unit: int, transaction: int, pdu: bytes) -> tuple[bytes, float] | None:
-        if not self.rtu:  # as a gateway says it
-            refusal = bytes((pdu[0] | 0x80, NO_ANSWER_FROM_TARGET))
-            return self._framer.encode(refusal, unit, transaction), 0.0
-        if unit == 0 and pdu[0] in WRITES:  # a broadcast: all obey, nobody answers (Serial Line V1.02, 2.1)
-            for bank in self.units.values():
-                if not bank.faults.drops(self._rng):
-                    bank.answer(pdu)
-        return None
-
-
-class Conversation:
-    """The bytes of one connection."""
-
-    def __init__(self, line: Line, send: Callable[[bytes], None], close: Callable[[], None]) -> None:
-        self._line, self._send, self._close = line, send, close
-        self._buffer = bytearray()
-        self._heard = 0.0
-        self._late: set[asyncio.TimerHandle] = set()
-
-    def received(self, data: bytes) -> None:
-        """Answer every whole request."""
-        now = asyncio.get_running_loop().time()
-        if self._line.rtu and now - self._heard > RTU_SILENCE_S:
-            self._buffer.clear()
-        self._heard = now
-        self._buffer += data
-        try:
-            while self._buffer:
-                used, unit, transaction, pdu = self._line.request(bytes(self._buffer))
-                if not used:
-                    break
-                del self._buffer[:used]
-                if pdu and (answer := self._line.answer(unit, transaction, pdu)):
-                    self._answer(*answer)
-            if len(self._buffer) > MAX_BUFFER:
-                raise ValueError("endless")
-        except (ValueError, ConnectionAbortedError):
-            self._buffer.clear()
-            self._close()
-
-    def _answer(self, frame: bytes, late_s: float) -> None:
-        if not late_s:
-            self._send(frame)
-            return
-
-        def send() -> None:
-            self._late.discard(timer)
-            self._send(frame)
-
-        timer = asyncio.get_running_loop().call_later(late_s, send)
-        self._late.add(timer)
-
-    def end(self) -> None:
-        """The connection is gone, late answers with it."""
-        for timer in self._late:
-            timer.cancel()
-
-
-class _Stream(asyncio.Protocol):
-    """One TCP connection."""
-
-    def __init__(self, line: Line, connections: set[asyncio.Transport]) -> None:
-        self._line = line
-        self._connections = connections
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._conversation = Conversation(self._line, transport.write, transport.abort)
-        self._connections.add(transport)
-
-    def data_received(self, data: bytes) -> None:
-        self._conversation.received(data)
-
-    def pause_writing(self) -> None:
-        """A client that only asks and never listens is not asked for more."""
-        self._transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        self._transport.resume_reading()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._conversation.end()
-        self._connections.discard(self._transport)
+from devicemesh_simulators.bank import Bank
+from devicemesh_simulators.modbus_line import MAX_BUFFER, Conversation, Line, Stream
+from devicemesh_simulators.modbus_modem import REDIAL, Modem, dialling
 
 
 class _Datagram(asyncio.DatagramProtocol):
@@ -175,6 +42,7 @@ class ModbusSimulation(Simulation):
     def __init__(self) -> None:
         self._addresses: dict[str, str] = {}
         self._banks: dict[str, Bank] = {}  # by device
+        self.modems: dict[str, Modem] = {}  # by device, of those who dial in
 
     @property
     def addresses(self) -> Mapping[str, str]:
@@ -190,6 +58,11 @@ class ModbusSimulation(Simulation):
         bank = self._banks.get(device)
         if bank is None:
             raise ValueError(f"no simulated device {device}")
+        if fault == REDIAL:
+            if arguments or device not in self.modems:
+                raise ValueError(f"`{REDIAL}` takes no value, and is of devices with `listen`")
+            self.modems[device].redial()
+            return "dials in anew; its old connection is half open"
         bank.faults = bank.faults.switched(fault, arguments)
         others = [name for name in bank.devices if name != device]
         return bank.faults.words() + (f" (so is {', '.join(others)}, the same unit)" if others else "")
@@ -211,13 +84,21 @@ class ModbusSimulator(Simulator):
         async with contextlib.AsyncExitStack() as stack:
             for link, sharing in by_link(devices).items():
                 endpoint = _agreed(link, sharing)
-                line = Line(endpoint.kind in ("serial", "rtuovertcp"), random.Random(f"{seed} {link}"))
+                lines: dict[bytes | int | None, Line] = {}  # each modem has its own
                 for device in sharing:
-                    unit = _endpoint(device).unit
-                    bank = line.units.setdefault(unit, Bank(f"{seed}", lambda: loop.time() - start))
+                    declared = _endpoint(device)
+                    who = declared.identity if endpoint.listen is not None else None
+                    if who not in lines:
+                        mark = f"{seed} {link}" if who is None else f"{seed} {link} {who!r}"
+                        lines[who] = Line(endpoint.frames, random.Random(mark))
+                    line = lines[who]
+                    bank = line.units.setdefault(declared.unit, Bank(f"{seed}", lambda: loop.time() - start))
                     bank.add(device)
                     simulation.lives(device.name, bank)
-                simulation.served(link, await stack.enter_async_context(_served(endpoint, line, host)))
+                modems = {who: Modem(line, who) for who, line in lines.items() if who is not None}
+                simulation.modems |= {d.name: modems[_endpoint(d).identity] for d in sharing if modems}
+                live = dialling(endpoint, modems, host) if modems else _served(endpoint, lines[None], host)
+                simulation.served(link, await stack.enter_async_context(live))
             yield simulation
 
 
@@ -265,9 +146,7 @@ def _bind_error(host: str, port: int, error: OSError) -> OSError:
 async def _tcp(line: Line, host: str, port: int) -> AsyncIterator[tuple[str, int]]:
     connections: set[asyncio.Transport] = set()
     try:
-        server = await asyncio.get_running_loop().create_server(
-            lambda: _Stream(line, connections), host, port
-        )
+        server = await asyncio.get_running_loop().create_server(lambda: Stream(line, connections), host, port)
     except OSError as error:
         raise _bind_error(host, port, error) from error
     try:

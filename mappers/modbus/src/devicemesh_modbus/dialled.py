@@ -31,7 +31,7 @@ from devicemesh.spec.values import ValueType, duration_ns
 from devicemesh_modbus.door import opened
 from devicemesh_modbus.endpoint import ModbusEndpoint
 from devicemesh_modbus.exchange import Requests
-from devicemesh_modbus.hall import AbsentError, Framed, Hall, identity_of
+from devicemesh_modbus.hall import AbsentError, Framed, Hall
 from devicemesh_modbus.link import Link
 from devicemesh_modbus.model import ModbusAddress
 from devicemesh_modbus.plan import ModbusPoint
@@ -157,7 +157,7 @@ class DialledSession(
         point = writes[0].point
         if wrong := self.disagrees(point):
             return [Outcome(error=PointError(wrong, reason=ConfigError.default_reason))] * len(writes)
-        if identity_of(point.endpoint) not in self._hall.expected:
+        if point.endpoint.identity not in self._hall.expected:
             self._others[lane] = point
             self.expect()
         try:
@@ -170,7 +170,7 @@ class DialledSession(
     async def trace(self, point: ModbusPoint) -> Trace:
         if wrong := self.disagrees(point):
             raise PointError(wrong, reason=ConfigError.default_reason)
-        if identity_of(point.endpoint) not in self._hall.expected:
+        if point.endpoint.identity not in self._hall.expected:
             self._others[lane_of(point)] = point
             self.expect()
         await self._hall.arrival(point.endpoint, ARRIVAL_S)
@@ -266,7 +266,7 @@ class DialledReader:
 
 
 def lane_of(point: ModbusPoint) -> Lane:
-    return identity_of(point.endpoint), point.endpoint.unit
+    return point.endpoint.identity, point.endpoint.unit
 
 
 def _bad(points: Sequence[ModbusPoint], quality: Quality, error: MapperError) -> Batch:

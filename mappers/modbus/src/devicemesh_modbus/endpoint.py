@@ -257,6 +257,11 @@ class ModbusEndpoint(Endpoint):
         caller = f" {self.registration}" if self.registration is not None else ""
         return f"{self.link()}{caller} unit {self.unit}"
 
+    @property
+    def identity(self) -> bytes | int:
+        """With `listen`: by what its modem is known, what it says first or the unit that answers."""
+        return packet(self.registration) if self.registration is not None else self.unit
+
     def claims(self) -> str | None:
         if self.listen is None:
             return None

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from devicemesh.mapper import LinkError, PointError
 from devicemesh_modbus import answers
 from devicemesh_modbus.door import Gossip, Stranger, declared
-from devicemesh_modbus.endpoint import ModbusEndpoint, packet
+from devicemesh_modbus.endpoint import ModbusEndpoint
 from devicemesh_modbus.exchange import Requests
 from devicemesh_modbus.link import Ask, Link
 from devicemesh_modbus.plan import ModbusPoint
@@ -44,11 +44,6 @@ class AbsentError(PointError):
         super().__init__(message, again_s=1.0)
 
 
-def identity_of(endpoint: ModbusEndpoint) -> Identity:
-    """By what a device, or its modem, is known."""
-    return packet(endpoint.registration) if endpoint.registration is not None else endpoint.unit
-
-
 class Hall:
     """Everybody who has dialled in to one port."""
 
@@ -74,13 +69,13 @@ class Hall:
 
     def expect(self, points: Iterable[ModbusPoint]) -> None:
         """These are all that are expected; who waits is looked at again."""
-        self.expected = {identity_of(point.endpoint): point for point in points}
+        self.expected = {point.endpoint.identity: point for point in points}
         for one in list(self._strangers):
             self._heard(one)
 
     def link_of(self, endpoint: ModbusEndpoint) -> Link:
         """The connection of a device. Raises `AbsentError`."""
-        identity = identity_of(endpoint)
+        identity = endpoint.identity
         link = self.links.get(identity)
         if link is not None and link.lost is None:
             return link
@@ -94,7 +89,7 @@ class Hall:
 
     async def arrival(self, endpoint: ModbusEndpoint, patience_s: float) -> None:
         """Wait until a device is here, at most so long."""
-        identity = identity_of(endpoint)
+        identity = endpoint.identity
         try:
             async with asyncio.timeout(patience_s):
                 while identity not in self.links:
