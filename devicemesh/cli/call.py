@@ -13,6 +13,7 @@ import click
 
 from devicemesh.cli.common import NOT_REACHABLE, PROBLEMS, WRONG_USE, database, fail, namespace_option
 from devicemesh.cli.edit import parse_value, stored_model
+from devicemesh.cli.plain import as_json, plain
 from devicemesh.cli.show import value_text
 from devicemesh.store.base import Key, NotFoundError
 
@@ -108,7 +109,7 @@ def call_command(
     body = parse_arguments(_declared(model, command), arguments)
     answer = ask(f"{api.rstrip('/')}/api/v1/devices/{namespace}/{name}/commands/{command}", body)
     if output == "json":
-        click.echo(json.dumps(answer, ensure_ascii=False))
+        click.echo(as_json(answer))
     if answer.get("state") != "applied":
         why = answer.get("message") or answer.get("reason") or answer.get("error") or "no reason given"
         code = NOT_REACHABLE if answer.get("state") == "failed" else PROBLEMS
@@ -116,4 +117,4 @@ def call_command(
     if output is None:
         click.echo(f"{command} done", err=True)
         for key, value in answer.get("result", {}).items():
-            click.echo(f"{key} {value_text(value)}")
+            click.echo(f"{plain(key)} {value_text(value)}")

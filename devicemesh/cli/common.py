@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from devicemesh.cli.plain import as_json, plain, plain_lines
 from devicemesh.home import default_home
 from devicemesh.store.base import StoreUnavailableError
 from devicemesh.store.database import Database
@@ -24,9 +24,9 @@ STORE, CLUSTER = "store.db", "cluster.db"
 
 def fail(message: str, code: int, try_: str | None = None) -> NoReturn:
     """Say why, and one thing to do about it; results stay on stdout, talk goes to stderr."""
-    click.echo(f"{paint('Error:', 'red', sys.stderr)} {message}", err=True)
+    click.echo(f"{paint('Error:', 'red', sys.stderr)} {plain_lines(message)}", err=True)
     if try_:
-        click.echo(f"Try: {try_}", err=True)
+        click.echo(f"Try: {plain_lines(try_)}", err=True)
     sys.exit(code)
 
 
@@ -114,11 +114,11 @@ def span(seconds: float) -> str:
 def emit(value: Any, output: str) -> None:
     """JSON or YAML on stdout."""
     if output == "json":
-        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+        click.echo(as_json(value, indent=2))
         return
     from devicemesh.spec.places import dump
 
-    click.echo(dump(value if isinstance(value, list) else [value]), nl=False)
+    click.echo(plain_lines(dump(value if isinstance(value, list) else [value])), nl=False)
 
 
 def output_option(*extra: str) -> Callable[[Any], Any]:
@@ -140,7 +140,7 @@ def table(
     columns: Sequence[tuple[str, int]], rows: Sequence[Row], tint: Callable[[Row], str | None] | None = None
 ) -> str:
     """Aligned text. Each column has a rank: on a narrow terminal the highest ranks go first, 0 never goes."""
-    cells = [[title for title, _ in columns], *rows]
+    cells = [[title for title, _ in columns], *([plain(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     shown = list(range(len(columns)))
     room = _columns()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import resource
@@ -29,6 +28,7 @@ from devicemesh.cli.common import (
     until_stopped,
 )
 from devicemesh.cli.edit import check, show_problems
+from devicemesh.cli.plain import as_json, plain_lines
 from devicemesh.runtime.fence import Fence
 from devicemesh.runtime.reporter import stamp
 from devicemesh.runtime.runtime import AlreadyRunningError, Runtime, exclusive
@@ -55,13 +55,20 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             body["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(body, ensure_ascii=False)
+        return as_json(body)
+
+
+class PlainLines(logging.Formatter):
+    """Lines for people: what devices say can't steer their terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain_lines(super().format(record))
 
 
 def set_up_logging(level: str, form: str) -> None:
     """To stderr; libraries only from warnings up."""
     handler = logging.StreamHandler()
-    text = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+    text = PlainLines("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
     handler.setFormatter(JsonLines() if form == "json" else text)
     root = logging.getLogger()
     root.handlers[:] = [handler]

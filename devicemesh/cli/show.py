@@ -27,6 +27,7 @@ from devicemesh.cli.common import (
     running_pid,
     table,
 )
+from devicemesh.cli.plain import as_json, plain
 from devicemesh.store.base import Key, NotFoundError, Object, StoreUnavailableError
 
 KINDS = {
@@ -298,7 +299,7 @@ def describe_device(found: Object, others: Iterable[Object]) -> list[str]:
     lines = [
         f"Name:      {found.key.name:<16} Namespace: {found.key.namespace:<12} Labels: {labels}",
         f"Model:     {found.model:<16} Endpoint:  {protocol} {endpoint}{link}",
-        f"State:     {state}{since}{why}",
+        plain(f"State:     {state}{since}{why}"),
     ]
     conditions = [
         [f"  {c['type']}", c["status"], c["reason"], ago(c["lastTransitionTime"], now), c["message"]]
@@ -361,5 +362,5 @@ def value_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | dict):
-        return json.dumps(value, ensure_ascii=False)  # as it is typed, too
-    return f"{value:.7g}" if isinstance(value, float) else str(value)
+        return as_json(value)  # as it is typed, too
+    return f"{value:.7g}" if isinstance(value, float) else plain(str(value))

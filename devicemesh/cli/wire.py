@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shlex
 from collections.abc import Awaitable
 from typing import Any, NoReturn, TypeVar
@@ -20,6 +19,7 @@ from devicemesh.cli.common import (
     home_of,
     namespace_option,
 )
+from devicemesh.cli.plain import as_json, plain, plain_lines
 from devicemesh.cli.show import MARKS, value_text
 from devicemesh.mapper import (
     ConfigError,
@@ -124,7 +124,7 @@ def read_command(ctx: click.Context, uri: str, address: str, as_: str, output: s
             "bytes": hex_of(found.field),
             "readings": {n: _plain(v) for n, v in readings},
         }
-        click.echo(json.dumps(body, ensure_ascii=False))
+        click.echo(as_json(body))
         return
     click.echo(f"{address} = {hex_of(found.field)}")
     width = max(len(name) for name, _ in readings)
@@ -208,7 +208,7 @@ def trace_command(ctx: click.Context, device: str, prop: str, namespace: str, ou
             "value": _plain(found.value),
             "quality": found.quality.word,
         }
-        click.echo(json.dumps(body, ensure_ascii=False))
+        click.echo(as_json(body))
         return
     from devicemesh.spec.units import symbol
 
@@ -216,7 +216,7 @@ def trace_command(ctx: click.Context, device: str, prop: str, namespace: str, ou
     click.echo(f"← {hex_of(found.response)}")
     click.echo(f"  {hex_of(found.field)}")
     for step in found.steps:
-        click.echo(f"    {step}")
+        click.echo(plain(f"    {step}"))
     mark = MARKS.get(found.quality.word.split(".")[0], " ")
     click.echo(
         f"{prop} = {value_text(found.value)} {symbol(unit)}".rstrip() + f"   {mark} {found.quality.word}"
@@ -277,13 +277,13 @@ def discover_command(
 
 def _show(found: Found, output: str | None) -> None:
     if output == "yaml":
-        click.echo(found.manifest, nl=False)
+        click.echo(plain_lines(found.manifest), nl=False)
     elif output == "json":
         points = [list(point) for point in found.points]
         body = {"uri": found.uri, "identity": dict(found.identity), "points": points}
-        click.echo(json.dumps(body, ensure_ascii=False))
+        click.echo(as_json(body))
     else:
         who = "  ".join(f"{k} {v}" for k, v in found.identity.items())
-        click.echo(f"{found.uri}  {who}".rstrip())
+        click.echo(plain(f"{found.uri}  {who}".rstrip()))
         for address, sample in found.points:
-            click.echo(f"  {address:<24} {sample}")
+            click.echo(plain(f"  {address:<24} {sample}"))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,6 +92,25 @@ def test_a_scan_never_exceeds_its_budget(hostile: Any, serving: Any, monkeypatch
 
     monkeypatch.setattr(scanning, "BUDGET", 40)
     run_virtual(work(), patience_s=SOCKETS_S)
+
+
+@pytest.mark.parametrize("output", [[], ["-o", "json"]])
+def test_a_name_that_would_steer_the_terminal(
+    output: list[str], hostile: Any, serving: Any, fault: Any, tmp_path: Path
+) -> None:
+    """As `devicemesh discover` prints it, of a real answer to function 43."""
+    name = b"Pump\x1b]0;owned\x07\x1b[2J\xc2\x9b31m"
+    pdu = bytes((43, 14, 1, 1, 0, 0, 1, 0, len(name))) + name
+
+    async def work() -> subprocess.CompletedProcess[bytes]:
+        device = hostile(faults=[fault(function=43, pdu=pdu.hex())])
+        async with serving(device):
+            uri = f"modbus://127.0.0.1:{device.port}"
+            command = [sys.executable, "-m", "devicemesh", "--home", str(tmp_path), "discover", uri, *output]
+            return await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True)
+
+    out = asyncio.run(work()).stdout.decode()
+    assert "owned" in out and all(one.isprintable() or one == "\n" for one in out)
 
 
 def test_a_scan_of_nothing() -> None:
