@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import json
 import os
 import platform
@@ -27,6 +29,7 @@ from devicemesh.cli.common import (
     running_pid,
     settings_option,
 )
+from devicemesh.cli.sim import living
 
 if TYPE_CHECKING:
     from devicemesh.settings import Settings
@@ -79,6 +82,9 @@ def _checks(home: Path, file: Path | None) -> Iterator[Check]:
     yield _disk(home)
     pid = running_pid(home)
     yield Check("runtime", True, f"running, pid {pid}" if pid else "not running")
+    if settings.store.kind != "kubernetes" and not of_a_cluster(home) and living(home) is None:
+        for place in _listened(home):
+            yield _port(*place, running=bool(pid))
 
 
 def _installation() -> Iterator[Check]:
@@ -149,6 +155,45 @@ def _store(home: Path) -> Check:
     except StoreUnavailableError as error:
         return Check("store", False, str(error), f"look at the rights of {home}")
     return Check("store", True, f"{home / STORE}: {count} devices")
+
+
+def _listened(home: Path) -> list[tuple[str, str, int]]:
+    """Where devices that are declared here dial in, or send to."""
+    from devicemesh import plugins
+    from devicemesh.store.base import StoreUnavailableError
+    from devicemesh.store.database import Database
+
+    mappers, found = plugins.load().mappers, set()
+    with contextlib.suppress(StoreUnavailableError):
+        store = Database(home / STORE)
+        for device in store.list("Device"):
+            protocol, raw = next(iter(device.spec["endpoint"].items()))
+            with contextlib.suppress(KeyError, ValueError):  # said by `validate`
+                if (place := mappers[protocol].endpoint_type.model_validate(raw).listens()) is not None:
+                    found.add(place)
+        store.close()
+    return sorted(found)
+
+
+def _port(kind: str, host: str, port: int, *, running: bool) -> Check:
+    """Whether devices find us there: the port is free, or our runtime has it."""
+    shown = f"{kind} {f'[{host}]' if ':' in host else host}:{port}"
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1 if kind == "tcp" else 0)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                mend = "devicemesh get devices -o wide; mend `listen` of those devices"
+                return Check("listen", False, f"{shown}: {error.strerror}", mend)
+            if running:
+                return Check("listen", True, f"{shown}: in use, as it should be while the runtime runs")
+            mend = f"ss -lnp 'sport = :{port}' says who, or declare another port in `listen`"
+            return Check("listen", False, f"{shown}: another program has this port", mend)
+    if running:
+        return Check("listen", False, f"{shown}: the runtime does not listen there", "devicemesh get devices")
+    return Check("listen", True, f"{shown}: free; whatever stands before this machine must let it through")
 
 
 def _cluster(settings: Settings) -> Check:

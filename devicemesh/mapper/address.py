@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Hashable
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 from devicemesh.spec.base import Numerous, Strict
 from devicemesh.spec.values import Scalar, ValueType
@@ -32,6 +32,13 @@ class Endpoint(Numerous):
         """Say what only one device of a link can have, for people ("unit 3 of the modem 8650"), or None.
 
         Override it where two devices of equal claims can only be a mistake: the manifest refuses the second.
+        """
+        return None
+
+    def listens(self) -> tuple[Literal["tcp", "udp"], str, int] | None:
+        """Say where devices dial in or send to, as ("tcp", "0.0.0.0", 5020), or None: we go to them.
+
+        What has to be free on this machine, and open in what stands before it; `devicemesh doctor` looks.
         """
         return None
 

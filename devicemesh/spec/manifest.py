@@ -180,7 +180,7 @@ def _twice(parsed: Sequence[_Parsed]) -> Iterator[Problem]:
 def _link_conflicts(parsed: Sequence[_Parsed], protocols: Mapping[str, Protocol]) -> Iterator[Problem]:
     """Devices that share a link must agree on it: it is opened once."""
     first: dict[tuple[str, str], tuple[Any, str]] = {}
-    claimed: dict[tuple[str, str, str], str] = {}
+    claimed: dict[tuple[str, str, str], Device] = {}
     for one in parsed:
         if not isinstance(one.resource, Device):
             continue
@@ -199,10 +199,10 @@ def _link_conflicts(parsed: Sequence[_Parsed], protocols: Mapping[str, Protocol]
             node = one.document.at(("spec", "endpoint", protocol))
             yield one.document.problem(node, "link-conflict", message)
         if claim := endpoint.claims():
-            holder = claimed.setdefault((protocol, endpoint.link(), claim), name)
-            if holder != name:
+            holder = claimed.setdefault((protocol, endpoint.link(), claim), one.resource)
+            if holder is not one.resource:
                 node = one.document.at(("spec", "endpoint", protocol))
-                message = f"{name} and {holder} are both {claim} at {endpoint.link()}"
+                message = f"{name} and {holder.metadata.name} are both {claim} at {endpoint.link()}"
                 yield one.document.problem(node, "link-conflict", message)
 
 

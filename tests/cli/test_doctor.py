@@ -36,6 +36,42 @@ def doctor(home: Path, settings: str) -> dict[str, tuple[bool, str]]:
     return {one["check"]: (one["ok"], one["found"]) for one in told}
 
 
+def declare(home: Path, *endpoints: str) -> None:
+    """Devices of one model, at these endpoints."""
+    text = (
+        "apiVersion: devicemesh.io/v1alpha1\nkind: DeviceModel\nmetadata: {name: m}\nspec: {properties: ["
+        "{name: n, type: uint16, address: {modbus: {table: holding, offset: 0}, coap: {path: /n}}}]}\n"
+    )
+    for i, endpoint in enumerate(endpoints):
+        text += "---\napiVersion: devicemesh.io/v1alpha1\nkind: Device\n"
+        text += f"metadata: {{name: d-{i}}}\nspec: {{modelRef: {{name: m}}, endpoint: {{{endpoint}}}}}\n"
+    (home.parent / "all.yaml").write_text(text)
+    done = run(home, "apply", "-f", str(home.parent / "all.yaml"))
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_ports_that_devices_come_to(tmp_path: Path, kind: socket.SocketKind) -> None:
+    with socket.socket(socket.AF_INET, kind) as holder:
+        holder.bind(("127.0.0.1", 0))
+        if kind == socket.SOCK_STREAM:
+            holder.listen()
+        place = f"127.0.0.1:{holder.getsockname()[1]}"
+        tcp = kind == socket.SOCK_STREAM
+        one = f"modbus: {{listen: '{place}'}}" if tcp else f"coap: {{listen: '{place}', name: n}}"
+        declare(tmp_path / "home", one, "modbus: {host: 192.0.2.5}")
+        shown = f"{'tcp' if tcp else 'udp'} {place}"
+        told = doctor(tmp_path / "home", "{}")["listen"]
+        assert told == (False, f"{shown}: another program has this port")
+    told = doctor(tmp_path / "home", "{}")["listen"]
+    assert told == (True, f"{shown}: free; whatever stands before this machine must let it through")
+    declare(
+        tmp_path / "home",
+        "modbus: {listen: '203.0.113.9:5020'}" if tcp else "coap: {listen: '203.0.113.9:5683', name: n}",
+    )
+    assert not doctor(tmp_path / "home", "{}")["listen"][0]
+
+
 @pytest.fixture
 def broker() -> Iterator[int]:
     """A port on which somebody takes connections and hangs up."""

@@ -14,12 +14,16 @@ class ToyEndpoint(Endpoint):
     host: str
     port: int = Field(default=502, ge=1, le=65535)
     baudrate: int = 9600
+    caller: str | None = None
 
     def link(self) -> str:
         return f"{self.host}:{self.port}"
 
     def conflict(self, other: Self) -> str | None:
         return None if self.baudrate == other.baudrate else f"baudrate {self.baudrate} and {other.baudrate}"
+
+    def claims(self) -> str | None:
+        return self.caller and f"the modem {self.caller}"
 
     def redirect(self, address: str) -> Self:
         return self

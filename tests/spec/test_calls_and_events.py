@@ -39,6 +39,7 @@ spec:
             return self.name
 
         def conflict(self, _: object) -> None: ...
+        def claims(self) -> None: ...
 
     protocols = {"toy": Protocol(Place, Place, ToyPlace, ToyPlace), "mute": Protocol(Place, Place)}
     return load({"x.yaml": text}, protocols, lambda namespace, name: None)

@@ -162,6 +162,17 @@ def test_devices_that_share_a_link_must_agree_on_it(check: Check) -> None:
     )
 
 
+def test_no_two_devices_are_the_same_one_of_those_who_dial_in(check: Check) -> None:
+    first = DEVICE.replace("host: h", "host: h, caller: '86'")
+    second, third = (first.replace("pump-1", f"pump-{n}") for n in (2, 3))
+    other = first.replace("pump-1", "pump-1, namespace: other")
+    elsewhere = third.replace("host: h", "host: there")
+    found = check(f"{MODEL}{first}---\n{second}---\n{elsewhere}")
+    assert codes(found) == [(21, 19, "link-conflict")]
+    assert found.problems[0].message == "pump-2 and pump-1 are both the modem 86 at h:502"
+    assert "link-conflict" in [code for *_, code in codes(check(f"{MODEL}{first}---\n{other}"))]
+
+
 def test_a_syntax_error_hides_no_other_document(check: Check) -> None:
     found = check("metadata: {name: a\n---\n" + DEVICE)
     assert codes(found) == [(2, 1, "yaml"), (7, 20, "unknown-model")]

@@ -176,6 +176,9 @@ class CoapEndpoint(Endpoint):
             return f"{self.link()} {self.name}"
         return self.link() + "".join(f"/{segment}" for segment in self.prefix)
 
+    def listens(self) -> tuple[Literal["tcp", "udp"], str, int] | None:
+        return ("udp", *place(self.listen)) if self.listen is not None else None
+
     def redirect(self, address: str) -> Self:
         """`host:port`; the prefix stays. A stand-in has no security and speaks UDP or TCP."""
         keep = self.model_dump(exclude_unset=True)

@@ -274,6 +274,11 @@ class LoraEndpoint(Endpoint):
     def text(self) -> str:
         return f"{self.link()} {self.eui}"
 
+    def listens(self) -> tuple[Literal["tcp", "udp"], str, int] | None:
+        if self.listen is None:
+            return None
+        return ("tcp" if self.station is not None else "udp", *place(self.listen))
+
     def redirect(self, address: str) -> Self:
         """`host:port`. A stand-in joins with a key that everybody can work out (`stand_in_key`).
 

@@ -269,6 +269,9 @@ class ModbusEndpoint(Endpoint):
             f"the modem {self.registration}" if self.registration else "a modem"
         )
 
+    def listens(self) -> tuple[Literal["tcp", "udp"], str, int] | None:
+        return ("tcp", *place(self.listen)) if self.listen is not None else None
+
     def redirect(self, address: str) -> Self:
         """`host:port`, `[::1]:port` or the path of a serial port (which starts with /).
 
