@@ -233,7 +233,8 @@ def fault_command(ctx: click.Context, device: str, fault: str, namespace: str) -
     delay=500ms   every answer comes late      garbage=30  this percentage is random bytes
     drop=30       requests not answered, in %  noise=5     numbers are off by up to this percentage
     exception=4   answered with this code      disconnect  the connection is closed instead
-    unplug        silent                       heal        ends all faults
+    unplug        silent                       redial      its modem dials in anew (`listen`)
+    heal          ends all faults
 
     Each protocol has others beside these: one that it does not know is answered with those that it does.
     """

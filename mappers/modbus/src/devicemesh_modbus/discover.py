@@ -44,6 +44,7 @@ async def discover(uri: str) -> AsyncIterator[Found]:
     """
     endpoint, one_unit = parse_endpoint(uri)
     if endpoint.listen is not None and endpoint.registration is None and not one_unit:
+        log.warning("%s: waiting for %g s for who dials in", endpoint.link(), CALLERS_S)
         async for peer, says in callers(endpoint, CALLERS_S):
             own = endpoint.model_copy(update={"registration": says})
             yield Found(format_endpoint(own, None), {"from": peer, "registration": says or "none"})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeAlias
 
@@ -20,6 +21,7 @@ from devicemesh_modbus.exchange import Requests
 from devicemesh_modbus.link import Ask, Link
 from devicemesh_modbus.plan import ModbusPoint
 
+log = logging.getLogger("devicemesh.modbus")
 REGISTER_S = 120.0
 """How long one may stay who is not known: some modems say who they are with their first heartbeat only."""
 SPEAK_S = 3.0
@@ -88,8 +90,10 @@ class Hall:
         raise AbsentError(f"nobody has dialled in to {self._place} yet {nobody}")
 
     async def arrival(self, endpoint: ModbusEndpoint, patience_s: float) -> None:
-        """Wait until a device is here, at most so long."""
+        """Wait until a device is here, at most so long; somebody sits before it, and is told so."""
         identity = endpoint.identity
+        if identity not in self.links:
+            log.warning("%s: nobody is there yet; waiting for %g s", endpoint.text(), patience_s)
         try:
             async with asyncio.timeout(patience_s):
                 while identity not in self.links:

@@ -13,7 +13,7 @@ from devicemesh_modbus.model import ModbusAddress
 
 
 class ModbusMapper(Mapper[ModbusEndpoint, ModbusAddress], Tabular):
-    """Modbus TCP, TLS, UDP, RTU over TCP and RTU. pymodbus is loaded when the first link is opened."""
+    """Modbus on all its transports. pymodbus is loaded when the first link is opened."""
 
     protocol = "modbus"
     endpoint_type = ModbusEndpoint
