@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from devicemesh_modbus import hall
+from devicemesh_modbus.door import Gossip
 from devicemesh_modbus.endpoint import ModbusEndpoint
 from devicemesh_modbus.mapper import ModbusMapper
 from devicemesh_modbus.session import open_session
@@ -275,6 +276,26 @@ def test_strangers(hostile: Any, modem: Any, points: Any, collect: Any, caplog: 
         f"127.0.0.1 dialled in and said `hex:{'ff00' * 16}`...: no device's `registration`",
         f"more than {hall.MOST_STRANGERS} dialled in who are not known",
     ]
+
+
+def test_a_log_is_not_filled_by_strangers(caplog: Any) -> None:
+    async def work() -> None:
+        gossip = Gossip("listen 0.0.0.0:5020")
+        for n in range(1000):
+            gossip.tell(n, f"{n} dialled in")
+        await asyncio.sleep(61)
+        gossip.tell(5, "5 dialled in")
+        gossip.tell(500, "500 dialled in")
+        gossip.tell(2000, "2000 dialled in")
+        gossip.tell(2000, "2000 dialled in")
+        gossip.forget(2000)
+        gossip.tell(2000, "2000 dialled in")
+
+    run_virtual(work())
+    said = [record.getMessage().partition(": ")[2] for record in caplog.records]
+    assert said[:10] == [f"{n} dialled in" for n in range(10)]
+    more = " (990 others were not told of)"
+    assert said[10:] == [f"500 dialled in{more}", "2000 dialled in", "2000 dialled in"], "5 was told of"
 
 
 def test_who_waits_is_let_in_when_its_device_is_declared(

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from devicemesh_modbus.endpoint import ModbusEndpoint
-from devicemesh_modbus.line import RtuLink
-from devicemesh_modbus.mbap import MbapLink
-from devicemesh_modbus.session import ModbusRequests, RtuFrames
+from devicemesh_modbus.line import AsciiLink, RtuLink
+from devicemesh_modbus.mbap import DialledMbapLink, MbapLink
+from devicemesh_modbus.session import AsciiFrames, ModbusRequests, RtuFrames
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +20,9 @@ from devicemesh.testing.clock import SOCKETS_S, run_virtual
 
 TCP = ModbusRequests(ModbusEndpoint(host="plc"))
 RTU = ModbusRequests(ModbusEndpoint(host="plc", transport="rtuovertcp"))
+ASCII = ModbusRequests(ModbusEndpoint(host="plc", transport="asciiovertcp"))
+ANSWER = b":010302002FCB\r\n"
+"""Unit 1 has 47 in one holding register."""
 
 
 class Sent(asyncio.Transport):
@@ -73,7 +76,9 @@ def test_no_bytes_break_a_stream(pieces: list[bytes]) -> None:
     async def work() -> None:
         for link, requests in (
             (MbapLink("plc:502", datagrams=False), TCP),
-            (RtuLink("plc:502", RtuFrames(), 0.0), RTU),
+            (DialledMbapLink("modem"), TCP),
+            (RtuLink("plc:502", RtuFrames()), RTU),
+            (AsciiLink("plc:502", AsciiFrames()), ASCII),
         ):
             link.connection_made(Sent())
             future = link.send(ask(requests, 7))
@@ -98,6 +103,99 @@ def test_an_rtu_answer_is_found_in_noise(before: bytes, after: bytes) -> None:
         assert future.done(), "not found"
         answer = future.result()
         assert answer is not None and answer[0] == bytes.fromhex("0302002f")
+        link.close()
+
+    run_virtual(work(), patience_s=SOCKETS_S)
+
+
+@given(st.lists(st.sampled_from([b":", b"\r\n", b"\r", ANSWER[:7], ANSWER[3:], b":01", b":zz", b"\0"])),
+       st.binary(max_size=20), st.lists(st.integers(1, 30), max_size=6))  # fmt: skip
+def test_an_ascii_answer_is_found_in_noise(parts: list[bytes], after: bytes, cuts: list[int]) -> None:
+    async def work() -> None:
+        link = AsciiLink("plc:502", AsciiFrames())
+        link.connection_made(Sent())
+        future = link.send(ask(ASCII, 7))
+        stream, at = b"".join(parts) + ANSWER + after, 0
+        for cut in cuts:
+            link.data_received(stream[at : at + cut])
+            at += cut
+        link.data_received(stream[at:])
+        assert future.done(), "not found"
+        answer = future.result()
+        assert answer is not None and answer[0] == bytes.fromhex("0302002f")
+        link.close()
+
+    run_virtual(work(), patience_s=SOCKETS_S)
+
+
+@pytest.mark.parametrize(
+    ("said", "repeatable"),
+    [
+        (b":010302002FCC\r\n", True),  # its checksum is wrong: it has come, garbled
+        (b":010302002FC\r\n", True),  # half a byte is missing
+        (b":01830EE\r\n", True),
+        (b":020302002FCA\r\n", False),  # another unit's
+        (b":010402002FCA\r\n", False),  # another function's
+        (b"010302002FCB\r\n", False),  # nothing begins
+        (b":010302002FCB\r", False),  # nor ends
+        (b":0103FC\r\n", True),  # no data
+    ],
+)
+def test_what_is_no_ascii_answer(said: bytes, repeatable: bool) -> None:
+    async def work() -> None:
+        link = AsciiLink("plc:502", AsciiFrames())
+        link.connection_made(Sent())
+        future = link.send(ask(ASCII, 7, timeout_s=0.02))
+        link.data_received(said)
+        assert await future is None and link.repeatable == repeatable
+        link.close()
+
+    run_virtual(work(), patience_s=SOCKETS_S)
+
+
+def test_an_ascii_question_and_the_answer_in_small_letters() -> None:
+    """As the specification's example has it (Modbus over Serial Line V1.02, 2.5.2)."""
+
+    async def work() -> None:
+        link, transport = AsciiLink("plc:502", AsciiFrames()), Sent()
+        link.connection_made(transport)
+        one = ask(ASCII, 7)
+        assert one.pdu == bytes.fromhex("0300070001") and one.function == 3
+        future = link.send(one)
+        assert transport.frames == [b":010300070001F4\r\n"]
+        link.data_received(ANSWER.lower())
+        assert (await future or (b"",))[0] == bytes.fromhex("0302002f")
+        link.close()
+
+    run_virtual(work(), patience_s=SOCKETS_S)
+
+
+@given(st.lists(st.binary(max_size=12), max_size=5), st.integers(0, 30))
+def test_what_a_modem_says_in_between_is_passed_over(talk: list[bytes], cut: int) -> None:
+    async def work() -> None:
+        link, transport = DialledMbapLink("modem"), Sent()
+        link.connection_made(transport)
+        for n, said in enumerate(talk):
+            link.data_received(said)  # unasked
+            future = link.send(ask(TCP, n))
+            stream = said + mbap(int.from_bytes(transport.frames[-1][:2]), 1000 + n) + said
+            link.data_received(stream[:cut])
+            link.data_received(stream[cut:])
+            answer = await future
+            assert answer is not None and answer[0] == b"\3\2" + (1000 + n).to_bytes(2)
+        link.close()
+
+    run_virtual(work(), patience_s=SOCKETS_S)
+
+
+def test_a_modem_that_hands_rtu_through_is_named() -> None:
+    async def work() -> None:
+        link = DialledMbapLink("modem")
+        link.connection_made(Sent())
+        future = link.send(ask(TCP, 7, timeout_s=0.02))
+        link.data_received(bytes.fromhex("010302002ff998"))
+        assert await future is None and link.lost is None
+        assert link.stray == "7 bytes that are no answer in Modbus/TCP (01 03 02 00 2f f9 98)"
         link.close()
 
     run_virtual(work(), patience_s=SOCKETS_S)

@@ -88,14 +88,14 @@ class Gossip:
         if about in self._said:
             self._said.move_to_end(about)
             return
-        self._said[about] = None
-        if len(self._said) > REMEMBERED:
-            self._said.popitem(last=False)
         now = asyncio.get_running_loop().time()
         if len(self._lines) == MOST_LINES and now - self._lines[0] < LINES_S:
             self._kept_back += 1
             return
         self._lines.append(now)
+        self._said[about] = None
+        if len(self._said) > REMEMBERED:
+            self._said.popitem(last=False)
         more = f" ({self._kept_back} others were not told of)" if self._kept_back else ""
         self._kept_back = 0
         log.warning("%s: %s%s", self._link, message, more)
