@@ -253,7 +253,8 @@ def test_strangers(hostile: Any, modem: Any, points: Any, collect: Any, caplog: 
             await asyncio.sleep(hall.REGISTER_S + 1)
             for reading, writer in talkers:
                 with pytest.raises(CUT):
-                    await reading.readexactly(1)
+                    async with asyncio.timeout(5):
+                        await reading.readexactly(1)
                 writer.close()
             many = [await asyncio.open_connection("127.0.0.1", port) for _ in range(hall.MOST_STRANGERS + 10)]
             async with asyncio.timeout(5):
@@ -338,6 +339,26 @@ def test_a_slow_modem_does_not_hold_up_its_neighbour(
                     assert came[1] == turn + 1
                 assert 6 <= came[0] <= 8
                 assert session.lost() == {"slow_modem": 20 - came[0] - 1}
+
+    run_virtual(work(), patience_s=SOCKETS_S)
+
+
+def test_values_of_an_old_plan_never_get_into_a_new_one(
+    hostile: Any, modem: Any, fault: Any, points: Any
+) -> None:
+    """A slow modem's answer comes when its slot is another property's."""
+
+    async def work() -> None:
+        port, device = free_port(), hostile(faults=[fault(delay_s=1.5)])
+        one = endpoint(port, IMEI, timeout="5s")
+        async with open_session(one) as session, modem(device, port, IMEI.encode()):
+            old = session.reader(points(one, "holding:0"))
+            await asyncio.sleep(1)
+            assert [batch async for batch in old()] == [], "it is under way"
+            new, values = session.reader(points(one, "holding:7")), []
+            while not values:
+                values = [value async for batch in new() for value in batch.value]
+            assert values == [device.value(1, "holding", 7)]
 
     run_virtual(work(), patience_s=SOCKETS_S)
 

@@ -196,6 +196,20 @@ def test_a_modem_that_hands_rtu_through_is_named() -> None:
         link.data_received(bytes.fromhex("010302002ff998"))
         assert await future is None and link.lost is None
         assert link.stray == "7 bytes that are no answer in Modbus/TCP (01 03 02 00 2f f9 98)"
+        assert await link.send(ask(TCP, 7, timeout_s=0.02)) is None and link.stray == "", "that was before"
+        link.close()
+
+    run_virtual(work(), patience_s=SOCKETS_S)
+
+
+def test_an_answer_of_another_unit_behind_a_modem_is_none() -> None:
+    async def work() -> None:
+        link, transport = DialledMbapLink("modem"), Sent()
+        link.connection_made(transport)
+        future = link.send(ask(TCP, 7))
+        tid = int.from_bytes(transport.frames[0][:2])
+        link.data_received(mbap(tid, 1, unit=2) + mbap(tid ^ 1, 2) + mbap(tid, 3))
+        assert (await future or (b"",))[0] == b"\3\2\0\3"
         link.close()
 
     run_virtual(work(), patience_s=SOCKETS_S)
