@@ -22,6 +22,7 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 from devicemesh.mapper import LinkError, PointError, Quality, Write
 from devicemesh.testing.broker import free_port
 from devicemesh.testing.clock import SOCKETS_S, run_virtual
+from devicemesh.testing.waiting import until as waited
 
 GOOD, NO_LINK = int(Quality.GOOD), int(Quality.NO_LINK)
 FRAMES = ("tcp", "rtuovertcp", "asciiovertcp")
@@ -202,6 +203,9 @@ def test_the_newer_connection_of_a_modem_wins(
             async with modem(new, port, says) as after:
                 loop = asyncio.get_running_loop()
                 started = loop.time()
+                await waited(lambda: after.dialled)
+                await asyncio.sleep(0.05)  # the old one is being asked
+                after.say(b"beat")
                 await until(all_good(collect, reader, 1))
                 assert loop.time() - started < 2.0, "one timeout or two, and no more"
                 assert (await collect(reader))[0][0] == 4711
@@ -367,7 +371,9 @@ def test_a_port_that_is_taken_and_one_that_is_not_ours() -> None:
     async def work() -> None:
         port = free_port()
         async with open_session(endpoint(port)):
-            with pytest.raises(LinkError, match="another program listens there") as caught:
+            with pytest.raises(
+                LinkError, match="another program, or another `listen`, has this port"
+            ) as caught:
                 async with open_session(endpoint(port)):
                     pytest.fail("opened a port twice")
         assert caught.value.reason == "PortInUse" and f"listen 127.0.0.1:{port}" in str(caught.value)

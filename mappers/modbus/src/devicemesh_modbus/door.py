@@ -201,7 +201,9 @@ def _explained(endpoint: ModbusEndpoint, error: OSError) -> LinkError:
     """Why nobody can dial in, in words."""
     name = endpoint.link()
     if error.errno == errno.EADDRINUSE:
-        return LinkError(f"can't {name}: another program listens there", reason="PortInUse")
+        return LinkError(
+            f"can't {name}: another program, or another `listen`, has this port", reason="PortInUse"
+        )
     if error.errno == errno.EACCES:
         return LinkError(f"can't {name}: ports below 1024 need root", reason="NotPermitted")
     if error.errno == errno.EADDRNOTAVAIL:

@@ -64,6 +64,7 @@ class Hall:
         self._gossip = Gossip(endpoint.link())
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
+        self._closed = False
 
     def stranger(self) -> Stranger:
         """One more, who is about to come in."""
@@ -103,7 +104,8 @@ class Hall:
             pass
 
     async def close(self) -> None:
-        """Hang up on everybody."""
+        """Hang up on everybody, and on who comes yet."""
+        self._closed = True
         for one in (*self._strangers, *self._claimants.values()):
             one.hang_up()
         for link in {*self.links.values(), *self._units}:
@@ -117,6 +119,11 @@ class Hall:
 
     def _heard(self, one: Stranger) -> None:
         """Who has come, or has said more, may be known by now."""
+        if self._closed:
+            one.hang_up()
+            return
+        if one in self._claimants.values():  # that one is being asked already
+            return
         if one not in self._strangers:
             self._strangers.append(one)
             one.timer = self._loop.call_later(REGISTER_S, self._give_up, one)
