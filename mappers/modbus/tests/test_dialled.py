@@ -186,6 +186,47 @@ def test_modems_are_told_apart_by_their_units(
     run_virtual(work(), patience_s=SOCKETS_S)
 
 
+def test_units_that_are_not_there_are_looked_for_seldom_and_new_ones_at_once(
+    hostile: Any, modem: Any, fault: Any, points: Any, collect: Any
+) -> None:
+    async def work() -> None:
+        port, device = free_port(), hostile(faults=[fault(unit=u, deaf=True) for u in range(2, 9)])
+        asked = several(points, *((endpoint(port, unit=u), "holding:0") for u in range(1, 9)))
+        async with open_session(asked[0].endpoint) as session, modem(device, port):
+            reader = session.reader(asked)
+            loop = asyncio.get_running_loop()
+            while loop.time() < 3600:
+                await collect(reader)
+                await asyncio.sleep(10)
+            searched = [request[0] for request in device.requests]
+            assert searched.count(1) > 300 and 10 <= searched.count(8) <= 20
+            new = several(points, *((endpoint(port, unit=u), "holding:0") for u in (1, 9)))
+            reader = session.reader(new)
+            await until(all_good(collect, reader, 2), 2.0)
+
+    run_virtual(work(), patience_s=SOCKETS_S)
+
+
+def test_a_unit_moves_from_one_modem_to_another(
+    hostile: Any, modem: Any, fault: Any, points: Any, collect: Any
+) -> None:
+    async def work() -> None:
+        port, left, right = free_port(), hostile(), hostile(memory={(2, "holding", 0): 4711})
+        right.faults = [fault(unit=1, deaf=True)]
+        asked = several(points, *((endpoint(port, unit=u), "holding:0") for u in (1, 2)))
+        async with open_session(asked[0].endpoint) as session, modem(left, port) as stays:
+            reader = session.reader(asked)
+            await until(all_good(collect, reader, 2))
+            left.faults = [fault(unit=2, deaf=True)]
+            async with modem(right, port):
+                await until(all_good(collect, reader, 2))
+                seen = await collect(reader)
+                assert (seen[0][0], seen[1][0]) == (left.value(1, "holding", 0), 4711)
+                assert stays.dialled == 1, "its other unit was read on"
+
+    run_virtual(work(), patience_s=SOCKETS_S)
+
+
 @pytest.mark.parametrize("registration", [IMEI, None])
 def test_the_newer_connection_of_a_modem_wins(
     registration: str | None, hostile: Any, modem: Any, fault: Any, points: Any, collect: Any
@@ -234,6 +275,32 @@ def test_two_that_claim_to_be_one(
         who = registration or "unit 1"
         assert said == [f"listen 127.0.0.1:{port}: two modems are {who}: the one from 127.0.0.1 was sent away, the"
                         " first stays"]  # fmt: skip
+
+    run_virtual(work(), patience_s=SOCKETS_S)
+
+
+def test_a_dead_unit_does_not_make_its_modem_look_dead(
+    hostile: Any, modem: Any, fault: Any, points: Any, collect: Any
+) -> None:
+    """Somebody claims to be a modem of which the first unit is silent, and the second answers."""
+
+    async def work() -> None:
+        port, true, liar = free_port(), hostile(faults=[fault(unit=1, deaf=True)]), hostile()
+        liar.memory = {(unit, "holding", 0): 4711 for unit in (1, 2)}
+        asked = several(points, *((endpoint(port, IMEI, unit=u), "holding:0") for u in (1, 2)))
+        async with open_session(asked[0].endpoint) as session, modem(true, port, IMEI.encode()) as first:
+            reader = session.reader(asked)
+
+            async def second_unit() -> bool:
+                return (await collect(reader)).get(1, (None, 1))[1] == GOOD
+
+            await until(second_unit)
+            async with modem(liar, port, IMEI.encode()) as second:
+                for _ in range(40):
+                    for value, quality, _ in (await collect(reader)).values():
+                        assert quality != GOOD or value == true.value(2, "holding", 0)
+                    await asyncio.sleep(0.1)
+                assert first.dialled == 1 and second.dialled > 1
 
     run_virtual(work(), patience_s=SOCKETS_S)
 

@@ -26,10 +26,14 @@ REGISTER_S = 120.0
 """How long one may stay who is not known: some modems say who they are with their first heartbeat only."""
 SPEAK_S = 3.0
 """How long one is left to speak first where some are known by what they say, and others by their units."""
-LOOK_S = 30.0
-"""How often one is asked for units that nobody has: a meter may be switched on after its modem."""
+LOOK_S, MOST_LOOK_S = 30.0, 300.0
+"""After which one is asked again for units that nobody has: a meter may be switched on after its modem.
+
+Doubled each time: each that is not there costs its neighbours a timeout.
+"""
 MOST_STRANGERS = 64
 """So many may stay who are not known; one more, and the first of them has to go."""
+ASKED = 3
 SHOWN = 32
 
 Identity: TypeAlias = bytes | int
@@ -55,7 +59,7 @@ class Hall:
         self.bug: BaseException | None = None  # what one of our tasks ended with
         self._framed, self._requests = framed, requests
         self._place = endpoint.link().removeprefix("listen ")
-        self.expected: dict[Identity, ModbusPoint] = {}  # and a point to ask it for
+        self.expected: dict[Identity, dict[int, ModbusPoint]] = {}  # of each unit a point to ask it for
         self._were_here: set[Identity] = set()
         self._strangers: list[Stranger] = []  # the first has been here longest
         self._claimants: dict[Identity, Stranger] = {}  # who claim to be one that is here
@@ -64,6 +68,7 @@ class Hall:
         self._gossip = Gossip(endpoint.link())
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
+        self._declared: asyncio.Future[None] = self._loop.create_future()  # more units
         self._closed = False
 
     def stranger(self) -> Stranger:
@@ -72,7 +77,12 @@ class Hall:
 
     def expect(self, points: Iterable[ModbusPoint]) -> None:
         """These are all that are expected; who waits is looked at again."""
-        self.expected = {point.endpoint.identity: point for point in points}
+        before, self.expected = self.expected, {}
+        for point in points:
+            self.expected.setdefault(point.endpoint.identity, {})[point.endpoint.unit] = point
+        if any(isinstance(identity, int) for identity in self.expected.keys() - before.keys()):
+            self._declared.set_result(None)
+            self._declared = self._loop.create_future()
         for one in list(self._strangers):
             self._heard(one)
 
@@ -188,7 +198,7 @@ class Hall:
         self._spawn(self._challenge(one, identity, old))
 
     async def _challenge(self, one: Stranger, identity: bytes, old: Link) -> None:
-        alive = await self._lives(old, identity)
+        alive = await self._lives(old)
         if self._claimants.get(identity) is not one:  # it has left, or a newer one has come
             return
         del self._claimants[identity]
@@ -199,14 +209,18 @@ class Hall:
         old.close()
         self._admit(one, identity)
 
-    async def _lives(self, link: Link, identity: Identity) -> bool:
-        """Whether anything comes over a connection, while it is asked for a point of its device."""
-        heard, ask = link.heard, self._ask(identity)
-        if ask is None:
-            return link.lost is None
-        with contextlib.suppress(TimeoutError, LinkError):
-            async with asyncio.timeout(ask.timeout_s):
-                await link.ask(ask)
+    async def _lives(self, link: Link) -> bool:
+        """Whether anything comes over a connection, while its units are asked, the first few of them.
+
+        One that does not answer proves nothing: its neighbours may, between two of these questions.
+        """
+        heard = link.heard
+        units = [self.expected.get(identity, {}) for identity, here in self.links.items() if here is link]
+        for point in [point for of in units for point in of.values()][:ASKED]:
+            with contextlib.suppress(LinkError):
+                await link.ask(self._ask(point))
+            if link.heard != heard or link.lost is not None:
+                break
         return link.heard != heard and link.lost is None
 
     def _admit(self, one: Stranger, identity: bytes) -> None:
@@ -223,8 +237,9 @@ class Hall:
 
     async def _recognise(self, link: Link, one: Stranger) -> None:
         """Ask for each unit that nobody has, and for those of others only who seems to have none."""
-        until = self._loop.time() + REGISTER_S
+        until, pause_s = self._loop.time() + REGISTER_S, LOOK_S
         while link.lost is None:
+            declared = self._declared
             for others in (False, True):
                 if others and link in self.links.values():
                     break
@@ -237,7 +252,8 @@ class Hall:
                     (one.peer, "units"), f"{one.peer} dialled in, but answers as none of: {units}"
                 )
                 link.close()
-            await asyncio.wait([link.closed], timeout=LOOK_S)
+            await asyncio.wait([link.closed, declared], timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
+            pause_s = LOOK_S if declared.done() else min(2 * pause_s, MOST_LOOK_S)
 
     def _wanted(self, others: bool) -> list[int]:
         """Units that nobody has, or that others have."""
@@ -245,9 +261,9 @@ class Hall:
 
     async def _answers(self, link: Link, unit: int) -> bool:
         """Whether the unit is there; a refusal is an answer, unless a gateway says that nobody is."""
-        ask = self._ask(unit)
-        if ask is None:
+        if unit not in self.expected:  # it is not declared any more
             return False
+        ask = self._ask(self.expected[unit][unit])
         try:
             answer = await link.ask(ask)
             if answer is not None:
@@ -264,10 +280,11 @@ class Hall:
         if old is link:
             return
         if old is not None and old.lost is None:
-            if await self._lives(old, unit):
+            if not await self._lives(old):
+                old.close()
+            elif await self._answers(old, unit):
                 self._two(unit, peer)
                 return
-            old.close()
         if link.lost is None:
             self._here(unit, link)
 
@@ -297,14 +314,11 @@ class Hall:
 
     def _name(self, registration: bytes) -> str:
         """A registration as it is declared."""
-        point = self.expected.get(registration)
-        return (point.endpoint.registration if point is not None else None) or shown(registration)
+        points = self.expected.get(registration, {}).values()
+        return next((p.endpoint.registration or "" for p in points), shown(registration))
 
-    def _ask(self, identity: Identity) -> Ask | None:
-        """The request for a point of a device; None: it is not declared any more."""
-        point = self.expected.get(identity)
-        if point is None:
-            return None
+    def _ask(self, point: ModbusPoint) -> Ask:
+        """The request for a point of a device."""
         endpoint, address = point.endpoint, point.address
         return self._requests.read(
             endpoint.unit, address.table, address.offset, address.span(point.type),
