@@ -36,5 +36,5 @@ Properties may share registers when they read them alike, or as separate bits.""
 or a row that can't be read. See docs/import.md.""",
     "link-conflict": """Devices that share a link (a serial line, a TCP socket) disagree on it, as on the baudrate.
 It is opened once for all of them: make them agree. Where devices dial in, no two can be the same one of them:
-what tells them apart, as a unit or a registration, must differ.""",
+what tells them apart, as a unit or a registration, must differ. And a port can be listened on once.""",
 }

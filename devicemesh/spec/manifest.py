@@ -6,6 +6,7 @@ model that is not there, a value out of its range, two properties on the same re
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -177,33 +178,51 @@ def _twice(parsed: Sequence[_Parsed]) -> Iterator[Problem]:
             seen[key] = one.document
 
 
-def _link_conflicts(parsed: Sequence[_Parsed], protocols: Mapping[str, Protocol]) -> Iterator[Problem]:
-    """Devices that share a link must agree on it: it is opened once."""
-    first: dict[tuple[str, str], tuple[Any, str]] = {}
-    claimed: dict[tuple[str, str, str], Device] = {}
+def _endpoints(
+    parsed: Sequence[_Parsed], protocols: Mapping[str, Protocol]
+) -> Iterator[tuple[_Parsed, str, Any]]:
+    """(document, protocol, endpoint) of each device; those that are wrong are said by `_check_device`."""
     for one in parsed:
-        if not isinstance(one.resource, Device):
-            continue
-        protocol, raw = next(iter(one.resource.spec.endpoint.items()))
-        known = protocols.get(protocol)
-        try:
-            endpoint: Any = known.endpoint.model_validate(raw) if known else None
-        except ValidationError:
-            continue  # said by `_check_device`
-        if endpoint is None:
-            continue
-        name = one.resource.metadata.name
-        other, whose = first.setdefault((protocol, endpoint.link()), (endpoint, name))
+        if isinstance(one.resource, Device):
+            protocol, raw = next(iter(one.resource.spec.endpoint.items()))
+            with contextlib.suppress(ValidationError):
+                if protocol in protocols:
+                    yield one, protocol, protocols[protocol].endpoint.model_validate(raw)
+
+
+def _link_conflicts(parsed: Sequence[_Parsed], protocols: Mapping[str, Protocol]) -> Iterator[Problem]:
+    """Devices that share a link must agree on it: it is opened once. Nor can two links have one port."""
+    first: dict[tuple[str, str], tuple[Any, str]] = {}
+    claimed: dict[tuple[str, str, str], Any] = {}
+    listened: dict[tuple[str, int], dict[tuple[str, str], tuple[str, str]]] = {}
+    for one, protocol, endpoint in _endpoints(parsed, protocols):
+        name, link = one.resource.metadata.name, endpoint.link()
+        messages = []
+        other, whose = first.setdefault((protocol, link), (endpoint, name))
         if collision := endpoint.conflict(other):
-            message = f"{name} and {whose} share {endpoint.link()} but disagree: {collision}"
-            node = one.document.at(("spec", "endpoint", protocol))
-            yield one.document.problem(node, "link-conflict", message)
+            messages.append(f"{name} and {whose} share {link} but disagree: {collision}")
         if claim := endpoint.claims():
-            holder = claimed.setdefault((protocol, endpoint.link(), claim), one.resource)
+            holder = claimed.setdefault((protocol, link, claim), one.resource)
             if holder is not one.resource:
-                node = one.document.at(("spec", "endpoint", protocol))
-                message = f"{name} and {holder.metadata.name} are both {claim} at {endpoint.link()}"
-                yield one.document.problem(node, "link-conflict", message)
+                messages.append(f"{name} and {holder.metadata.name} are both {claim} at {link}")
+        if (place := endpoint.listens()) is not None:
+            kind, host, port = place
+            here = listened.setdefault((kind, port), {})
+            for theirs, (address, who) in here.items():
+                if theirs != (protocol, link) and _overlap(host, address):
+                    messages.append(f"{name} and {who} need one port for two links: {theirs[1]} and {link}")
+            here.setdefault((protocol, link), (host, name))
+        node = one.document.at(("spec", "endpoint", protocol))
+        for message in messages:
+            yield one.document.problem(node, "link-conflict", message)
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether nobody can listen at both addresses, on one port."""
+    both = (one, other)
+    if one == other or "::" in both:
+        return True
+    return "0.0.0.0" in both and not any(":" in address for address in both)
 
 
 def _resource(one: _Parsed) -> Resource:

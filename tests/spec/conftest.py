@@ -15,6 +15,7 @@ class ToyEndpoint(Endpoint):
     port: int = Field(default=502, ge=1, le=65535)
     baudrate: int = 9600
     caller: str | None = None
+    listens_at: str | None = None
 
     def link(self) -> str:
         return f"{self.host}:{self.port}"
@@ -24,6 +25,9 @@ class ToyEndpoint(Endpoint):
 
     def claims(self) -> str | None:
         return self.caller and f"the modem {self.caller}"
+
+    def listens(self) -> tuple[Literal["tcp", "udp"], str, int] | None:
+        return None if self.listens_at is None else ("tcp", self.listens_at, self.port)
 
     def redirect(self, address: str) -> Self:
         return self

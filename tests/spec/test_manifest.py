@@ -173,6 +173,28 @@ def test_no_two_devices_are_the_same_one_of_those_who_dial_in(check: Check) -> N
     assert "link-conflict" in [code for *_, code in codes(check(f"{MODEL}{first}---\n{other}"))]
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "meet"),
+    [
+        ("0.0.0.0", "10.0.0.1", True),
+        ("10.0.0.1", "0.0.0.0", True),
+        ("'::'", "10.0.0.1", True),
+        ("'::'", "0.0.0.0", True),
+        ("10.0.0.1", "10.0.0.1", True),
+        ("10.0.0.1", "10.0.0.2", False),
+        ("'fd00::1'", "0.0.0.0", False),
+    ],
+)
+def test_two_links_can_not_have_one_port(check: Check, one: str, other: str, meet: bool) -> None:
+    first = DEVICE.replace("host: h", f"host: h, listensAt: {one}")
+    second = DEVICE.replace("pump-1", "pump-2").replace("host: h", f"host: i, listensAt: {other}")
+    third = second.replace("pump-2", "pump-3").replace("host: i", "host: i, port: 503")
+    found = check(f"{MODEL}{first}---\n{second}---\n{third}")
+    assert codes(found) == ([(21, 19, "link-conflict")] if meet else [])
+    if meet:
+        assert found.problems[0].message == "pump-2 and pump-1 need one port for two links: h:502 and i:502"
+
+
 def test_a_syntax_error_hides_no_other_document(check: Check) -> None:
     found = check("metadata: {name: a\n---\n" + DEVICE)
     assert codes(found) == [(2, 1, "yaml"), (7, 20, "unknown-model")]

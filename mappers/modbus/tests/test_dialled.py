@@ -350,6 +350,28 @@ def test_strangers(hostile: Any, modem: Any, points: Any, collect: Any, caplog: 
     ]
 
 
+def test_all_modems_come_back_at_once(hostile: Any, points: Any, collect: Any) -> None:
+    """As after an outage of the network: more than may be strangers, and each needs a while to speak."""
+
+    async def work() -> None:
+        port, count = free_port(), 3 * hall.MOST_STRANGERS
+        asked = several(points, *((endpoint(port, f"IMEI{n:04}"), "holding:0") for n in range(count)))
+        device, serving = hostile(), []
+        async with open_session(asked[0].endpoint) as session:
+            reader = session.reader(asked)
+            calls = [await asyncio.open_connection("127.0.0.1", port) for _ in range(count)]
+            await asyncio.sleep(1)
+            for n, (reading, writer) in enumerate(calls):
+                writer.write(f"IMEI{n:04}".encode())
+                serving.append(asyncio.create_task(device.serve_stream(reading, writer)))
+            await until(all_good(collect, reader, count), 5.0)
+            for task in serving:
+                task.cancel()
+            await asyncio.gather(*serving, return_exceptions=True)
+
+    run_virtual(work(), patience_s=SOCKETS_S)
+
+
 def test_a_log_is_not_filled_by_strangers(caplog: Any) -> None:
     async def work() -> None:
         gossip = Gossip("listen 0.0.0.0:5020")

@@ -114,6 +114,36 @@ def test_pymodbus_on_a_serial_line(mode: str, wire: tuple[str, str], collect: An
     asyncio.run(work())
 
 
+@pytest.mark.parametrize(
+    ("declared", "opened"),
+    [
+        ({}, {"bytesize": 8, "parity": "E", "stopbits": 1, "baudrate": 19200}),
+        ({"mode": "ascii", "baudrate": 9600}, {"bytesize": 7, "parity": "E", "stopbits": 1, "baudrate": 9600}),
+        ({"mode": "ascii", "dataBits": 8, "parity": "none", "stopBits": 2},
+         {"bytesize": 8, "parity": "N", "stopbits": 2, "baudrate": 19200}),
+    ],
+)  # fmt: skip
+def test_a_line_is_opened_as_it_is_declared(
+    declared: dict[str, Any], opened: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a pseudo-terminal can't have: seven bits, parity."""
+    seen: dict[str, Any] = {}
+
+    async def refuse(*_: Any, **settings: Any) -> None:
+        seen.update(settings)
+        raise OSError(2, "No such file or directory")
+
+    async def work() -> None:
+        line = {"port": "/dev/ttyUSB0", **declared}
+        with pytest.raises(LinkError, match="no serial port /dev/ttyUSB0"):
+            async with open_session(ModbusEndpoint.model_validate({"serial": line})):
+                pytest.fail("opened a port that is not there")
+
+    monkeypatch.setattr("devicemesh_modbus.session.create_serial_connection", refuse)
+    asyncio.run(work())
+    assert {name: seen[name] for name in opened} == opened
+
+
 def test_a_serial_port_that_is_unplugged(points: Any, collect: Any) -> None:
     async def work() -> None:
         master, end = os.openpty()

@@ -32,7 +32,7 @@ LOOK_S, MOST_LOOK_S = 30.0, 300.0
 Doubled each time: each that is not there costs its neighbours a timeout.
 """
 MOST_STRANGERS = 64
-"""So many may stay who are not known; one more, and the first of them has to go."""
+"""So many more may stay than are awaited; one more, and the first who is not known has to go."""
 ASKED = 3
 SHOWN = 32
 
@@ -174,7 +174,8 @@ class Hall:
 
     def _make_room(self) -> None:
         unknown = [link for link in self._units if link not in self.links.values()]
-        if len(self._strangers) + len(unknown) <= MOST_STRANGERS:
+        awaited = sum(identity not in self.links for identity in self.expected)  # all may come at once
+        if len(self._strangers) + len(unknown) <= MOST_STRANGERS + awaited:
             return
         self._gossip.tell("many", f"more than {MOST_STRANGERS} dialled in who are not known")
         if unknown and len(unknown) >= len(self._strangers):
