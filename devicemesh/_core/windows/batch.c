@@ -145,7 +145,7 @@ static __attribute__((noinline)) void take_singly(const struct batch *batch, siz
 }
 
 /* Touch the lines of a row that comes soon. The address may be anything: it is not read. */
-static INLINED void fetch(const struct view *view, enum kind kind, uint64_t at)
+static INLINED void fetch(const struct view *view, enum kind kind, uintptr_t at)
 {
     __builtin_prefetch((const void *)((uintptr_t)view->cells + at * sizeof *view->cells), 1);
     if (kind != KIND_BARE)
