@@ -6,7 +6,7 @@ BENCH_CORE := benchmarks/core/.venv
 PACKAGES := -e .[test,broker] -e mappers/modbus[sunspec] -e mappers/opcua -e mappers/coap -e mappers/lora[codecs] -e mappers/ble[bumble,vendors] -e simulators
 C_SOURCES := $(wildcard devicemesh/_core/*.c devicemesh/_core/*.h devicemesh/_core/windows/*.c devicemesh/_core/windows/*.h)
 
-.PHONY: demo test dtls kube-assets lint sanitize fuzz test-free-threaded wheels bench bench-core bench-kubernetes clean dev
+.PHONY: demo test dtls kube-assets lint sanitize machines fuzz test-free-threaded wheels bench bench-core bench-kubernetes clean dev
 
 demo: $(VENV)/.demo  ## live table; FOR=20 stops by itself
 	@$(BIN)/devicemesh demo $(if $(FOR),--for $(FOR))
@@ -55,6 +55,9 @@ wheels: $(VENV)/.dev
 
 sanitize: $(VENV)/.dev
 	PYTHON=$(CURDIR)/$(BIN)/python sh tests/core/sanitize.sh
+
+machines: $(VENV)/.dev  ## the core for ARM and others, under emulation
+	PYTHON=$(CURDIR)/$(BIN)/python sh tests/core/machines.sh
 
 fuzz:  ## RUNS inputs to each libFuzzer target
 	sh tests/core/fuzz.sh $(or $(RUNS),100000)

@@ -36,7 +36,7 @@ static PyObject *define_with(PyObject *self, uint32_t slot, struct place place, 
     failed = !core;
     if (!failed) {
         rules->limits = parsed;
-        rules->limits_count = count > UINT32_MAX ? UINT32_MAX : (uint32_t)count;
+        rules->limits_count = (uint64_t)count > UINT32_MAX ? UINT32_MAX : (uint32_t)count;
         status = aggregator_define(core, slot, place, rules, carry);
     }
     PyMem_Free(parsed);

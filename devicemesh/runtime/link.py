@@ -194,7 +194,9 @@ class Link:
         self.stats.up = False
         self.stats.backoff_s = backoff_s or 0.0
         self.stats.failed(reason)
-        next_ = f"next in {backoff_s:.0f} s" if backoff_s else "waits for a change of the declaration"
+        next_ = (
+            f"next in {max(1, round(backoff_s))} s" if backoff_s else "waits for a change of the declaration"
+        )
         tries = f", {self._tries} tries" if self._tries > 1 else ""
         if str(error) != self._said:
             self._said = str(error)

@@ -19,6 +19,7 @@ from paho.mqtt.properties import Properties
 from devicemesh.settings import MqttSettings
 from devicemesh.sink.broker_url import CONNECT_S, BrokerUrl, tls_context
 from devicemesh.sink.wire import PacketSocket, Stream
+from devicemesh.system import limit_unacknowledged
 
 _RECEIVE_MAXIMUM = 64  # messages to us that the broker may have under way
 
@@ -143,4 +144,4 @@ def tune(descriptor: int, timeout_s: int) -> None:
     """No delay for small packets; a peer that acknowledges no bytes any more is noticed."""
     with contextlib.suppress(OSError), socket.socket(fileno=socket.dup(descriptor)) as tcp:
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_s * 1000)
+        limit_unacknowledged(tcp, timeout_s)

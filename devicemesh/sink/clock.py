@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Protocol
 
+from devicemesh.system import boottime
+
 
 class Clock(Protocol):
     """What the outbox needs to know about time."""
@@ -25,7 +27,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clocks (Linux: CLOCK_BOOTTIME)."""
+    """The machine's clocks."""
 
     def __init__(self) -> None:
         try:
@@ -35,7 +37,7 @@ class SystemClock:
             self.boot_id = bytes(8)  # unknown: ages across processes fall back on the wall clock
 
     def boottime(self) -> float:
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
+        return boottime()
 
     def wall_ns(self) -> int:
         return time.time_ns()

@@ -36,8 +36,8 @@ class Dialect(ABC):
     def connected(self, connection: Connection, ready: Callable[[Link], None]) -> None:
         """The broker has answered; `ready` is called, at once or later, with what takes publishes."""
 
-    def disconnected(self) -> None:  # noqa: B027 - most have nothing to forget
-        """The connection is gone."""
+    def disconnected(self, *, hung_up: bool = False) -> None:  # noqa: B027 - most have nothing to forget
+        """The connection is gone; `hung_up`: it was the broker who ended it, and did not say why."""
 
     @abstractmethod
     def payload(self, route: Route, body: bytes, late: bool) -> bytes:

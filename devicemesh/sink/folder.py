@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from devicemesh.system import forget_cached, sync_data
+
 
 class Readable(Protocol):
     """One flat folder of files. Every method may raise OSError."""
@@ -88,13 +90,13 @@ class Folder:
         return os.write(descriptor, data)
 
     def sync(self, descriptor: int) -> None:
-        os.fdatasync(descriptor)
+        sync_data(descriptor)
 
     def sync_name(self, name: str) -> None:
         descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._folder)
         try:
-            os.fdatasync(descriptor)
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            sync_data(descriptor)
+            forget_cached(descriptor)
         finally:
             os.close(descriptor)
 

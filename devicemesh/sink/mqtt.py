@@ -268,7 +268,7 @@ class MqttSink(Sink):
 
     def _disconnected(self, *, hung_up: bool = False) -> bool:
         """Whether it was to be expected."""
-        self._dialect.disconnected()
+        self._dialect.disconnected(hung_up=hung_up)
         return self._sender.disconnected(hung_up=hung_up)
 
     @property

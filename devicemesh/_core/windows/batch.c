@@ -131,7 +131,7 @@ static __attribute__((noinline)) bool take_odd(const struct batch *batch, size_t
 static __attribute__((noinline)) void take_singly(const struct batch *batch, size_t from)
 {
     struct engine *engine = batch->engine;
-    struct view view = look(engine, batch->group, batch->rows.count);
+    struct view view = view_of(engine, batch->group, batch->rows.count);
     for (size_t row = from; row < batch->rows.count; row++) {
         uint32_t series = load_u32(batch->rows.series, row);
         double x = load_f64(batch->rows.floats, row);
@@ -140,12 +140,12 @@ static __attribute__((noinline)) void take_singly(const struct batch *batch, siz
         else if (!take_good(engine, batch->group, &view, series, series, load_i64(batch->rows.times, row), x,
                             load_quality(&batch->rows, row)) &&
                  take_odd(batch, row, series, x))
-            view = look(engine, batch->group, batch->rows.count);
+            view = view_of(engine, batch->group, batch->rows.count);
     }
 }
 
 /* Touch the lines of a row that comes soon. The address may be anything: it is not read. */
-static INLINED void fetch(const struct view *view, enum kind kind, uint64_t at)
+static INLINED void fetch(const struct view *view, enum kind kind, uintptr_t at)
 {
     __builtin_prefetch((const void *)((uintptr_t)view->cells + at * sizeof *view->cells), 1);
     if (kind != KIND_BARE)
@@ -255,7 +255,7 @@ static INLINED int take_chunk(const struct batch *batch, struct view *view, stru
             say_loud(batch, chunk, quiet, i);
         quiet = UINT64_MAX;
         if (take_odd(batch, from + (size_t)i, (uint32_t)series, x)) {
-            *view = look(engine, group, batch->rows.count);
+            *view = view_of(engine, group, batch->rows.count);
             return i + 1;
         }
     }
@@ -267,7 +267,7 @@ static INLINED int take_chunk(const struct batch *batch, struct view *view, stru
 static INLINED void take_chunks(const struct batch *batch, enum kind kind, bool far)
 {
     const struct batch here = *batch; /* no store to a cell can change it */
-    struct view view = look(here.engine, here.group, here.rows.count);
+    struct view view = view_of(here.engine, here.group, here.rows.count);
     struct chunk chunk;
     size_t from = 0;
     while (from + (far ? 2 : 1) * CHUNK <= here.rows.count) {
@@ -275,7 +275,7 @@ static INLINED void take_chunks(const struct batch *batch, enum kind kind, bool 
             break;
         if (UNLIKELY(!view.cells)) { /* no pane: the row opens one */
             (void)take_odd(&here, from, chunk.series[0], load_f64(here.rows.floats, from));
-            view = look(here.engine, here.group, here.rows.count);
+            view = view_of(here.engine, here.group, here.rows.count);
             from++;
             continue;
         }

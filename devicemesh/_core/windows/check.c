@@ -1,5 +1,5 @@
 /* What is wrong with a batch of rows, before any of it is taken. */
-#include "engine_internal.h"
+#include "parts.h"
 #include "load.h"
 #include "machine.h"
 

@@ -1,5 +1,5 @@
 /* Definitions: profiles, and series with their lines, places and groups. */
-#include "engine_internal.h"
+#include "parts.h"
 #include "watch.h"
 
 enum { PROFILES_MAX = 1 << 15, SOURCES_MAX = 1 << 20, POSITIONS_STEP = 64, BARE_RING_MAX = 8 };

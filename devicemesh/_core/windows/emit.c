@@ -1,8 +1,6 @@
 /* Windows that close: where their content comes from. */
-#include "emit_internal.h"
+#include "block.h"
 #include "machine.h"
-
-/* ---- of a pane ---- */
 
 /* What all windows of a pane have in common. */
 static void begin_pane(const struct pane *pane, struct block *block)
@@ -124,20 +122,6 @@ static uint32_t queue_up(const struct pane *pane, struct queue *queue, uint32_t 
     return pane->capacity;
 }
 
-void emit_fetch(const struct pane *pane, struct queue *queue, uint32_t count)
-{
-    for (; count-- && queue->fetched < queue->count; queue->fetched++) {
-        uint32_t at = queue->positions[queue->fetched];
-        __builtin_prefetch(&pane->cells[at]);
-        if (pane_has_extra(pane, at))
-            __builtin_prefetch(&pane->places[at]);
-        if (pane->sketches) {
-            __builtin_prefetch(&pane->sketches[at]);
-            __builtin_prefetch((const uint8_t *)&pane->sketches[at] + sizeof *pane->sketches / 2);
-        }
-    }
-}
-
 static void emit_pane(struct engine *engine, const struct group *group, struct pane *pane, struct block *block)
 {
     enum { STREAMS_FROM = 1 << 15 }; /* windows: some MB of columns */
@@ -169,43 +153,4 @@ void emit_window(struct engine *engine, struct group *group, int64_t number)
         emit_merged(engine, group, number, block);
     else if (pane)
         emit_pane(engine, group, pane, block);
-}
-
-/* ---- of several panes, and sessions ---- */
-
-void emit_own(struct engine *engine, struct block *block, const struct window *window, bool sketched)
-{
-    struct closed *closed = &block->closed;
-    uint32_t at = closed->count++;
-    closed->series[at] = window->series;
-    closed->profiles[at] = window->profile;
-    closed->cells[at] = &block->cells[at];
-    closed->marked |= UINT64_C(1) << at;
-    closed->extras[at] = &block->extras[at];
-    closed->sketches[at] = sketched ? &block->sketches[at] : NULL;
-    closed->starts[at] = window->start;
-    closed->ends[at] = window->end;
-    closed->last_times[at] = window->last_time;
-    closed->lengths[at] = window->length_ns;
-    closed->known[at] = window->known_ns;
-    if (closed->count == CLOSED_BLOCK)
-        emit_block(engine, block);
-}
-
-void emit_closed(struct engine *engine, const struct window *window, const struct cell *cell,
-                 const struct extra *extra, const struct sketch *sketch)
-{
-    struct block *block = engine->block;
-    uint32_t at = block->closed.count;
-    block->rows += cell_count(cell);
-    block->cells[at] = *cell;
-    block->extras[at] = *extra;
-    block->sketches[at] = *sketch;
-    emit_own(engine, block, window, engine->rules[window->profile].max_bins > 0);
-}
-
-void emit_finish(struct engine *engine)
-{
-    if (engine->block->closed.count)
-        emit_block(engine, engine->block);
 }

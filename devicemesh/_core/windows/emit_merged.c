@@ -1,5 +1,5 @@
 /* Windows of several panes: merged as they close. */
-#include "emit_internal.h"
+#include "block.h"
 
 /* A window that is merged from its panes: what is known so far of its time. */
 struct merging {

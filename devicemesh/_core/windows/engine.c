@@ -1,6 +1,6 @@
 #include "engine.h"
 
-#include "engine_internal.h"
+#include "parts.h"
 #include "sessions.h"
 #include "watch.h"
 

@@ -2,7 +2,7 @@
 #ifndef DEVICEMESH_WINDOWS_GAP_H
 #define DEVICEMESH_WINDOWS_GAP_H
 
-#include "take_internal.h"
+#include "row.h"
 
 /* The newest row had no value: from now on there is one. */
 void become_known(struct engine *engine, struct row *row);

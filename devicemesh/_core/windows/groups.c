@@ -1,5 +1,5 @@
 /* Source groups: watermarks, and the ring of panes. */
-#include "engine_internal.h"
+#include "parts.h"
 
 static int64_t window_end(const struct engine *engine, int64_t number)
 {
@@ -11,18 +11,6 @@ static int64_t oldest_after(const struct engine *engine, int64_t watermark)
 {
     int64_t hops = floor_divide(watermark - engine->grid.offset, engine->grid.hop);
     return hops - engine->panes_per_window + 1;
-}
-
-static struct pane *ring_at(const struct engine *engine, const struct group *group, int64_t number)
-{
-    int64_t count = engine->ring_count, at = number % count;
-    return &group->ring[at < 0 ? at + count : at];
-}
-
-struct pane *group_pane(const struct engine *engine, const struct group *group, int64_t number)
-{
-    struct pane *pane = ring_at(engine, group, number);
-    return pane->open && pane->number == number ? pane : NULL;
 }
 
 struct pane *group_pane_of(const struct engine *engine, const struct group *group, int64_t time)
@@ -143,7 +131,7 @@ void group_settle(struct engine *engine, struct group *group)
 
 struct pane *group_open(struct engine *engine, struct group *group, int64_t number)
 {
-    struct pane *pane = ring_at(engine, group, number);
+    struct pane *pane = group_ring_at(engine, group, number);
     if (pane->open)
         return pane->number == number ? pane : NULL;
     if (!pane_resize(pane, &engine->budget, group->capacity) ||

@@ -9,7 +9,7 @@ enum { AHEAD = 16 };
 static inline void take_one(struct engine *engine, struct group *group, uint32_t series, uint32_t position, int64_t time,
                             double x, uint8_t quality, size_t rows, uint64_t *nonfinite)
 {
-    struct view view = look(engine, group, rows);
+    struct view view = view_of(engine, group, rows);
     if (!take_good(engine, group, &view, series, position, time, x, quality))
         take_other(engine, group, series, position, time, x, quality, nonfinite);
 }

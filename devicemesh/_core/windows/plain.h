@@ -24,7 +24,7 @@ struct view {
 };
 
 /* `count` rows are on their way. */
-static inline struct view look(const struct engine *engine, const struct group *group, size_t count)
+static inline struct view view_of(const struct engine *engine, const struct group *group, size_t count)
 {
     struct pane *pane = group->pane;
     struct view view = {.pane = pane, .lines = engine->lines, .series_count = engine->series_count};

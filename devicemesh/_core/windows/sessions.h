@@ -2,7 +2,7 @@
 #ifndef DEVICEMESH_WINDOWS_SESSIONS_H
 #define DEVICEMESH_WINDOWS_SESSIONS_H
 
-#include "engine_internal.h"
+#include "parts.h"
 #include "state.h"
 
 /* Take one row of a series. */

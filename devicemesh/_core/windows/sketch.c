@@ -67,6 +67,20 @@ bool sketch_put(struct sketch *sketch, int sign, int32_t key, uint64_t count)
     return true;
 }
 
+int64_t sketch_reserve(struct sketch *heap, const struct sketch_rule *rule, const struct tally tallies[2])
+{
+    struct sketch_bins grown[2];
+    if (!bins_grow(&grown[0], &heap->signs[0], rule->max_bins, &tallies[0]))
+        return -1;
+    if (!bins_grow(&grown[1], &heap->signs[1], rule->max_bins, &tallies[1])) {
+        if (grown[0].counts != heap->signs[0].counts)
+            free(grown[0].counts);
+        return -1;
+    }
+    int64_t bytes = bins_replace(&heap->signs[0], &grown[0]);
+    return bytes + bins_replace(&heap->signs[1], &grown[1]);
+}
+
 static void pour_bins(struct sketch *sketch, int sign, const struct sketch_bins *bins)
 {
     struct sketch_bins *into = &sketch->signs[sign];

@@ -22,6 +22,7 @@
 #include <string.h>
 
 #include "buffer.h"
+#include "windows/bins.h"
 #include "wire.h"
 
 enum { SKETCH_RAW = 15, SKETCH_INLINE = 56, SKETCH_MIN_BINS = 64, SKETCH_MAX_BINS = 1 << 20 };
@@ -32,15 +33,6 @@ struct sketch_rule {
     double offset;     /* makes every key positive, the smallest subnormal's too */
     uint32_t max_bins; /* of each sign */
     uint32_t max_key;
-};
-
-/* Counts by key: bins[i] counts the key `low + i`. Keys below `low` are in bins[0] once `collapsed` is not 0. */
-struct sketch_bins {
-    void *counts; /* uint32_t, or uint64_t if `wide` */
-    int32_t low;
-    uint32_t size : 31;
-    uint32_t wide : 1;
-    uint64_t collapsed; /* values whose own key is below `low` */
 };
 
 enum sketch_form { SKETCH_IS_RAW, SKETCH_IS_INLINE, SKETCH_IS_HEAP };

@@ -4,35 +4,9 @@
 
 #include "windows/sketch.h"
 
-/* ---- bins ---- */
-
-static inline uint64_t bins_at(const struct sketch_bins *bins, uint32_t at)
-{
-    return bins->wide ? ((const uint64_t *)bins->counts)[at] : ((const uint32_t *)bins->counts)[at];
-}
-
-static inline size_t bins_bytes(const struct sketch_bins *bins)
-{
-    return bins->size * (bins->wide ? sizeof(uint64_t) : sizeof(uint32_t));
-}
-
-/* Count `count` values more; the caller knows that the bin is there and holds them. */
-void bins_put(struct sketch_bins *bins, int32_t key, uint64_t count);
-
-/* Where a sketch's values of one sign lie. */
-struct tally {
-    int32_t low, high; /* keys */
-    uint64_t total;    /* 0: none, and no keys */
-};
-
-void tally_put(struct tally *tally, int32_t key, uint64_t count);
-void tally_bins(struct tally *tally, const struct sketch_bins *bins);
-
 /* Give a heap sketch room for what `tallies` say, by sign. Returns the bytes that came, -1 without memory: then it is as it
  * was. */
 int64_t sketch_reserve(struct sketch *heap, const struct sketch_rule *rule, const struct tally tallies[2]);
-
-/* ---- forms ---- */
 
 /* Add what a sketch holds to `tallies`, by sign. */
 void sketch_survey(const struct sketch *sketch, const struct sketch_rule *rule, struct tally tallies[2]);

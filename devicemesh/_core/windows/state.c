@@ -1,6 +1,6 @@
 #include "state.h"
 
-#include "engine_internal.h"
+#include "parts.h"
 #include "sessions.h"
 #include "watch.h"
 

@@ -2,7 +2,7 @@
 #ifndef DEVICEMESH_WINDOWS_TAKE_H
 #define DEVICEMESH_WINDOWS_TAKE_H
 
-#include "engine_internal.h"
+#include "parts.h"
 
 /* The common row that comes late: a finite, Good value of a window that has some; of a bare group in any open pane, of
  * others in the current one and older than the newest. False: it is not that, and nothing has happened. */

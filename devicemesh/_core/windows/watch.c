@@ -305,7 +305,7 @@ static int64_t judge_missing(struct engine *engine, const struct group *group, u
 }
 
 /* Look at one series; returns when to look again. */
-static int64_t look(struct engine *engine, const struct group *group, uint32_t series)
+static int64_t watch_series(struct engine *engine, const struct group *group, uint32_t series)
 {
     struct line *line = &engine->lines[series];
     const struct profile *profile = &engine->profiles[line->profile];
@@ -343,7 +343,7 @@ void watch_group(struct engine *engine, struct group *group)
         uint32_t series = group_id(group, position);
         if (engine->lines[series].profile == NO_PROFILE)
             continue;
-        int64_t next = look(engine, group, series);
+        int64_t next = watch_series(engine, group, series);
         again = next < again ? next : again;
     }
     group->look = again;

@@ -4,7 +4,7 @@
 #ifndef DEVICEMESH_WINDOWS_WATCH_H
 #define DEVICEMESH_WINDOWS_WATCH_H
 
-#include "engine_internal.h"
+#include "parts.h"
 #include "machine.h"
 
 #include <stddef.h>

@@ -16,8 +16,6 @@ from devicemesh.sink.topics import parts_of
 ALIAS_BITS = 20
 """Of an alias; those above them are the device's number, so that no two metrics of a node share one."""
 _ALIVE = ("Ready", "Degraded")
-QUIET = ("window", "none")
-"""Properties whose readings are not telemetry: their metrics follow the twin."""
 
 
 def identity(device: str) -> str:

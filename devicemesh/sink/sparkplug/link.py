@@ -30,7 +30,7 @@ class SequencedLink:
         self._seq = 0
         self._identifier = 0
         self._owed: deque[int] = deque()  # published, not acknowledged
-        self._pinging = self._ping_due = False
+        self._pinging = self._ping_due = self._settling = False
         self.holds = False  # births are due, which come before all data (payloads-dbirth-order)
 
     @property
@@ -66,6 +66,16 @@ class SequencedLink:
         """Publish a birth certificate of the node: the sequence starts with it."""
         self._seq = 0
         self.send(topic, payload)
+
+    def settle(self, arrived: Callable[[], None]) -> None:
+        """Have `arrived` called when the broker has what was sent so far; one such call waits at a time."""
+        if not self._settling and not self._connection.closed.done():
+            self._settling = True
+            self._connection.ping(lambda: self._settled(arrived))
+
+    def _settled(self, arrived: Callable[[], None]) -> None:
+        self._settling = False
+        arrived()
 
     def _ping(self) -> None:
         self._ping_due = False

@@ -21,14 +21,14 @@ from devicemesh.sink.inbox import Inbox
 from devicemesh.sink.routes import Route
 from devicemesh.sink.sender import Sender
 from devicemesh.sink.sparkplug import births, commands, told
-from devicemesh.sink.sparkplug.devices import ALIAS_BITS, QUIET, NodeDevice, NodeDevices, identity
+from devicemesh.sink.sparkplug.devices import ALIAS_BITS, NodeDevice, NodeDevices, identity
 from devicemesh.sink.sparkplug.host import PrimaryHost
 from devicemesh.sink.sparkplug.link import SequencedLink
-from devicemesh.sink.sparkplug.metrics import metrics_of
 from devicemesh.sink.sparkplug.numbers import SessionNumber
-from devicemesh.sink.sparkplug.table import Table
+from devicemesh.sink.sparkplug.table import Shapes
 from devicemesh.sink.sparkplug.told import Told
 from devicemesh.sink.sparkplug.topics import NodeTopics
+from devicemesh.sink.sparkplug.trial import Trial
 from devicemesh.sink.sparkplug.wire import encode
 
 log = logging.getLogger("devicemesh.sink")
@@ -39,7 +39,6 @@ REBIRTH_S = 1.0
 """The least time between two births of the node that hosts ask for."""
 _LAST_WORDS_S = 1.0  # between the last data of a device that is gone and its death
 _BURST_S = 0.01  # of births, or of deaths, at once: the event loop has others to serve
-_KEPT_SHAPES = 1024
 
 
 class _Birth(NamedTuple):
@@ -71,7 +70,8 @@ class EdgeNode(Dialect):
         self._aliases = settings.aliases
         self._inbox, self._encode, self._clock = inbox, encode_json, clock
         self._devices = NodeDevices()
-        self._shapes: dict[int, tuple[Declaration, Table, frozenset[str]]] = {}  # by id of properties
+        self._shapes = Shapes()
+        self._trial = Trial()
         self._unborn: dict[str, None] = {}  # alive, and to be told
         self._dying: dict[str, None] = {}  # told, and not alive
         self._untold: dict[str, None] = {}  # their twins have news
@@ -129,7 +129,10 @@ class EdgeNode(Dialect):
         for names in (self._unborn, self._dying, self._untold):
             names.clear()
 
-    def disconnected(self) -> None:
+    def disconnected(self, *, hung_up: bool = False) -> None:
+        guilty = self._trial.disconnected(self._clock(), hung_up=hung_up)
+        if guilty is not None:
+            log.error("the broker hangs up on the birth of %s: it is not told for an hour", guilty)
         self._connection = self._link = self._ready = None
         self.waits_for = None
         self._all_are_gone()
@@ -149,25 +152,14 @@ class EdgeNode(Dialect):
     # -- devices
 
     def declare(self, device: str, declaration: Declaration) -> None:
-        table, quiet = self._shape(declaration)
+        table, quiet = self._shapes.of(declaration)
         known = self._devices[device]
         known.declared = True
         if table is not known.table:
+            self._trial.forget(device)
             self._devices.redeclare(device, table, quiet)
             if known.alive:
                 self._unborn[device] = None
-
-    def _shape(self, declaration: Declaration) -> tuple[Table, frozenset[str]]:
-        """One for all devices that are alike."""
-        found = self._shapes.get(id(declaration.properties))
-        if found is None or found[0].properties is not declaration.properties:
-            if len(self._shapes) >= _KEPT_SHAPES:
-                self._shapes.clear()
-            quiet = {name for name, one in declaration.properties.items() if one.telemetry.report in QUIET}
-            table = Table(metrics_of(declaration), list(declaration.properties.values()))
-            found = (declaration, table, frozenset(quiet))
-            self._shapes[id(declaration.properties)] = found
-        return found[1:]
 
     def retain(self, device: str, topic: str, payload: bytes) -> None:
         identity(device)  # raises here, to the caller
@@ -266,7 +258,8 @@ class EdgeNode(Dialect):
         known = {**{one.name: one for one in found}, **device.known()}
         birth = births.device_birth(device.metrics, known, self._first_alias(device), _now_ms())
         most = self._connection.max_packet_bytes if self._connection is not None else 1 << 28
-        if packet_bytes(self.topics.of(name, "DBIRTH"), birth) > most:
+        size = packet_bytes(self.topics.of(name, "DBIRTH"), birth)
+        if size > most or self._trial.too_large(size, self._clock()):
             raise TooLargeError(f"the birth of {name}, {len(birth)} bytes, is more than the broker takes")
         return _Birth(birth, {one: known[one] for one in device.quiet if one in known})
 
@@ -280,11 +273,17 @@ class EdgeNode(Dialect):
 
     def _tell_of(self, name: str, device: NodeDevice) -> None:
         """It is alive, and hosts are to know it."""
+        if self._trial.is_left_out(name, self._clock()):
+            self._unborn.pop(name)
+            return
         try:
-            self._bear(name, device, self._birth(name, device))
+            birth = self._birth(name, device)
         except TooLargeError as error:
             log.error("%s", error)
             self._unborn.pop(name)
+            return
+        self._bear(name, device, birth)
+        self._trial.sent(name, packet_bytes(self.topics.of(name, "DBIRTH"), birth.payload))
 
     def _bury(self, name: str, link: SequencedLink) -> None:
         device = self._devices[name]
@@ -347,8 +346,12 @@ class EdgeNode(Dialect):
         if self._rebirth and now_s - self._born_s >= REBIRTH_S:
             log.info("a host asks who is here: all are told anew")
             self._give_birth()
-        self._in_time(self._unborn, link, lambda name: self._tell_of(name, self._devices[name]))
-        if self._unborn and (link.holds or self._ready is not None):
+        turn = self._trial.turn(self._unborn)
+        self._in_time(turn, link, lambda name: self._tell_of(name, self._devices[name]))
+        if asked := self._trial.under_way:
+            link.settle(lambda: self._births_arrived(asked))
+        waits = self._unborn or self._trial.careful
+        if waits and (link.holds or self._ready is not None):
             return
         link.holds = False
         if self._ready is not None and (self._known or now_s - self._since_s >= KNOWN_S):
@@ -358,6 +361,10 @@ class EdgeNode(Dialect):
         silent = [name for name in self._dying if now_s - self._devices[name].told_s >= _LAST_WORDS_S]
         self._in_time(silent, link, lambda name: self._bury(name, link))
 
+    def _births_arrived(self, names: Sequence[str]) -> None:
+        self._trial.answered(names, self._clock())
+        self._go_on_soon()
+
     def _in_time(self, names: Iterable[str], link: SequencedLink, act: Callable[[str], None]) -> None:
         """As many as may be at once; the others' turn comes soon."""
         end_s = self._clock() + _BURST_S
@@ -365,11 +372,14 @@ class EdgeNode(Dialect):
             if link.behind:
                 return
             if self._clock() > end_s:
-                if not self._soon:
-                    self._soon = True
-                    asyncio.get_running_loop().call_soon(self._go_on)
+                self._go_on_soon()
                 return
             act(name)
+
+    def _go_on_soon(self) -> None:
+        if not self._soon:
+            self._soon = True
+            asyncio.get_running_loop().call_soon(self._go_on)
 
     def _go_on(self) -> None:
         self._soon = False

@@ -10,15 +10,19 @@ from array import array
 from collections.abc import Sequence
 
 from devicemesh.aggregate import MASK, encode_sparkplug, kind
-from devicemesh.sink.sparkplug.metrics import Metrics
+from devicemesh.sink.base import Declaration
+from devicemesh.sink.sparkplug.metrics import Metrics, metrics_of
 from devicemesh.spec.device import Property
 from devicemesh.spec.statistics import MAX_QUANTILES, STATISTICS, percent_of
 from devicemesh.spec.values import ValueType
 
+QUIET = ("window", "none")
+"""Properties whose readings are not telemetry: their metrics follow the twin."""
 _NONE = 0xFFFFFFFF
 _NOTHING = (_NONE, 0)
 _ROW = 1 + 2 * (3 + len(MASK)) + 3 * MAX_QUANTILES  # numbers of a property
 _KEPT = 16  # tables of one Metrics: streams get new properties, and records remember their names
+_KEPT_SHAPES = 1024
 
 
 class Table:
@@ -61,3 +65,21 @@ class Table:
     def _metric(self, name: str) -> tuple[int, int]:
         found = self.metrics.get(name)
         return (found.offset, int(found.type)) if found is not None else _NOTHING
+
+
+class Shapes:
+    """One table for all devices that are alike."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Declaration, Table, frozenset[str]]] = {}  # by id of properties
+
+    def of(self, declaration: Declaration) -> tuple[Table, frozenset[str]]:
+        """The table of such a device, and its properties that are quiet."""
+        found = self._known.get(id(declaration.properties))
+        if found is None or found[0].properties is not declaration.properties:
+            if len(self._known) >= _KEPT_SHAPES:
+                self._known.clear()
+            quiet = {name for name, one in declaration.properties.items() if one.telemetry.report in QUIET}
+            table = Table(metrics_of(declaration), list(declaration.properties.values()))
+            found = self._known[id(declaration.properties)] = (declaration, table, frozenset(quiet))
+        return found[1:]

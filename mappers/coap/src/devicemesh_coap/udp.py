@@ -340,6 +340,8 @@ def connect(endpoint: CoapEndpoint, address: tuple[object, ...], family: int) ->
 
 def bind_interface(made: socket.socket, interface: str) -> None:
     """Use one network interface only. Raises ConfigError."""
+    if not hasattr(socket, "SO_BINDTODEVICE"):
+        raise ConfigError(f"can't use the interface {interface} alone: that needs Linux")
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
     except OSError as error:

@@ -1,6 +1,6 @@
-/* The engine's own structures: for its .c files only. */
-#ifndef DEVICEMESH_WINDOWS_ENGINE_INTERNAL_H
-#define DEVICEMESH_WINDOWS_ENGINE_INTERNAL_H
+/* What the engine is made of: for its .c files only. */
+#ifndef DEVICEMESH_WINDOWS_PARTS_H
+#define DEVICEMESH_WINDOWS_PARTS_H
 
 #include "engine.h"
 #include "line.h"
@@ -44,7 +44,7 @@ struct asked {
     char name[24]; /* of a quantile */
 };
 
-struct block; /* windows about to be written: see emit_internal.h */
+struct block; /* windows about to be written: see block.h */
 
 struct place {
     uint32_t group;
@@ -143,8 +143,20 @@ static inline void take_quantile(struct engine *engine, const struct line *line,
 void group_settle(struct engine *engine, struct group *group);
 void group_settle_one(struct engine *engine, struct group *group, uint32_t series, uint32_t position);
 
+/* Where the pane of a number lies, whatever is there now. */
+static inline struct pane *group_ring_at(const struct engine *engine, const struct group *group, int64_t number)
+{
+    int64_t count = engine->ring_count, at = number % count;
+    return &group->ring[at < 0 ? at + count : at];
+}
+
 /* The open pane of a number, or of a time, or NULL. */
-struct pane *group_pane(const struct engine *engine, const struct group *group, int64_t number);
+static inline struct pane *group_pane(const struct engine *engine, const struct group *group, int64_t number)
+{
+    struct pane *pane = group_ring_at(engine, group, number);
+    return pane->open && pane->number == number ? pane : NULL;
+}
+
 struct pane *group_pane_of(const struct engine *engine, const struct group *group, int64_t time);
 
 /* NULL is allowed. */

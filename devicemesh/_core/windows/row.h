@@ -1,6 +1,6 @@
-/* What take.c and gap.c share. */
-#ifndef DEVICEMESH_WINDOWS_TAKE_INTERNAL_H
-#define DEVICEMESH_WINDOWS_TAKE_INTERNAL_H
+/* One row on its way into its window: what take.c and gap.c share. */
+#ifndef DEVICEMESH_WINDOWS_ROW_H
+#define DEVICEMESH_WINDOWS_ROW_H
 
 #include "take.h"
 

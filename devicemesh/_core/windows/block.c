@@ -1,5 +1,5 @@
 /* A block of closed windows into the output sheet: one column's loop has its cells in the nearest cache. */
-#include "emit_internal.h"
+#include "block.h"
 #include "machine.h"
 
 #include <stdio.h>
@@ -107,6 +107,21 @@ static void write_column(const struct engine *engine, struct block *block, uint3
         results_forget(statistic, &block->closed, engine->profiles, to);
 }
 
+/* Touch the cells of windows that leave next. */
+static void fetch(const struct pane *pane, struct queue *queue, uint32_t count)
+{
+    for (; count-- && queue->fetched < queue->count; queue->fetched++) {
+        uint32_t at = queue->positions[queue->fetched];
+        __builtin_prefetch(&pane->cells[at]);
+        if (pane_has_extra(pane, at))
+            __builtin_prefetch(&pane->places[at]);
+        if (pane->sketches) {
+            __builtin_prefetch(&pane->sketches[at]);
+            __builtin_prefetch((const uint8_t *)&pane->sketches[at] + sizeof *pane->sketches / 2);
+        }
+    }
+}
+
 static void write_columns(struct engine *engine, struct block *block)
 {
     struct sheet *sheet = &engine->outputs[OUTPUT_WINDOWS];
@@ -116,7 +131,7 @@ static void write_columns(struct engine *engine, struct block *block)
     results_gather(&block->closed, &block->fields);
     for (uint32_t i = 0; i < sheet->count; i++) {
         if (block->pane)
-            emit_fetch(block->pane, &block->queue, part); /* what comes next, while this is written */
+            fetch(block->pane, &block->queue, part); /* what comes next, while this is written */
         if (i < WINDOW_FIXED || engine->asked[i - WINDOW_FIXED].statistic != STAT_TOTAL_COUNT) {
             write_column(engine, block, i);
             continue;
@@ -154,6 +169,45 @@ void emit_block(struct engine *engine, struct block *block)
     block->closed.count = 0;
     block->closed.marked = 0;
     block->rows = 0;
+}
+
+/* ---- windows that no pane has: of several panes, and sessions ---- */
+
+void emit_own(struct engine *engine, struct block *block, const struct window *window, bool sketched)
+{
+    struct closed *closed = &block->closed;
+    uint32_t at = closed->count++;
+    closed->series[at] = window->series;
+    closed->profiles[at] = window->profile;
+    closed->cells[at] = &block->cells[at];
+    closed->marked |= UINT64_C(1) << at;
+    closed->extras[at] = &block->extras[at];
+    closed->sketches[at] = sketched ? &block->sketches[at] : NULL;
+    closed->starts[at] = window->start;
+    closed->ends[at] = window->end;
+    closed->last_times[at] = window->last_time;
+    closed->lengths[at] = window->length_ns;
+    closed->known[at] = window->known_ns;
+    if (closed->count == CLOSED_BLOCK)
+        emit_block(engine, block);
+}
+
+void emit_closed(struct engine *engine, const struct window *window, const struct cell *cell,
+                 const struct extra *extra, const struct sketch *sketch)
+{
+    struct block *block = engine->block;
+    uint32_t at = block->closed.count;
+    block->rows += cell_count(cell);
+    block->cells[at] = *cell;
+    block->extras[at] = *extra;
+    block->sketches[at] = *sketch;
+    emit_own(engine, block, window, engine->rules[window->profile].max_bins > 0);
+}
+
+void emit_finish(struct engine *engine)
+{
+    if (engine->block->closed.count)
+        emit_block(engine, engine->block);
 }
 
 /* ---- columns ---- */

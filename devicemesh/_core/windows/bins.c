@@ -1,7 +1,7 @@
 /* The bins of sketches on the heap. */
 #include <stdlib.h>
 
-#include "windows/sketch_internal.h"
+#include "windows/bins.h"
 
 enum { GROWTH = 16 }; /* bins are allocated in steps of so many */
 
@@ -53,10 +53,7 @@ static bool bins_allocate(struct sketch_bins *grown, const struct sketch_bins *b
     return grown->counts != NULL;
 }
 
-/* Set `grown` to bins that hold what `bins` holds and have room for `more`: to `bins` itself where there is room. The
- * lowest keys share a bin where the span is more than `max_bins`. False without memory. */
-static bool bins_grow(struct sketch_bins *grown, const struct sketch_bins *bins, uint32_t max_bins,
-                      const struct tally *more)
+bool bins_grow(struct sketch_bins *grown, const struct sketch_bins *bins, uint32_t max_bins, const struct tally *more)
 {
     *grown = *bins;
     if (!more->total)
@@ -80,26 +77,11 @@ static bool bins_grow(struct sketch_bins *grown, const struct sketch_bins *bins,
     return true;
 }
 
-/* Put `grown` in the place of `bins`; returns the bytes that came. */
-static int64_t bins_replace(struct sketch_bins *bins, const struct sketch_bins *grown)
+int64_t bins_replace(struct sketch_bins *bins, const struct sketch_bins *grown)
 {
     int64_t bytes = (int64_t)bins_bytes(grown) - (int64_t)bins_bytes(bins);
     if (grown->counts != bins->counts)
         free(bins->counts);
     *bins = *grown;
     return bytes;
-}
-
-int64_t sketch_reserve(struct sketch *heap, const struct sketch_rule *rule, const struct tally tallies[2])
-{
-    struct sketch_bins grown[2];
-    if (!bins_grow(&grown[0], &heap->signs[0], rule->max_bins, &tallies[0]))
-        return -1;
-    if (!bins_grow(&grown[1], &heap->signs[1], rule->max_bins, &tallies[1])) {
-        if (grown[0].counts != heap->signs[0].counts)
-            free(grown[0].counts);
-        return -1;
-    }
-    int64_t bytes = bins_replace(&heap->signs[0], &grown[0]);
-    return bytes + bins_replace(&heap->signs[1], &grown[1]);
 }

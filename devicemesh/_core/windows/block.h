@@ -1,8 +1,8 @@
-/* Closed windows on their way to the output sheet: what emit*.c share. */
-#ifndef DEVICEMESH_WINDOWS_EMIT_INTERNAL_H
-#define DEVICEMESH_WINDOWS_EMIT_INTERNAL_H
+/* Closed windows on their way to the output sheet: shared by what fills and what writes them. */
+#ifndef DEVICEMESH_WINDOWS_BLOCK_H
+#define DEVICEMESH_WINDOWS_BLOCK_H
 
-#include "engine_internal.h"
+#include "parts.h"
 
 /* Positions of a pane whose windows leave next. */
 struct queue {
@@ -31,9 +31,6 @@ void emit_block(struct engine *engine, struct block *block);
 
 /* Add a window whose content is in its place in the block. */
 void emit_own(struct engine *engine, struct block *block, const struct window *window, bool sketched);
-
-/* Touch the cells of windows that leave next. */
-void emit_fetch(const struct pane *pane, struct queue *queue, uint32_t count);
 
 /* Windows of several panes that end with one. */
 void emit_merged(struct engine *engine, const struct group *group, int64_t number, struct block *block);
