@@ -149,6 +149,25 @@ def test_a_registration_in_pieces_and_one_that_begins_another(
     run_virtual(work(), patience_s=SOCKETS_S)
 
 
+@pytest.mark.parametrize(
+    ("said", "registration", "is_it"),
+    [
+        (b"8601", b"8601", True),
+        (b"8601\r\n", b"8601", True),
+        (b"8601www.usr.cn", b"8601", True),
+        (b"86018601", b"8601", True),
+        (b"86012", b"8601", False),  # another modem's, of whose number this is the beginning
+        (b"meter12", b"meter1", False),
+        (b"meter-a2", b"meter-a", True),
+        (b"8600", b"8601", False),
+        (b"86", b"8601", False),
+        (b"\1\2\3", b"\1\2", True),
+    ],
+)
+def test_what_is_said_first(said: bytes, registration: bytes, is_it: bool) -> None:
+    assert hall.begins(said, registration) == is_it
+
+
 @pytest.mark.parametrize("transport", FRAMES)
 def test_modems_are_told_apart_by_their_units(
     transport: str, hostile: Any, modem: Any, fault: Any, points: Any, collect: Any

@@ -139,7 +139,7 @@ class Hall:
             one.timer = self._loop.call_later(REGISTER_S, self._give_up, one)
             self._make_room()
         known = [i for i in self.expected if isinstance(i, bytes)]
-        fitting = max((i for i in known if one.said.startswith(i)), key=len, default=None)
+        fitting = max((i for i in known if begins(one.said, i)), key=len, default=None)
         awaited = any(i.startswith(one.said) and i != one.said for i in known)
         if fitting is not None and not awaited:
             self._claims(one, fitting)
@@ -335,6 +335,13 @@ class Hall:
         self._tasks.discard(task)
         if not task.cancelled() and self.bug is None:
             self.bug = task.exception()
+
+
+def begins(said: bytes, registration: bytes) -> bool:
+    """Whether somebody has said this first; a number that goes on is another, unless it is said again."""
+    rest = said[len(registration) :]
+    goes_on = registration[-1:].isdigit() and rest[:1].isdigit() and not rest.startswith(registration)
+    return said.startswith(registration) and not goes_on
 
 
 def shown(said: bytes) -> str:
