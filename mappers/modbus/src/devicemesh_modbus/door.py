@@ -115,8 +115,9 @@ async def callers(endpoint: ModbusEndpoint, patience_s: float) -> AsyncIterator[
 
     def heard(one: Stranger) -> None:
         if one not in here:
-            del here[:-MOST_CALLERS]
             here.append(one)
+            if len(here) > MOST_CALLERS:
+                here.pop(0).hang_up()
         elif one.said:
             news.put_nowait((one.peer, declared(one.said)))
 
