@@ -1,4 +1,4 @@
-"""import: what others have to models and devices, in YAML: tables of signals, configurations of other systems."""
+"""import: tables of signals, and configurations of other systems, to models and devices in YAML."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from devicemesh.foreign import modbus, opcua
 from devicemesh.foreign.things import Signal, Thing, value_of
+from devicemesh.foreign.times import every
 from devicemesh.foreign.tree import Branch
 from devicemesh.spec.values import ValueType
 
@@ -344,10 +345,10 @@ def _keep_writable(signal: Signal, table: str) -> None:
 def _cycle(visit: _Visit) -> str:
     cycle = visit.cycle.as_number() if visit.cycle is not None else 0
     if visit.cycle is not None and cycle >= _NANOSECONDS_FROM:
-        shown = modbus.every(cycle / 1e6)
+        shown = every(cycle / 1e6)
         visit.cycle.tell(f"`collectCycle: {visit.cycle.raw}` is taken for nanoseconds: {shown}")
         return shown
-    return modbus.every(cycle) if cycle > 0 else "1s"
+    return every(cycle) if cycle > 0 else "1s"
 
 
 def _desired(at: Branch, signal: Signal) -> Any:

@@ -54,6 +54,7 @@ def register(
         "scale": more.get("scale"),
         "add": more.get("add"),
         "enum": more.get("enum"),
+        "encoding": "utf-8" if wire == ValueType.STRING else None,
     }
     return {key: value for key, value in fields.items() if value is not None and value != _NEUTRAL.get(key)}
 
@@ -76,10 +77,3 @@ def integer(registers: int, *, signed: bool) -> ValueType | None:
 def floating(registers: int) -> ValueType | None:
     """The floating-point number of 1, 2 or 4 registers; None for other sizes."""
     return ValueType(f"float{16 * registers}") if registers in (1, 2, 4) else None
-
-
-def every(milliseconds: float) -> str:
-    """An interval as we write it: `1s`, `250ms`, `1.5s`."""
-    if milliseconds >= 1000:
-        return f"{milliseconds / 1000:.12g}s"
-    return f"{max(milliseconds, 1):.12g}ms"

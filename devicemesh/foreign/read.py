@@ -14,7 +14,9 @@ from devicemesh.foreign.tree import Branch, Loc, Said, Source
 from devicemesh.spec.places import Document, Problem, parse
 from devicemesh.table.reading import MAX_BYTES, Cell
 
-_TOML = re.compile(r"^\s*\[\[?\s*(inputs|outputs|processors|aggregators|agent|global_tags)\b", re.MULTILINE)
+_TOML = re.compile(
+    r"^\s*\[\[?\s*(inputs|outputs|processors|aggregators|agent|global_tags|DeviceList)\b", re.MULTILINE
+)
 _YAML = re.compile(
     r"^[\s-]*[\"']?(apiVersion[\"']?\s*:\s*[\"']?devices\.kubeedge\.io/|(deviceResources|deviceList|profileName)[\"']?\s*:)",
     re.MULTILINE,

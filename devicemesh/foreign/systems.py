@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from devicemesh.foreign import kubeedge
+from devicemesh.foreign import edgex, kubeedge, telegraf, thingsboard
 from devicemesh.foreign.read import read
 from devicemesh.foreign.things import Thing, compose
 from devicemesh.foreign.tree import Branch, Said
@@ -26,6 +26,9 @@ class System:
 
 SYSTEMS: dict[str, System] = {
     "kubeedge": System("KubeEdge", kubeedge.known, kubeedge.things),
+    "edgex": System("EdgeX", edgex.known, edgex.things),
+    "telegraf": System("Telegraf", telegraf.known, telegraf.things),
+    "thingsboard": System("the ThingsBoard gateway", thingsboard.known, thingsboard.things),
 }
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from pydantic import ValidationError
 
 from devicemesh.foreign.tree import Branch, Loc, Said
 from devicemesh.spec import manifest, units
 from devicemesh.spec.base import Protocol
 from devicemesh.spec.places import Document, Inline
+from devicemesh.spec.rules import collisions
 from devicemesh.spec.values import ValueType, mismatch
 from devicemesh.table import nodes, resources, words
 from devicemesh.table.reading import Cell
@@ -48,12 +52,12 @@ class Order:
 
 @dataclass(slots=True)
 class Thing:
-    """A device on its way; or, without a protocol, only its model."""
+    """A device on its way."""
 
     at: Branch
     name: str
     signals: list[Signal]
-    protocol: str = ""
+    protocol: str
     endpoint: dict[str, Any] = field(default_factory=dict)
     model: str = ""
     """What its type is called; "": nobody has a name for it, and equal ones are one."""
@@ -62,17 +66,55 @@ class Thing:
     labels: Mapping[str, str] = field(default_factory=dict)
     namespace: str = ""
     paused: bool = False
+    lone: bool = False
+    """Only the model is meant: nobody has such a device."""
 
 
 def compose(things: Iterable[Thing], protocols: Mapping[str, Protocol], said: Said) -> list[dict[str, Any]]:
     """The resources, each model before its first device; what is wrong with them goes into `said`."""
     house = _House(said)
     for thing in things:
-        house.add(thing)
+        for one in _apart(thing, protocols):
+            house.add(one)
     house.tell_names()
     found = manifest.check(house.checked, protocols, lambda namespace, name: None)
     said.problems = sorted({*said.problems, *found.problems})
     return house.documents
+
+
+def _apart(thing: Thing, protocols: Mapping[str, Protocol]) -> Iterator[Thing]:
+    """The thing; what reads registers of others as something else is a device of its own beside it."""
+    rest, number = _colliding(thing, protocols), 2
+    while rest:
+        other = replace(thing, name=f"{thing.name}-{number}", signals=rest, orders=(), desired=())
+        other.model = thing.model and f"{thing.model}-{number}"
+        rest[0].at.tell(
+            f"`{rest[0].name}` reads registers of another as something else: it is in `{other.name}`"
+        )
+        thing.signals = [one for one in thing.signals if one not in rest]
+        kept = set(map(id, thing.signals))
+        thing.orders = [one for one in thing.orders if all(id(signal) in kept for signal, _ in one.writes)]
+        thing.desired = [one for one in thing.desired if id(one[0]) in kept]
+        yield thing
+        thing, number = other, number + 1
+        rest = _colliding(thing, protocols)
+    yield thing
+
+
+def _colliding(thing: Thing, protocols: Mapping[str, Protocol]) -> list[Signal]:
+    """The signals that overlap one before them which stays."""
+    shape = protocols.get(thing.protocol)
+    if shape is None:
+        return []
+    placed = []
+    for one in thing.signals:
+        with contextlib.suppress(ValidationError):  # said where the whole is checked
+            placed.append((one, shape.address.model_validate(one.address)))
+    gone: set[int] = set()
+    for later, before, _ in collisions([(one.type, address) for one, address in placed]):
+        if before not in gone:
+            gone.add(later)
+    return [placed[index][0] for index in sorted(gone)]
 
 
 class _House:
@@ -80,7 +122,7 @@ class _House:
         self.documents: list[dict[str, Any]] = []
         self.checked: list[Document] = []
         self._said = said
-        self._models: dict[str, str] = {}  # what it is -> its name
+        self._models: dict[str, tuple[str, dict[str, Any]]] = {}  # what it is -> its name, its telemetry
         self._taken: set[tuple[str, str, str]] = set()
         self._renamed: dict[str, tuple[Branch, str]] = {}
 
@@ -89,12 +131,14 @@ class _House:
             thing.at.tell(f"`{thing.name}` is left out: it has nothing that can be read or written")
             return
         names = self._names(thing.signals)
-        model_name = self._model(thing, names)
-        if not thing.protocol:
+        model_name, told = self._model(thing, names)
+        if thing.lone:
             return
+        other = [one for one in thing.signals if one.telemetry != told[names[one]]]
         more = {
             "namespace": thing.namespace,
             "labels": dict(thing.labels),
+            "properties": [Inline(name=names[one], telemetry=Inline(one.telemetry)) for one in other],
             "desired": [Inline(name=names[one], value=value) for one, value in thing.desired],
             "paused": thing.paused,
         }
@@ -102,21 +146,22 @@ class _House:
         made = resources.device(name, model_name, thing.protocol, thing.endpoint, **more)
         self._keep(thing.at, made, {})
 
-    def _model(self, thing: Thing, names: Mapping[Signal, str]) -> str:
-        """The name of the thing's model, which is made unless there is one like it."""
+    def _model(self, thing: Thing, names: Mapping[Signal, str]) -> tuple[str, dict[str, Any]]:
+        """The thing's model and its telemetry: one is made unless there is one that differs in this only."""
         properties = [_property(one, names[one], thing.protocol) for one in thing.signals]
         commands = self._commands(thing, names)
-        key = json.dumps([thing.namespace, thing.model, properties, commands], default=str)
+        alike = [{key: value for key, value in one.items() if key != "telemetry"} for one in properties]
+        key = json.dumps([thing.namespace, thing.model, alike, commands], default=str)
         if key in self._models:
             return self._models[key]
         name = self._free("DeviceModel", thing.namespace, thing.model or thing.name, "model", thing.at)
-        self._models[key] = name
+        self._models[key] = name, {names[one]: one.telemetry for one in thing.signals}
         made = resources.model(name, properties, namespace=thing.namespace, commands=commands)
         path = thing.signals[0].at.source.path
         own = [(index, one) for index, one in enumerate(thing.signals) if one.at.source.path == path]
         cells: dict[Loc, Cell] = {("spec", "properties", index): one.at.cell for index, one in own}
         self._keep(thing.signals[0].at, made, cells)
-        return name
+        return self._models[key]
 
     def _commands(self, thing: Thing, names: Mapping[Signal, str]) -> list[dict[str, Any]]:
         found, taken = [], set[str]()
@@ -185,7 +230,7 @@ def _property(signal: Signal, name: str, protocol: str) -> dict[str, Any]:
         "access": None if signal.access == "ReadOnly" else signal.access,
         "minimum": limits[0],
         "maximum": limits[1],
-        "address": {protocol: signal.address} if protocol else None,
+        "address": {protocol: signal.address},
         "telemetry": signal.telemetry or None,
     }
     return resources.property_of(fields)

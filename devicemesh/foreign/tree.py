@@ -32,14 +32,14 @@ class Said:
     """What is wrong, and what is told: a note is told once, with its first place."""
 
     problems: list[Problem] = field(default_factory=list)
-    notes: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """Note -> (the file and line where it holds first, in how many places it does)."""
+    notes: dict[str, dict[str, None]] = field(default_factory=dict)
+    """Note -> the places (file:line) where it holds, in their order."""
 
     def lines(self) -> list[str]:
         """The notes as they are shown."""
         return [
-            f"{place}: {note}{f' (and {count - 1} more)' if count > 1 else ''}"
-            for note, (place, count) in self.notes.items()
+            f"{next(iter(places))}: {note}{f' (and {len(places) - 1} more)' if len(places) > 1 else ''}"
+            for note, places in self.notes.items()
         ]
 
     def attempt(self, work: Callable[..., T], *arguments: Any) -> T | None:
@@ -92,16 +92,17 @@ class Branch:
 
     def tell(self, note: str) -> None:
         """Say what is not as it was; the same words are shown once."""
-        notes = self.source.said.notes
-        place, count = notes.get(note, (self.place, 0))
-        notes[note] = place, count + 1
+        self.source.said.notes.setdefault(note, {})[self.place] = None
 
     def tell_left(self, *keys: str, why: str = "") -> None:
         """Say which of these keys, if they are given, are left out."""
-        given = [one for key in keys if (one := self.get(key)) is not None]
-        for one in given:
-            if one.value not in (None, "", [], {}, False):
-                one.tell(f"`{one.loc[-1]}` is left out" + (f": {why}" if why else ""))
+        given = [
+            one for key in keys if (one := self.get(key)) is not None and one.value not in ("", [], {}, False)
+        ]
+        if given:
+            names = ", ".join(f"`{one.loc[-1]}`" for one in given)
+            verb = "is" if len(given) == 1 else "are"
+            given[0].tell(f"{names} {verb} left out" + (f": {why}" if why else ""))
 
     def get(self, *names: str) -> Branch | None:
         """The first of these keys that is given, and not empty."""

@@ -31,11 +31,11 @@ def model(name: str, properties: Sequence[Mapping[str, Any]], **more: Any) -> di
 def device(
     name: str, model_name: str, protocol: str, endpoint: Mapping[str, Any], **more: Any
 ) -> dict[str, Any]:
-    """A Device. `more`: of its metadata (`namespace`, `labels`) and spec (`desired`, `paused`)."""
+    """A Device. `more`: of its metadata (`namespace`, `labels`) and spec (overrides, `desired`, `paused`)."""
     spec = {
         "modelRef": Inline(name=model_name),
         "endpoint": Inline({protocol: Inline(endpoint)}),
-        **_given(more, "desired", "paused"),
+        **_given(more, "properties", "desired", "paused"),
     }
     return _resource("Device", name, more, spec)
 
