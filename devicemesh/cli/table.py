@@ -118,7 +118,6 @@ def _foreign(contents: dict[Path, bytes], whose: str | None) -> Imported | None:
     """What was made of configurations; None of a table. Exits with every mistake in them."""
     from devicemesh import plugins
     from devicemesh.foreign import systems
-    from devicemesh.spec.base import Protocol
     from devicemesh.table import reading
 
     sources = {}
@@ -127,9 +126,7 @@ def _foreign(contents: dict[Path, bytes], whose: str | None) -> Imported | None:
             sources[str(file)] = reading.decode(str(file), data)[0]
         except reading.TableError as error:
             _refuse({str(file): ""}, [error.problem])
-    mappers = plugins.load().mappers.values()
-    shapes = {one.protocol: Protocol(one.endpoint_type, one.address_type) for one in mappers}
-    found = systems.bring(sources, shapes, whose)
+    found = systems.bring(sources, plugins.load().protocols(), whose)
     if found is None:
         return None
     for path, title in found.taken.items():

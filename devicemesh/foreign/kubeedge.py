@@ -40,8 +40,20 @@ _NANOSECONDS_FROM = 100_000_000
 
 
 def known(document: Branch) -> bool:
+    return any(_is_its(one) for one in _members(document))
+
+
+def _is_its(document: Branch) -> bool:
     version = document.value.get("apiVersion") if isinstance(document.value, dict) else None
     return isinstance(version, str) and version.startswith(GROUP)
+
+
+def _members(document: Branch) -> Iterator[Branch]:
+    """The resources of a document; `kubectl get -o yaml` gives a list of them."""
+    if isinstance(document.value, dict) and isinstance(document.value.get("items"), list):
+        yield from document.items("items")
+    else:
+        yield document
 
 
 @dataclass(slots=True)
@@ -73,12 +85,18 @@ class _Visit:
     config: Mapping[str, Branch]
     cycle: Branch | None
 
-    def here(self) -> Branch:
-        return self.at
+    def get(self, key: str) -> Branch:
+        if key not in self.config:
+            raise self.at.problem(f"`{key}` is missing", code="missing-field")
+        return self.config[key]
+
+    def flag(self, key: str) -> bool:
+        return key in self.config and self.config[key].raw.casefold() == "true"
 
 
 def things(documents: Sequence[Branch]) -> Iterator[Thing]:
-    """The devices of these documents; models that no device has, as they are."""
+    """The devices of these documents."""
+    documents = [one for document in documents for one in _members(document) if _is_its(one)]
     models: dict[tuple[str, str], _Model] = {}
     for one in documents:
         if one.value.get("kind") == "DeviceModel" and (found := one.source.said.attempt(_model, one)):
@@ -221,66 +239,52 @@ def _signal(kind: _Kind, visit: _Visit, protocol: str, by_v1beta1: bool) -> Sign
     if type_word not in _TYPES:
         here = visit.config.get("dataType", kind.at.here("type"))
         raise here.problem(f"{type_word!r} is not a type", f"known: {', '.join(_TYPES)}", "unknown-word")
-    config = Branch(visit.at.source, visit.at.loc, {key: one.value for key, one in visit.config.items()})
     signal = Signal(visit.at, kind.name, _TYPES[type_word], {}, unit=kind.unit, access=kind.access)
     signal.minimum, signal.maximum = kind.minimum, kind.maximum
     description = kind.at.get("description")
     signal.description = description.raw if description else ""
     signal.telemetry = {"samplingInterval": _cycle(visit)}
     if protocol == "modbus":
-        _register(signal, _Reading(visit, config, type_word, by_v1beta1))
+        _register(signal, _Reading(visit, type_word, by_v1beta1))
     else:
-        signal.address = {"node": visit_text(visit, "nodeID")}
+        signal.address = {"node": visit.get("nodeID").raw}
+        opcua.tell_indices(visit.at, signal.address["node"])
     return signal
-
-
-def visit_text(visit: _Visit, key: str) -> str:
-    if key not in visit.config:
-        raise visit.at.problem(f"`{key}` is missing", code="missing-field")
-    return visit.config[key].raw
 
 
 @dataclass(slots=True)
 class _Reading:
+    """A register of a device: where, and by whose rules."""
+
     visit: _Visit
-    config: Branch
     type: str
     by_v1beta1: bool
-
-    def get(self, key: str) -> Branch:
-        if key not in self.visit.config:
-            raise self.visit.at.problem(f"`{key}` is missing", code="missing-field")
-        return self.visit.config[key]
-
-    def flag(self, key: str) -> bool:
-        one = self.visit.config.get(key)
-        return one is not None and one.raw.casefold() == "true"
 
 
 def _register(signal: Signal, reading: _Reading) -> None:
     """The address, and the type that it makes."""
-    register = reading.get("register")
+    register = reading.visit.get("register")
     table = _TABLES.get(register.raw)
     if table is None:
         raise register.problem(
             f"{register.raw!r} is not a register", f"known: {', '.join(_TABLES)}", "unknown-word"
         )
-    offset, limit = reading.get("offset").as_integer(), 1
+    offset, limit = reading.visit.get("offset").as_integer(), 1
     if "limit" in reading.visit.config:
-        limit = reading.get("limit").as_integer()
+        limit = reading.visit.get("limit").as_integer()
     if table in ("coil", "discrete"):
         _bit(signal, reading, table, offset, limit)
         return
     orders = (
-        "little" if reading.flag("isSwap") else "big",
-        "little" if reading.flag("isRegisterSwap") else "big",
+        "little" if reading.visit.flag("isSwap") else "big",
+        "little" if reading.visit.flag("isRegisterSwap") else "big",
     )
     scale: float = 1
     if "scale" in reading.visit.config:
-        scale = reading.get("scale").as_number() or 1
+        scale = reading.visit.get("scale").as_number() or 1
     if reading.type in ("string", "bytes"):
         if orders[1] == "little" and limit > 1:
-            raise reading.get("isRegisterSwap").problem(
+            raise reading.visit.get("isRegisterSwap").problem(
                 "a text whose registers are swapped can't be read here"
             )
         signal.address = modbus.register(
@@ -295,7 +299,9 @@ def _register(signal: Signal, reading: _Reading) -> None:
 
 def _bit(signal: Signal, reading: _Reading, table: str, offset: int, limit: int) -> None:
     if limit > 1:
-        raise reading.get("limit").problem(f"{limit} bits are several properties: declare each by itself")
+        raise reading.visit.get("limit").problem(
+            f"{limit} bits are several properties: declare each by itself"
+        )
     if signal.type != ValueType.BOOL:
         signal.at.tell("one bit is true or false here, where it was 1 or 0")
     signal.type = ValueType.BOOL
@@ -323,15 +329,17 @@ def _number(
     if not is_integer and limit > 1:
         wire = modbus.floating(limit) if modbus.floating(limit) == signal.type else None
     if wire is None:
-        raise reading.get("limit").problem(f"a {reading.type} can't be made of {limit} registers")
+        raise reading.visit.get("limit").problem(f"a {reading.type} can't be made of {limit} registers")
     if reading.by_v1beta1 and limit == 1:
         if is_integer and scale != 1:
-            reading.get("scale").tell("`scale` of an int is left out: KubeEdge's mapper does not use it")
+            reading.visit.get("scale").tell(
+                "`scale` of an int is left out: KubeEdge's mapper does not use it"
+            )
             scale = 1
         orders = modbus.BIG  # it reads one register, and swaps nothing
     type_ = modbus.scaled(wire, scale)
     if is_integer and type_.is_float:
-        reading.get("scale").tell("an int with a fraction keeps it here; it was cut off")
+        reading.visit.get("scale").tell("an int with a fraction keeps it here; it was cut off")
     signal.type = signal.type if wire.is_integer and not is_integer else type_
     signal.address = modbus.register(table, offset, signal.type, wire, orders, scale=scale)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from devicemesh.foreign import edgex, kubeedge, telegraf, thingsboard
+from devicemesh.foreign import edgex, kubeedge, neuron, telegraf, thingsboard
 from devicemesh.foreign.read import read
 from devicemesh.foreign.things import Thing, compose
 from devicemesh.foreign.tree import Branch, Said
@@ -29,6 +29,7 @@ SYSTEMS: dict[str, System] = {
     "edgex": System("EdgeX", edgex.known, edgex.things),
     "telegraf": System("Telegraf", telegraf.known, telegraf.things),
     "thingsboard": System("the ThingsBoard gateway", thingsboard.known, thingsboard.things),
+    "neuron": System("Neuron", neuron.known, neuron.things),
 }
 
 

@@ -133,7 +133,7 @@ def _address(at: Branch, text: str, base: str) -> dict[str, str]:
         raise at.problem(f"{text!r} is the way to no node", code="wrong-address")
     if any(not re.match(r"\d+:", one) for one in names):
         at.tell(
-            "names without a namespace are of namespace 0 here: give `namespace`, or `2:Name` and `namespaces`"
+            "names without a namespace are of namespace 0 here: give `namespace`, or 2:Name and `namespaces`"
         )
     return {"browsePath": "/".join(_escaped(one) for one in names)}
 

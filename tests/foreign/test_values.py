@@ -59,14 +59,17 @@ def test_kubeedge_v1alpha2_swaps_and_types(bring: Bring, values: Values) -> None
         ("flag", "boolean", 12, 1, 1, True, False),
         ("name", "string", 13, 2, 1, True, False),
     ]
-    model = "\n".join(f"  - {{name: {name}, type: {{{type_}: {{accessMode: ReadOnly}}}}}}" for name, type_, *_ in rows)
+    model = "\n".join(
+        f"  - {{name: {name}, type: {{{type_}: {{accessMode: ReadOnly}}}}}}" for name, type_, *_ in rows
+    )
     visitors = "\n".join(
         f"  - {{propertyName: {name}, modbus: {{register: HoldingRegister, offset: {offset}, limit: {limit}, "
         f"scale: {scale}, isSwap: {str(swap).lower()}, isRegisterSwap: {str(words).lower()}}}}}"
         for name, _, offset, limit, scale, swap, words in rows
     )
     device = (
-        "protocol: {modbus: {slaveID: 3}, common: {tcp: {ip: 192.0.2.1, port: 502}}}\n  propertyVisitors:\n" + visitors
+        "protocol: {modbus: {slaveID: 3}, common: {tcp: {ip: 192.0.2.1, port: 502}}}\n  propertyVisitors:\n"
+        + visitors
     )
     made = bring(k_yaml=KUBEEDGE.format(version="v1alpha2", model=model, device=device))
     holding = [0x1122, 0x3344, *PI, PI[1], PI[0], 4, 3, 2, 1, 0x8000, 123, 0x0100, 0x6261, 0x0063]
@@ -77,7 +80,12 @@ def test_kubeedge_v1alpha2_swaps_and_types(bring: Bring, values: Values) -> None
         "high": 32768, "tens": 1230, "tenths": pytest.approx(12.3), "flag": True, "name": "abc",
     }  # fmt: skip
     kinds = types(made)
-    assert (kinds["high"], kinds["tens"], kinds["tenths"], kinds["far"]) == ("uint16", "int32", "float32", "uint64")
+    assert (kinds["high"], kinds["tens"], kinds["tenths"], kinds["far"]) == (
+        "uint16",
+        "int32",
+        "float32",
+        "uint64",
+    )
 
 
 def test_kubeedge_v1beta1_reads_one_register(bring: Bring, values: Values) -> None:
@@ -138,9 +146,16 @@ def test_edgex_attributes_and_transforms(bring: Bring, values: Values) -> None:
     made = bring(profile_yaml=profile, devices_yaml=devices)
     holding = [0x1122, 0x3344, *PI, PI[1], PI[0], 0xFFFE, 123, 0xABCD, 0x0400, 0x6162, 0x6300]
     found = merged(values(made, {3: {"holding": holding}}))
-    assert found == {name: pytest.approx(value) if isinstance(value, float) else value for name, *_, value in EDGEX}
+    assert found == {
+        name: pytest.approx(value) if isinstance(value, float) else value for name, *_, value in EDGEX
+    }
     kinds = types(made)
-    assert (kinds["tens"], kinds["tenths"], kinds["unsigned"], kinds["small"]) == ("int32", "float32", "float64", "int16")
+    assert (kinds["tens"], kinds["tenths"], kinds["unsigned"], kinds["small"]) == (
+        "int32",
+        "float32",
+        "float64",
+        "int16",
+    )
     endpoint = made[-1]["spec"]["endpoint"]["modbus"]
     assert endpoint == {"host": "192.0.2.1", "port": 502, "unit": 3, "timeout": "5s"}
 
@@ -174,7 +189,9 @@ def test_telegraf_registers(bring: Bring, values: Values) -> None:
     rows, holding, wanted = [], list[int](), dict[str, Any]()
     for index, (order, kind, scale, registers, value) in enumerate(TELEGRAF):
         address = list(range(len(holding), len(holding) + len(registers)))
-        rows.append(f'{{ name = "v{index}", byte_order = "{order}", data_type = "{kind}", scale={scale}, address = {address}}},')
+        rows.append(
+            f'{{ name = "v{index}", byte_order = "{order}", data_type = "{kind}", scale={scale}, address = {address}}},'
+        )
         holding += registers
         wanted[f"v{index}"] = pytest.approx(value) if isinstance(value, float) else value
     text = f"""[[inputs.modbus]]
@@ -240,7 +257,12 @@ def test_telegraf_requests_and_metrics(bring: Bring, values: Values) -> None:
         "meter": {"bit": True, "text": "abc"},
     }
     kinds = types(made)
-    assert (kinds["voltage"], kinds["energy"], kinds["whole"], kinds["ten"]) == ("float64", "float32", "float64", "float64")
+    assert (kinds["voltage"], kinds["energy"], kinds["whole"], kinds["ten"]) == (
+        "float64",
+        "float32",
+        "float64",
+        "float64",
+    )
     assert made[0]["spec"]["properties"][0]["telemetry"]["samplingInterval"] == "90s"
 
 
@@ -299,3 +321,43 @@ def test_thingsboard_orders_are_little_where_nothing_is_said(bring: Bring, value
     }  # fmt: skip
     made = bring(modbus_json=json.dumps({"master": {"slaves": [slave]}}))
     assert values(made, {3: {"holding": HOLDING}})["plc"] == {"r0": 0x3412, "r2": 0x4840}
+
+
+def test_neuron_addresses_and_orders(bring: Bring, values: Values) -> None:
+    """`#LL`, ABCD, is the default, unless the node says another; 400001 is register 0 (modbus-tcp.md)."""
+    tags = [
+        ("low", "3!400001", 3, {}, -2),
+        ("swapped", "3!400001#B", 4, {}, 0xFEFF),
+        ("tenth", "3!400001", 3, {"decimal": 0.1, "bias": 5}, 4.8),
+        ("node", "3!400002", 6, {}, 0x33441122),
+        ("ll", "3!400002#LL", 6, {}, 0x11223344),
+        ("lb", "3!400002#LB", 6, {}, 0x22114433),
+        ("bl", "3!400002#BL", 6, {}, 0x33441122),
+        ("bb", "3!400002#BB", 5, {}, 0x44332211),
+        ("far", "3!400002", 8, {}, 0x112233440000000A),
+        ("near", "3!400002#B", 8, {}, 0x0A00000044332211),
+        ("text", "3!400006.4L", 13, {}, "abc"),
+        ("run", "3!000002", 11, {"attribute": 3}, True),
+    ]
+    config = {
+        "nodes": [{"plugin": "MQTT", "name": "mqtt"}, {"plugin": "Modbus TCP", "name": "plc"}],
+        "groups": [{"driver": "plc", "group": "g", "tag_count": 1, "interval": 100}],
+        "tags": [{"driver": "plc", "group": "g", "tags": [
+            {"name": name, "address": address, "type": kind, "attribute": 1, "description": "", **more}
+            for name, address, kind, more, _ in tags
+        ]}],
+        "subscriptions": [],
+        "settings": [{"node": "plc", "params": {
+            "connection_mode": 0, "host": "192.0.2.1", "port": 502, "timeout": 3000, "interval": 20, "endianess": 4,
+        }}],
+    }  # fmt: skip
+    made = bring(neuron_json=json.dumps(config, indent=1))
+    units = {3: {"holding": [0xFFFE, 0x1122, 0x3344, 0, 10, 0x6261, 0x0063], "coil": [False, True]}}
+    found = merged(values(made, units))
+    assert found == {
+        name: pytest.approx(value) if isinstance(value, float) else value for name, *_, value in tags
+    }
+    assert (
+        made[-1]["spec"]["endpoint"]["modbus"] | {"timeout": "3s", "pauseBetweenRequests": "20ms", "unit": 3}
+        == (made[-1]["spec"]["endpoint"]["modbus"])
+    )
