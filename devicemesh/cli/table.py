@@ -26,6 +26,13 @@ OF_TABLES = ("protocol", "model", "endpoint", "device", "given")
 @click.command("import")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--from", "whose", type=click.Choice(FROM), help="Whose configuration; else it is looked at.")
+@click.option(
+    "--namespace-uri",
+    "uris",
+    multiple=True,
+    metavar="INDEX=URI",
+    help="Of OPC UA in a configuration: what ns=INDEX stands for, as in 2=urn:plant.",
+)
 @click.option("--protocol", help="Of a table: whose addresses these are, as in modbus.  [--endpoint's]")
 @click.option("--model", help="Of a table: the DeviceModel's name.  [default: the file's]")
 @click.option("--endpoint", metavar="URI", help="Of a table: also a Device, here: modbus://10.0.0.5:502/1")
@@ -43,6 +50,7 @@ def import_command(
     ctx: click.Context,
     files: tuple[Path, ...],
     whose: str | None,
+    uris: tuple[str, ...],
     protocol: str | None,
     model: str | None,
     endpoint: str | None,
@@ -67,7 +75,7 @@ def import_command(
     from devicemesh.spec.places import dump
 
     contents = {file: _bytes(file) for file in files}
-    if found := _foreign(contents, whose):
+    if found := _foreign(contents, whose, _namespaces(uris)):
         if unused := [name for name in OF_TABLES if ctx.params[name]]:
             option = "column" if unused[0] == "given" else unused[0]
             fail(
@@ -114,7 +122,19 @@ def _count(number: int, word: str, many: str, one: str = "") -> str:
     return f"{number} {word}{one if number == 1 else many}"
 
 
-def _foreign(contents: dict[Path, bytes], whose: str | None) -> Imported | None:
+def _namespaces(given: tuple[str, ...]) -> dict[int, str]:
+    """`2=urn:plant`: index -> URI."""
+    found = {}
+    for one in given:
+        index, _, uri = one.partition("=")
+        if not index.isdecimal() or not uri:
+            again = "devicemesh import opcua.json --namespace-uri 2=urn:plant"
+            fail(f"--namespace-uri {one}: write it like 2=urn:plant", WRONG_USE, again)
+        found[int(index)] = uri
+    return found
+
+
+def _foreign(contents: dict[Path, bytes], whose: str | None, uris: dict[int, str]) -> Imported | None:
     """What was made of configurations; None of a table. Exits with every mistake in them."""
     from devicemesh import plugins
     from devicemesh.foreign import systems
@@ -126,7 +146,7 @@ def _foreign(contents: dict[Path, bytes], whose: str | None) -> Imported | None:
             sources[str(file)] = reading.decode(str(file), data)[0]
         except reading.TableError as error:
             _refuse({str(file): ""}, [error.problem])
-    found = systems.bring(sources, plugins.load().protocols(), whose)
+    found = systems.bring(sources, plugins.load().protocols(), whose, uris)
     if found is None:
         return None
     for path, title in found.taken.items():

@@ -11,19 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from devicemesh.foreign import modbus, opcua
+from devicemesh.foreign import kubeedge_bluetooth, kubeedge_modbus, opcua
+from devicemesh.foreign.kubeedge_modbus import Visit
 from devicemesh.foreign.things import Signal, Thing, value_of
 from devicemesh.foreign.times import every
 from devicemesh.foreign.tree import Branch
 from devicemesh.spec.values import ValueType
 
 GROUP = "devices.kubeedge.io/"
-_TABLES = {
-    "CoilRegister": "coil",
-    "DiscreteInputRegister": "discrete",
-    "HoldingRegister": "holding",
-    "InputRegister": "input",
-}
 _TYPES: dict[str, ValueType] = {
     "int": ValueType.INT64,
     "integer": ValueType.INT64,
@@ -34,6 +29,7 @@ _TYPES: dict[str, ValueType] = {
     "bool": ValueType.BOOL,
     "bytes": ValueType.BYTES,
 }
+_SPOKEN = {"modbus": "modbus", "opcua": "opcua", "bluetooth": "ble", "ble": "ble"}
 _ACCESS = {"ReadOnly": "ReadOnly", "ReadWrite": "ReadWrite"}
 _NANOSECONDS_FROM = 100_000_000
 """Cycles were nanoseconds until v1.18, and still are in half of the examples: so many ms are a day."""
@@ -75,23 +71,6 @@ class _Model:
     at: Branch
     kinds: dict[str, _Kind]
     defaults: Branch  # of the protocol's configuration
-
-
-@dataclass(slots=True)
-class _Visit:
-    """How a device reads a property: both versions' words made one."""
-
-    at: Branch
-    config: Mapping[str, Branch]
-    cycle: Branch | None
-
-    def get(self, key: str) -> Branch:
-        if key not in self.config:
-            raise self.at.problem(f"`{key}` is missing", code="missing-field")
-        return self.config[key]
-
-    def flag(self, key: str) -> bool:
-        return key in self.config and self.config[key].raw.casefold() == "true"
 
 
 def things(documents: Sequence[Branch]) -> Iterator[Thing]:
@@ -163,7 +142,7 @@ def _thing(document: Branch, models: Mapping[tuple[str, str], _Model]) -> Thing 
     wanted = _model_name(document)
     model = models.get((namespace, wanted))
     protocol, config, common = _protocol(spec, model)
-    if protocol not in ("modbus", "opcua"):
+    if protocol not in _SPOKEN:
         what = f"`{protocol}`" if protocol else "no protocol"
         spec.here("protocol").tell(f"`{name}` is left out: it speaks {what}, which is not read here")
         return None
@@ -174,10 +153,8 @@ def _thing(document: Branch, models: Mapping[tuple[str, str], _Model]) -> Thing 
         "nodeName", "nodeSelector", why="where a device is served is said by `nodeSelector` of ours"
     )
     spec.tell_left("methods", why="set the properties themselves, or write `commands`")
-    thing = Thing(document, name, [], protocol, model=wanted)
-    thing.endpoint = (
-        _modbus_endpoint(config, common) if protocol == "modbus" else _opcua_endpoint(config, common, name)
-    )
+    thing = Thing(document, name, [], _SPOKEN[protocol], model=wanted)
+    thing.endpoint = _endpoint(protocol, config, common, name)
     by_v1beta1 = config.get("communicateMode") is not None
     desired = []
     for prop, visit in _visits(spec, protocol, model):
@@ -214,7 +191,7 @@ def _merged(own: Branch, defaults: Branch | None) -> Branch:
     return Branch(own.source, own.loc, {**defaults.as_map().value, **own.value})
 
 
-def _visits(spec: Branch, protocol: str, model: _Model) -> Iterator[tuple[_Kind, _Visit]]:
+def _visits(spec: Branch, protocol: str, model: _Model) -> Iterator[tuple[_Kind, Visit]]:
     """The properties that a device reads, with their model's part."""
     for one in (*spec.items("properties"), *spec.items("propertyVisitors")):
         name = one.text("name", "propertyName")
@@ -229,10 +206,10 @@ def _visits(spec: Branch, protocol: str, model: _Model) -> Iterator[tuple[_Kind,
         one.tell_left("pushMethod", why="all is published by MQTT, and what stores it subscribes")
         one.tell_left("reportCycle", why="`telemetry.report` says what leaves")
         one.tell_left("customizedValues")
-        yield kind, _Visit(one, config, one.get("collectCycle"))
+        yield kind, Visit(one, config, one.get("collectCycle"))
 
 
-def _signal(kind: _Kind, visit: _Visit, protocol: str, by_v1beta1: bool) -> Signal:
+def _signal(kind: _Kind, visit: Visit, protocol: str, by_v1beta1: bool) -> Signal:
     type_word = kind.type
     if "dataType" in visit.config and protocol == "modbus":
         type_word = visit.config["dataType"].raw.casefold()
@@ -245,112 +222,15 @@ def _signal(kind: _Kind, visit: _Visit, protocol: str, by_v1beta1: bool) -> Sign
     signal.description = description.raw if description else ""
     signal.telemetry = {"samplingInterval": _cycle(visit)}
     if protocol == "modbus":
-        _register(signal, _Reading(visit, type_word, by_v1beta1))
-    else:
+        kubeedge_modbus.register(signal, kubeedge_modbus.Reading(visit, type_word, by_v1beta1))
+    elif protocol == "opcua":
         signal.address = {"node": visit.get("nodeID").raw}
-        opcua.tell_indices(visit.at, signal.address["node"])
+    else:
+        kubeedge_bluetooth.characteristic(signal, visit)
     return signal
 
 
-@dataclass(slots=True)
-class _Reading:
-    """A register of a device: where, and by whose rules."""
-
-    visit: _Visit
-    type: str
-    by_v1beta1: bool
-
-
-def _register(signal: Signal, reading: _Reading) -> None:
-    """The address, and the type that it makes."""
-    register = reading.visit.get("register")
-    table = _TABLES.get(register.raw)
-    if table is None:
-        raise register.problem(
-            f"{register.raw!r} is not a register", f"known: {', '.join(_TABLES)}", "unknown-word"
-        )
-    offset, limit = reading.visit.get("offset").as_integer(), 1
-    if "limit" in reading.visit.config:
-        limit = reading.visit.get("limit").as_integer()
-    if table in ("coil", "discrete"):
-        _bit(signal, reading, table, offset, limit)
-        return
-    orders = (
-        "little" if reading.visit.flag("isSwap") else "big",
-        "little" if reading.visit.flag("isRegisterSwap") else "big",
-    )
-    scale: float = 1
-    if "scale" in reading.visit.config:
-        scale = reading.visit.get("scale").as_number() or 1
-    if reading.type in ("string", "bytes"):
-        if orders[1] == "little" and limit > 1:
-            raise reading.visit.get("isRegisterSwap").problem(
-                "a text whose registers are swapped can't be read here"
-            )
-        signal.address = modbus.register(
-            table, offset, signal.type, signal.type, (orders[0], "big"), length=limit
-        )
-    elif reading.type in ("boolean", "bool"):
-        _flag(signal, reading, table, offset, orders)
-    else:
-        _number(signal, reading, (table, offset, limit), orders, scale)
-    _keep_writable(signal, table)
-
-
-def _bit(signal: Signal, reading: _Reading, table: str, offset: int, limit: int) -> None:
-    if limit > 1:
-        raise reading.visit.get("limit").problem(
-            f"{limit} bits are several properties: declare each by itself"
-        )
-    if signal.type != ValueType.BOOL:
-        signal.at.tell("one bit is true or false here, where it was 1 or 0")
-    signal.type = ValueType.BOOL
-    signal.address = {"table": table, "offset": offset}
-    _keep_writable(signal, table)
-
-
-def _flag(signal: Signal, reading: _Reading, table: str, offset: int, orders: modbus.Orders) -> None:
-    """A register that is true or false. The older mappers compare its first byte with 1."""
-    if not reading.by_v1beta1 and orders[0] == "big":
-        raise signal.at.problem(
-            "KubeEdge's mapper looks for a 1 in the upper byte of a boolean register: that is never meant",
-            "say isSwap: true, or INT",
-        )
-    signal.at.tell("a register that is boolean is true here whenever it is not 0")
-    signal.address = modbus.register(table, offset, ValueType.BOOL, ValueType.BOOL, (orders[0], "big"))
-
-
-def _number(
-    signal: Signal, reading: _Reading, place: tuple[str, int, int], orders: modbus.Orders, scale: float
-) -> None:
-    table, offset, limit = place
-    is_integer = reading.type in ("int", "integer")
-    wire = modbus.integer(limit, signed=False)
-    if not is_integer and limit > 1:
-        wire = modbus.floating(limit) if modbus.floating(limit) == signal.type else None
-    if wire is None:
-        raise reading.visit.get("limit").problem(f"a {reading.type} can't be made of {limit} registers")
-    if reading.by_v1beta1 and limit == 1:
-        if is_integer and scale != 1:
-            reading.visit.get("scale").tell(
-                "`scale` of an int is left out: KubeEdge's mapper does not use it"
-            )
-            scale = 1
-        orders = modbus.BIG  # it reads one register, and swaps nothing
-    type_ = modbus.scaled(wire, scale)
-    if is_integer and type_.is_float:
-        reading.visit.get("scale").tell("an int with a fraction keeps it here; it was cut off")
-    signal.type = signal.type if wire.is_integer and not is_integer else type_
-    signal.address = modbus.register(table, offset, signal.type, wire, orders, scale=scale)
-
-
-def _keep_writable(signal: Signal, table: str) -> None:
-    if table in ("input", "discrete") and signal.access != "ReadOnly":
-        signal.at.tell("ReadWrite is ReadOnly: nobody can write to such a register")
-        signal.access = "ReadOnly"
-
-
-def _cycle(visit: _Visit) -> str:
+def _cycle(visit: Visit) -> str:
     cycle = visit.cycle.as_number() if visit.cycle is not None else 0
     if visit.cycle is not None and cycle >= _NANOSECONDS_FROM:
         shown = every(cycle / 1e6)
@@ -373,24 +253,12 @@ def _desired(at: Branch, signal: Signal) -> Any:
     return found
 
 
-def _modbus_endpoint(config: Branch, common: Branch) -> dict[str, Any]:
-    unit = config.integer("slaveID", default=1)
-    line = common.map("com") if common.get("com") else config
-    net = common.map("tcp") if common.get("tcp") else config
-    port = line.text("serialPort", "serialName", default="")
-    mode = config.text("communicateMode", default="").upper()
-    config.tell_left("timeout")
-    if port and mode != "TCP":
-        parity = line.word(modbus.PARITIES, "parity", default="none", what="a parity")
-        fields = {
-            "baudrate": line.integer("baudRate", default=None),
-            "parity": parity,
-            "stopBits": line.integer("stopBits", default=None),
-            "dataBits": line.integer("dataBits", default=None),
-        }
-        return modbus.serial(port, unit, fields)
-    host = net.text("ip")
-    return modbus.tcp(host, net.integer("port", default=502), unit)
+def _endpoint(protocol: str, config: Branch, common: Branch, name: str) -> dict[str, Any]:
+    if protocol == "modbus":
+        return kubeedge_modbus.endpoint(config, common)
+    if protocol == "opcua":
+        return _opcua_endpoint(config, common, name)
+    return kubeedge_bluetooth.endpoint(config)
 
 
 def _opcua_endpoint(config: Branch, common: Branch, name: str) -> dict[str, Any]:

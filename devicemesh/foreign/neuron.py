@@ -1,7 +1,7 @@
 """Neuron: what its API gives as the whole configuration, of its Modbus plugins. Pure.
 
 GET /api/v2/global/config has nodes, groups, tags and settings. Addresses and orders are those of its
-documentation (`modbus-tcp.md`): `#LL`, the default, is ABCD. What sources and documentation say differently is
+documentation (`modbus-tcp.md`): `#LL`, the default, is ABCD. Where sources and documentation differ, a tag is
 left out and told: bits of registers, and texts that do not say their order.
 """
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from devicemesh.foreign.things import Thing
 from devicemesh.foreign.tree import Branch
 from devicemesh.table import words
 
 _POLICIES = ("None", "Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss")
 _MODES = {"sign": "Sign", "signandencrypt": "SignAndEncrypt", "none": "None"}
 _WITHDRAWN = ("basic128rsa15", "basic256")
-_INDEX = re.compile(r"ns=([1-9]\d*);")
+_INDEX = re.compile(r"(?:^ns=|^|/)(\d{1,5})(?:;|:)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,15 @@ def _policy(url: Branch, text: str) -> str | None:
     raise url.problem(f"{text!r} is not a security policy", f"known: {', '.join(_POLICIES)}", "unknown-word")
 
 
-def tell_indices(at: Branch, node: str) -> None:
-    """Say that an index says nothing without the list of the server."""
-    if found := _INDEX.search(node):
-        at.tell(
-            f"ns={found[1]} is a place in the server's list: say which namespace it is, "
-            f"in `endpoint.opcua.namespaces: {{{found[1]}: URI}}`"
+def name_spaces(thing: Thing, uris: Mapping[int, str]) -> None:
+    """Say what the indices of a device's addresses stand for, as far as somebody has told us."""
+    texts = [text for one in thing.signals for text in one.address.values() if isinstance(text, str)]
+    used = sorted({int(index) for text in texts for index in _INDEX.findall(text)} - {0})
+    if named := {index: uris[index] for index in used if index in uris}:
+        thing.endpoint["namespaces"] = named
+    if left := [index for index in used if index not in uris]:
+        shown = ", ".join(f"ns={index}" for index in left)
+        are = "is a place" if len(left) == 1 else "are places"
+        thing.at.tell(
+            f"{shown} {are} in the server's list: say what is there, with --namespace-uri {left[0]}=URI"
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from devicemesh.foreign import edgex, kubeedge, neuron, telegraf, thingsboard
+from devicemesh.foreign import edgex, kubeedge, neuron, opcua, telegraf, thingsboard
 from devicemesh.foreign.read import read
 from devicemesh.foreign.things import Thing, compose
 from devicemesh.foreign.tree import Branch, Said
@@ -44,11 +44,15 @@ class Imported:
 
 
 def bring(
-    sources: Mapping[str, str], protocols: Mapping[str, Protocol], name: str | None = None
+    sources: Mapping[str, str],
+    protocols: Mapping[str, Protocol],
+    name: str | None = None,
+    uris: Mapping[int, str] | None = None,
 ) -> Imported | None:
-    """Models and devices of these files; None where the first of them is a table.
+    """Models and devices of these files; None where it is a table.
 
-    `name`: the system whose they are; by default they are looked at.
+    `name`: the system whose they are; by default they are looked at. `uris`: what an index of OPC UA's
+    namespaces stands for.
     """
     said = Said()
     found: dict[str, list[Branch]] = {}
@@ -70,6 +74,9 @@ def bring(
     things = [
         thing for which, documents in found.items() for thing in said.attempt(_all, which, documents) or ()
     ]
+    for thing in things:
+        if thing.protocol == "opcua":
+            opcua.name_spaces(thing, uris or {})
     return Imported(compose(things, protocols, said), said, taken)
 
 

@@ -292,7 +292,8 @@ def _wire(field: _Field) -> tuple[ValueType, modbus.Orders]:
     key = name.removesuffix("-IEEE") if field.output == "native" else name
     if key not in _TYPES:
         here = field.at.here("data_type", "type")
-        known_types = ", ".join([*_TYPES, *(_FIXED if field.output == "native" else ("BIT", "STRING"))])
+        more = _FIXED if field.output == "native" else ("BIT", "STRING")
+        known_types = ", ".join({**_TYPES, **dict.fromkeys(more)})
         raise here.problem(f"{name!r} is not a type", f"known: {known_types}", "unknown-word")
     wire = _TYPES[key]
     if wire.size == 1:

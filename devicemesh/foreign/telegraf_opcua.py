@@ -77,7 +77,6 @@ def _nodes(plugin: Branch) -> Iterator[tuple[Branch, Branch | None]]:
 
 def _signal(node: Branch, group: Branch | None) -> Signal:
     place = _node(node, group)
-    opcua.tell_indices(node, place)
     node.tell("nothing says the types of nodes: `json` takes what the server sends; say what it is")
     apart = group.text("name", default="") if group is not None else ""
     for one in (node, group):

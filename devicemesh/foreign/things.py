@@ -21,6 +21,8 @@ from devicemesh.table.reading import Cell
 
 SHOWN = 3
 """Examples that a note gives."""
+_WHERE = ("address", "attributes", "visitors", "modbus", "bluetooth", "id", "identifier")
+"""What a signal's place is called by one system or another."""
 
 
 @dataclass(slots=True, eq=False)
@@ -128,7 +130,8 @@ class _House:
 
     def add(self, thing: Thing) -> None:
         if not thing.signals:
-            thing.at.tell(f"`{thing.name}` is left out: it has nothing that can be read or written")
+            if not self._said.problems:  # what it has may be among them
+                thing.at.tell(f"`{thing.name}` is left out: it has nothing that can be read or written")
             return
         names = self._names(thing.signals)
         model_name, told = self._model(thing, names)
@@ -160,6 +163,7 @@ class _House:
         path = thing.signals[0].at.source.path
         own = [(index, one) for index, one in enumerate(thing.signals) if one.at.source.path == path]
         cells: dict[Loc, Cell] = {("spec", "properties", index): one.at.cell for index, one in own}
+        cells |= {("spec", "properties", index, "address"): one.at.here(*_WHERE).cell for index, one in own}
         self._keep(thing.signals[0].at, made, cells)
         return self._models[key]
 

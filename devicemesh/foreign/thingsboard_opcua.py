@@ -118,7 +118,6 @@ def _bare(text: str) -> str:
 def _address(at: Branch, text: str, base: str) -> dict[str, str]:
     """A node, or the way to one from the Objects folder."""
     if found := _NODE.fullmatch(text):
-        opcua.tell_indices(at, found[0])
         return {"node": found[0]}
     if _NODE.fullmatch(base) and not text.startswith("Root"):
         raise at.problem(

@@ -59,8 +59,10 @@ class Plant:
             if address.attribute != "Value" or self._is_standard(address):
                 continue
             try:
-                if address.index_range is not None or prop.type == ValueType.JSON:
+                if address.index_range is not None:
                     raise ValueError("arrays and structures are not simulated")
+                if prop.type == ValueType.JSON:  # whatever the node holds: a number will do
+                    prop = prop.model_copy(update={"type": ValueType.FLOAT64})
                 for space in _spaces(address.place()):
                     self._uri(device.name, space)
                 holds = room(address, prop.type)
