@@ -321,7 +321,7 @@ def _speak(signal: Signal, words: Branch) -> None:
 def _orders(profile: _Profile, signals: Sequence[Signal]) -> list[Order]:
     """Commands of several resources for which EdgeX has values; those of others are their caller's."""
     by_name = {one.name: one for one in signals}
-    resources = {one.value.get("name"): one for one in profile.resources if isinstance(one.value, dict)}
+    resources = {name.raw: one for one in profile.resources if (name := one.get("name")) is not None}
     found = []
     for command, operations in profile.commands:
         if "W" not in command.text("readWrite", default="R").upper():

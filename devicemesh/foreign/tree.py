@@ -17,6 +17,8 @@ _MISSING: Any = object()
 _BOOL = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?")
 _SHOWN = 60
+_LONGEST = 400
+"""Signs of a number."""
 
 
 class WrongError(ValueError):
@@ -188,7 +190,7 @@ class Branch:
 
     def as_number(self) -> int | float:
         value = self.value
-        if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        if isinstance(value, str) and len(value) < _LONGEST and _NUMBER.fullmatch(value.strip()):
             value = float(value) if any(c in value for c in ".eE") else int(value)
         if (
             isinstance(value, bool)
