@@ -195,7 +195,7 @@ def _signals(profile: _Profile, events: Mapping[str, dict[str, Any]] | None) -> 
 def _signal(resource: Branch, words: Mapping[str, Branch]) -> Signal | None:
     name, properties = resource.text("name"), resource.map("properties")
     type_ = properties.word(_TYPES, "valueType", "type", what="a type that device-modbus reads")
-    access = properties.word(_ACCESS, "readWrite", default="R", what="an access")
+    access = properties.word(_ACCESS, "readWrite", default="ReadOnly", what="an access")
     signal = Signal(resource, name, type_, {}, access=access)
     signal.unit = properties.text("units", default="")
     signal.description = resource.text("description", default="")

@@ -78,7 +78,7 @@ def held(text: str, name: str | None = None) -> None:
     found = systems.bring({"theirs": text}, PROTOCOLS, name, {2: "urn:plant"})
     if found is None:
         return
-    lines = text.split("\n")
+    lines = [*re.split("\r\n|[\n\r\x85\u2028\u2029]", text), ""]  # the YAML parser ends a text with a line
     for problem in found.said.problems:
         assert 1 <= problem.line <= len(lines), problem
         assert 1 <= problem.column <= len(lines[problem.line - 1]) + 1, problem

@@ -256,3 +256,22 @@ def test_desired_values_of_kubeedge(dm: Dm) -> None:
     documents, said = made(dm, MODEL + DEVICE + visits.replace("VALUE", "much"))
     assert "desired" not in documents[1]["spec"]
     assert "theirs:12: the desired value 'much' is left out: it is no uint16" in said
+
+
+def test_limits_of_which_the_one_is_above_the_other(dm: Dm) -> None:
+    profile = PROFILE.replace("PLACE", "startingAddress: 1").replace("TYPE", "Int16, minimum: 9, maximum: 1")
+    (model,), said = made(dm, profile)
+    assert "maximum" not in model["spec"]["properties"][0]
+    assert "theirs:3: the limits 9 and 1 are left out" in said
+
+
+def test_what_lies_beside_it_is_left_out(dm: Dm) -> None:
+    beside = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n"
+    documents, said = made(dm, MODEL + DEVICE + VISIT.replace("LIMIT", "1") + beside)
+    assert [one["kind"] for one in documents] == ["DeviceModel", "Device"]
+    assert "a ConfigMap is left out: not of KubeEdge" in said
+
+
+def test_json_has_tabs_wherever_it_likes(dm: Dm) -> None:
+    documents, _ = made(dm, "\t" + tb(tag="a/\\").replace(" ", "\t").replace("a/", "a\\/") + "\n\t")
+    assert documents[0]["spec"]["properties"][0]["name"] == "a"
