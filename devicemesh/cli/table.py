@@ -1,40 +1,56 @@
-"""import: a table of signals to a model, and a device, in YAML."""
+"""import: tables of signals, and configurations of other systems, to models and devices in YAML."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from devicemesh.cli.common import PROBLEMS, WRONG_USE, fail
 
 if TYPE_CHECKING:
+    from devicemesh.foreign.systems import Imported
     from devicemesh.mapper import Mapper
     from devicemesh.spec.places import Problem
     from devicemesh.table.columns import Known
 
 WIDTH = 110
 """Columns of the YAML: an address stays on one line."""
+FROM = ("kubeedge", "edgex", "telegraf", "thingsboard", "neuron")
+OF_TABLES = ("protocol", "model", "endpoint", "device", "given")
+"""Options that a configuration has no use for: it says all that by itself."""
 
 
 @click.command("import")
-@click.argument("file", metavar="TABLE.csv", type=click.Path(path_type=Path))
-@click.option("--protocol", help="Whose addresses these are, as in modbus; by default that of --endpoint.")
-@click.option("--model", help="The DeviceModel's name.  [default: the file's]")
-@click.option("--endpoint", metavar="URI", help="Also a Device, reached here: modbus://10.0.0.5:502/1")
-@click.option("--device", help="The Device's name.  [default: the model's and -1]")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--from", "whose", type=click.Choice(FROM), help="Whose configuration; else it is looked at.")
+@click.option(
+    "--namespace-uri",
+    "uris",
+    multiple=True,
+    metavar="INDEX=URI",
+    help="Of OPC UA in a configuration: what ns=INDEX stands for, as in 2=urn:plant.",
+)
+@click.option("--protocol", help="Of a table: whose addresses these are, as in modbus.  [--endpoint's]")
+@click.option("--model", help="Of a table: the DeviceModel's name.  [default: the file's]")
+@click.option("--endpoint", metavar="URI", help="Of a table: also a Device, here: modbus://10.0.0.5:502/1")
+@click.option("--device", help="Of a table: the Device's name.  [default: the model's and -1]")
 @click.option(
     "--column",
     "given",
     multiple=True,
     metavar="NAME=TEXT",
-    help="What stands in a column that the table lacks.",
+    help="Of a table: what stands in a column that it lacks.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the YAML here, not to stdout.")
+@click.pass_context
 def import_command(
-    file: Path,
+    ctx: click.Context,
+    files: tuple[Path, ...],
+    whose: str | None,
+    uris: tuple[str, ...],
     protocol: str | None,
     model: str | None,
     endpoint: str | None,
@@ -42,19 +58,117 @@ def import_command(
     given: tuple[str, ...],
     output: Path | None,
 ) -> None:
-    """Turn a table of signals, as CSV, into YAML that `validate` accepts.
+    """Turn what others have into YAML that `validate` accepts.
 
-    Columns are found by their headers, in any order: name, address, type, unit, scale, access, minimum,
-    maximum, description, and every field that an address of the protocol has. All mistakes are shown at
-    once, each at its cell; what was assumed is said on stderr. See docs/import.md.
+    FILE is a table of signals (CSV), or the configuration of KubeEdge, EdgeX, Telegraf, the ThingsBoard
+    gateway or Neuron, which is recognised; give all its files at once. All mistakes are shown at once, each
+    at its place; what was assumed, and what can't be carried over, is said on stderr. See docs/import.md.
 
     \b
     import meter.csv --protocol modbus
     import meter.csv --endpoint modbus://10.0.0.5:502/1 -o meter.yaml
     import meter.csv --protocol modbus --column table=input --column wordOrder=little
     import nodes.csv --endpoint opcua://10.0.0.5:4840 --device press-1
+    import profile.yaml devices.yaml -o factory.yaml
+    import /etc/telegraf/telegraf.conf
     """
     from devicemesh.spec.places import dump
+
+    contents = {file: _bytes(file) for file in files}
+    if found := _foreign(contents, whose, _namespaces(uris)):
+        if unused := [name for name in OF_TABLES if ctx.params[name]]:
+            option = "column" if unused[0] == "given" else unused[0]
+            fail(
+                f"--{option} is for tables: a configuration says it by itself",
+                WRONG_USE,
+                "devicemesh import --help",
+            )
+        documents = found.documents
+    elif len(files) > 1:
+        fail("one table at a time", WRONG_USE, "devicemesh import --help")
+    else:
+        documents = _table(files[0], contents[files[0]], protocol, model, endpoint, device, given)
+    _write(dump(documents, WIDTH), documents, output, files)
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        fail(f"can't read {file}: {error.strerror}", PROBLEMS, "devicemesh import --help")
+
+
+def _write(text: str, documents: list[dict[str, Any]], output: Path | None, files: tuple[Path, ...]) -> None:
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, "utf-8")
+    except OSError as error:
+        again = f"devicemesh import {' '.join(map(str, files))} -o FILE"
+        fail(f"can't write {output}: {error.strerror}", PROBLEMS, again)
+    models = [one for one in documents if one["kind"] == "DeviceModel"]
+    devices = len(documents) - len(models)
+    properties = _count(sum(len(one["spec"]["properties"]) for one in models), "propert", "ies", "y")
+    if len(models) == 1:
+        words = f"{properties} of model {models[0]['metadata']['name']}"
+    else:
+        words = f"{properties} of {_count(len(models), 'model', 's')}"
+    also = f", {_count(devices, 'device', 's')}" if devices else ""
+    click.echo(f"{output}: {words}{also}.", err=True)
+
+
+def _count(number: int, word: str, many: str, one: str = "") -> str:
+    return f"{number} {word}{one if number == 1 else many}"
+
+
+def _namespaces(given: tuple[str, ...]) -> dict[int, str]:
+    """`2=urn:plant`: index -> URI."""
+    found = {}
+    for one in given:
+        index, _, uri = one.partition("=")
+        if not index.isdecimal() or not uri:
+            again = "devicemesh import opcua.json --namespace-uri 2=urn:plant"
+            fail(f"--namespace-uri {one}: write it like 2=urn:plant", WRONG_USE, again)
+        found[int(index)] = uri
+    return found
+
+
+def _foreign(contents: dict[Path, bytes], whose: str | None, uris: dict[int, str]) -> Imported | None:
+    """What was made of configurations; None of a table. Exits with every mistake in them."""
+    from devicemesh import plugins
+    from devicemesh.foreign import systems
+    from devicemesh.table import reading
+
+    sources = {}
+    for file, data in contents.items():
+        try:
+            sources[str(file)] = reading.decode(str(file), data)[0]
+        except reading.TableError as error:
+            _refuse({str(file): ""}, [error.problem])
+    found = systems.bring(sources, plugins.load().protocols(), whose, uris)
+    if found is None:
+        return None
+    for path, title in found.taken.items():
+        click.echo(f"{path}: taken for a configuration of {title}", err=True)
+    for line in found.said.lines():
+        click.echo(line, err=True)
+    if found.said.problems:
+        _refuse(sources, found.said.problems)
+    if not found.documents:
+        fail("nothing in it can be carried over", PROBLEMS, "devicemesh import --help")
+    return found
+
+
+def _table(
+    file: Path,
+    data: bytes,
+    protocol: str | None,
+    model: str | None,
+    endpoint: str | None,
+    device: str | None,
+    given: tuple[str, ...],
+) -> list[dict[str, Any]]:
     from devicemesh.table.words import resource_name
 
     mapper = _mapper(protocol, endpoint)
@@ -63,19 +177,10 @@ def import_command(
             "a device needs --endpoint, the place where it is reached", WRONG_USE, "devicemesh import --help"
         )
     name = _named(model or resource_name(file.stem) or "model")
-    documents = [_model(file, mapper, name, given)]
+    documents = [_model(file, data, mapper, name, given)]
     if endpoint:
         documents.append(_device(mapper, endpoint, name, _named(device or f"{name[:61]}-1")))
-    text = dump(documents, WIDTH)
-    if output is None:
-        click.echo(text, nl=False)
-        return
-    try:
-        output.write_text(text, "utf-8")
-    except OSError as error:
-        fail(f"can't write {output}: {error.strerror}", PROBLEMS, f"devicemesh import {file} -o FILE")
-    count = len(documents[0]["spec"]["properties"])
-    click.echo(f"{output}: {count} propert{'y' if count == 1 else 'ies'} of model {name}.", err=True)
+    return documents
 
 
 def _mapper(protocol: str | None, endpoint: str | None) -> Mapper[Any, Any]:
@@ -102,7 +207,9 @@ def _named(name: str) -> str:
         fail(first_mistake(error), WRONG_USE, "devicemesh import --help")
 
 
-def _model(file: Path, mapper: Mapper[Any, Any], name: str, given: tuple[str, ...]) -> dict[str, Any]:
+def _model(
+    file: Path, data: bytes, mapper: Mapper[Any, Any], name: str, given: tuple[str, ...]
+) -> dict[str, Any]:
     """The model of a table; exits with every mistake in it."""
     from devicemesh.spec.rows import Tabular
     from devicemesh.table import columns, compose, reading
@@ -111,30 +218,26 @@ def _model(file: Path, mapper: Mapper[Any, Any], name: str, given: tuple[str, ..
         mapper.protocol, mapper.address_type, mapper.columns if isinstance(mapper, Tabular) else {}
     )
     constants = _constants(given, known)
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        fail(f"can't read {file}: {error.strerror}", PROBLEMS, "devicemesh import --help")
     text = ""
     try:
         text, note = reading.decode(str(file), data)
         table = reading.find(str(file), text, known.look)
     except reading.TableError as error:
-        _refuse(file, text, [error.problem])
+        _refuse({str(file): text}, [error.problem])
     found = compose.compose(table, mapper, known, name, constants)
     for line in (note, *found.notes):
         if line:
             click.echo(f"{file}: {line}", err=True)
     if found.problems:
-        _refuse(file, text, found.problems)
+        _refuse({str(file): text}, found.problems)
     return found.model
 
 
-def _refuse(file: Path, text: str, problems: list[Problem]) -> None:
+def _refuse(sources: dict[str, str], problems: list[Problem]) -> NoReturn:
     from devicemesh.cli.edit import show_problems
     from devicemesh.spec.manifest import Manifest
 
-    show_problems(Manifest(problems=problems, sources={str(file): text}), None, "written")
+    show_problems(Manifest(problems=problems, sources=sources), None, "written")
     sys.exit(PROBLEMS)
 
 
@@ -156,17 +259,11 @@ def _constants(given: tuple[str, ...], known: Known) -> dict[str, str]:
 
 def _device(mapper: Mapper[Any, Any], uri: str, model: str, name: str) -> dict[str, Any]:
     from devicemesh.mapper import ConfigError
-    from devicemesh.spec.device import API_VERSION
-    from devicemesh.spec.places import Inline
+    from devicemesh.table import resources
 
     try:
         endpoint = mapper.parse_endpoint(uri)
     except (ConfigError, ValueError) as error:
         fail(str(error), WRONG_USE, "devicemesh import --help")
     fields = endpoint.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "Device",
-        "metadata": Inline(name=name),
-        "spec": {"modelRef": Inline(name=model), "endpoint": Inline({mapper.protocol: Inline(fields)})},
-    }
+    return resources.device(name, model, mapper.protocol, fields)

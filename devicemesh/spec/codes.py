@@ -32,6 +32,8 @@ Give `address:` in the model, or in the device's own `properties:`.""",
     "wrong-address": """A property of this type or access can't live at this address.""",
     "overlap": """Two properties read the same registers as different things: one of them is wrong.
 Properties may share registers when they read them alike, or as separate bits.""",
+    "wrong-file": """The file can't be read as what it looks like, or nothing in it says whose configuration it is.
+See docs/import.md.""",
     "wrong-table": """The file is no table that can be imported: not text, or without a line that names the columns,
 or a row that can't be read. See docs/import.md.""",
     "link-conflict": """Devices that share a link (a serial line, a TCP socket) disagree on it, as on the baudrate.

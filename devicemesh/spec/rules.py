@@ -12,6 +12,7 @@ from devicemesh.spec import words
 from devicemesh.spec.base import Protocol
 from devicemesh.spec.device import AddressOverride, Device, DeviceModel, Property
 from devicemesh.spec.places import Document, Problem
+from devicemesh.spec.values import ValueType
 
 ModelLookup = Callable[[str, str], "DeviceModel | None"]
 """(namespace, name) -> a model that is already in the store."""
@@ -123,20 +124,23 @@ def _unknown_protocol(
 def _overlaps(
     document: Document, placed: Sequence[tuple[Property, Any, tuple[int | str, ...]]]
 ) -> Iterator[Problem]:
+    for index, before, why in collisions([(prop.type, address) for prop, address, _ in placed]):
+        prop, _, loc = placed[index]
+        message = f"{prop.name} and {placed[before][0].name} overlap: {why}"
+        yield document.problem(document.at(loc), "overlap", message)
+
+
+def collisions(placed: Sequence[tuple[ValueType, Any]]) -> Iterator[tuple[int, int, str]]:
+    """Which of these types at their addresses read one place as different things: (later, earlier, why)."""
     for index, before in _near(placed):
-        prop, address, loc = placed[index]
-        other, other_address, _ = placed[before]
-        collision = address.overlap(other_address, prop.type, other.type)
-        if collision:
-            message = f"{prop.name} and {other.name} overlap: {collision}"
-            yield document.problem(document.at(loc), "overlap", message)
+        (type_, address), (other_type, other) = placed[index], placed[before]
+        if why := address.overlap(other, type_, other_type):
+            yield index, before, why
 
 
-def _near(
-    placed: Sequence[tuple[Property, Any, tuple[int | str, ...]]],
-) -> Iterator[tuple[int, int]]:
+def _near(placed: Sequence[tuple[ValueType, Any]]) -> Iterator[tuple[int, int]]:
     """Pairs (later, earlier) of indices whose extents meet, in order; with one that has none all do."""
-    extents = [address.extent(prop.type) for prop, address, _ in placed]
+    extents = [address.extent(type_) for type_, address in placed]
     vague = [index for index, extent in enumerate(extents) if extent is None]
     spaces: dict[Any, list[tuple[int, int, int]]] = {}
     for index, extent in enumerate(extents):

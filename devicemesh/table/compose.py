@@ -9,12 +9,11 @@ from typing import Any
 from devicemesh.mapper import ConfigError, Mapper
 from devicemesh.spec import manifest
 from devicemesh.spec.base import Protocol
-from devicemesh.spec.device import API_VERSION
-from devicemesh.spec.places import Inline, Problem
+from devicemesh.spec.places import Problem
 from devicemesh.spec.rows import Placed, Row, Tabular
 from devicemesh.spec.values import ValueType
 from devicemesh.spec.words import suggest
-from devicemesh.table import columns, nodes, words
+from devicemesh.table import columns, nodes, resources, words
 from devicemesh.table.reading import Cell, Table
 
 _BOOL = {"true": True, "yes": True, "false": False, "no": False}
@@ -77,12 +76,7 @@ class _Composer:
         for line in lines:
             properties.append(self._property(line, ("spec", "properties", len(properties)), cells))
         self._tell_names(lines)
-        self._out.model = {
-            "apiVersion": API_VERSION,
-            "kind": "DeviceModel",
-            "metadata": Inline(name=name),
-            "spec": {"properties": properties},
-        }
+        self._out.model = resources.model(name, properties)
         self._check(cells)
         return self._out
 
@@ -267,15 +261,15 @@ class _Composer:
             order = list(self._mapper.address_type.model_fields.values())
             names = [one.alias for one in order]
             fields = sorted(line.placed.fields.items(), key=lambda item: names.index(item[0]))
-            prop["address"] = Inline({protocol: Inline(fields)})
+            prop["address"] = {protocol: dict(fields)}
         if every := self._interval(line):
-            prop["telemetry"] = Inline(samplingInterval=every)
+            prop["telemetry"] = {"samplingInterval": every}
             cells[*loc, "telemetry", "samplingInterval"] = line.cells["samplingInterval"]
         for key in prop:
             cells[*loc, key] = line.cells.get(key, first)
         for key in line.placed.fields:
             cells[*loc, "address", protocol, key] = line.cells.get(key, line.cells.get("address", first))
-        return prop
+        return resources.property_of(prop)
 
     def _name(self, line: _Line) -> str:
         cell = line.cells.get("name" if self._named else "description")
@@ -316,7 +310,7 @@ class _Composer:
         scaled = placed.fields.get("scale", 1) != 1 or placed.fields.get("add", 0) != 0
         if scaled and type_.is_integer and "type" in self._mapper.address_type.model_fields:
             placed.fields.setdefault("type", type_.value)
-            return (ValueType.FLOAT32 if (type_.size or 8) <= 2 else ValueType.FLOAT64).value
+            return resources.scaled_type(type_).value
         return type_.value
 
     def _access(self, line: _Line) -> str | None:

@@ -144,6 +144,31 @@ def test_what_can_not_be_simulated_says_why(prop: dict[str, Any], why: str) -> N
     asyncio.run(work())
 
 
+@pytest.mark.parametrize(
+    "given, value, other",
+    [
+        ({}, 0.0, 2.5),
+        ({"value": 7}, 7.0, 2.5),
+        ({"value": "auto"}, "auto", "off"),
+        ({"value": True}, True, False),
+    ],
+)
+def test_a_node_of_which_nothing_is_known_holds_something(given: Any, value: Any, other: Any) -> None:
+    fields = {"name": "x", "type": "json", "access": "ReadWrite", "address": {"node": "nsu=urn:plant;s=x"}}
+
+    async def work() -> None:
+        device = declare([{**fields, "simulation": given}])
+        async with OpcUaSimulator().serve([device], seed=1, host="127.0.0.1") as simulation:
+            (point,) = redirected(device, simulation)
+            async with open_session(point.endpoint) as session:
+                seen = (await poll(session, [point]))[0]
+                assert (seen.quality, seen.value, type(seen.value)) == (Quality.GOOD, value, type(value))
+                (written,) = await session.write([Write(point, other)])
+                assert (written.error, written.value) == (None, other)
+
+    asyncio.run(work())
+
+
 def test_unknown_faults_are_refused() -> None:
     from devicemesh_simulators.opcua import OpcUaSimulation
 

@@ -1,12 +1,14 @@
-"""From a register list to values: imported, simulated from the same YAML, read and kept as a twin."""
+"""From what others have to values: imported, simulated from the same YAML, read and kept as a twin."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 CASES = Path(__file__).parent.parent / "table/cases"
+FOREIGN = Path(__file__).parent.parent / "foreign/cases"
 Wait = Callable[..., Any]
 
 
@@ -34,3 +36,25 @@ def test_an_imported_table_is_simulated_and_read(site: Any, wait: Wait, tmp_path
 
     wait(lambda: len(good()) == 11)
     assert "Total_system_power" in good()
+
+
+def test_an_imported_configuration_is_simulated_and_read(site: Any, wait: Wait, tmp_path: Path) -> None:
+    """Telegraf's: Modbus over TCP and on a serial line, and OPC UA with nodes of unknown types."""
+    folder = tmp_path / "declared"
+    folder.mkdir()
+    theirs = (FOREIGN / "telegraf.conf").read_text().replace('interval = "10s"', 'interval = "500ms"')
+    theirs = re.sub(r"(?m)^ *(security_\w+|auth_method|username|password) = .*\n", "", theirs)
+    (tmp_path / "telegraf.conf").write_text(theirs)
+    made = site.dm("import", str(tmp_path / "telegraf.conf"), "-o", str(folder / "all.yaml"))
+    assert made.returncode == 0, made.stderr
+    assert site.dm("apply", "-f", str(folder)).returncode == 0
+    site.simulate(folder)
+    site.run(files=folder)
+
+    def good(device: str) -> list[str]:
+        entries = site.device(device).get("status", {}).get("properties", [])
+        return [one["name"] for one in entries if one.get("reported", {}).get("quality") == "Good"]
+
+    expected = {"device": 16, "presses-1": 7, "presses-1-2": 1, "presses-2": 4, "zones": 5, "press": 3}
+    wait(lambda: {device: len(good(device)) for device in expected} == expected)
+    assert "Zone_2_humidity" in good("zones")

@@ -47,7 +47,7 @@ spans = st.builds(
 
 @given(st.lists(spans, max_size=12))
 def test_pairs_are_those_that_meet(addresses: list[Span]) -> None:
-    placed: list[tuple[Property, Any, tuple[int | str, ...]]] = [(PROP, one, ()) for one in addresses]
+    placed = [(PROP.type, one) for one in addresses]
     wanted = {
         (late, early)
         for late in range(len(addresses))
@@ -70,5 +70,5 @@ def test_where_no_extent_is_known_pairs_are_not_kept() -> None:
 
 
 def test_of_a_protocol_where_nothing_collides_there_are_none() -> None:
-    placed: list[tuple[Property, Any, tuple[int | str, ...]]] = [(PROP, Named(), ()) for _ in range(5)]
+    placed = [(PROP.type, Named()) for _ in range(5)]
     assert list(_near(placed)) == []

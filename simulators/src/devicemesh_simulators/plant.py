@@ -59,8 +59,10 @@ class Plant:
             if address.attribute != "Value" or self._is_standard(address):
                 continue
             try:
-                if address.index_range is not None or prop.type == ValueType.JSON:
+                if address.index_range is not None:
                     raise ValueError("arrays and structures are not simulated")
+                if prop.type == ValueType.JSON:
+                    prop = prop.model_copy(update={"type": _any_type(prop.simulation.value)})
                 for space in _spaces(address.place()):
                     self._uri(device.name, space)
                 holds = room(address, prop.type)
@@ -298,6 +300,13 @@ async def _exists(node: Any) -> bool:
     except ua.UaStatusCodeError:
         return False
     return True
+
+
+def _any_type(value: object) -> ValueType:
+    """Of a node of which nothing is declared but, perhaps, a value: else a number will do."""
+    if isinstance(value, bool):
+        return ValueType.BOOL
+    return ValueType.STRING if isinstance(value, str) else ValueType.FLOAT64
 
 
 def _spaces(place: NodeName | tuple[BrowseName, ...]) -> list[Space]:

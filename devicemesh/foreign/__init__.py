@@ -1,0 +1,1 @@
+"""Configurations of other systems to models and devices: what `devicemesh import` does. Pure."""
