@@ -74,7 +74,8 @@ def values(body: Any, cast: bool, longest: int) -> dict[str, Any]:
         elif isinstance(value, str):
             if 0 < longest < len(value):
                 raise RefusedError("String value length is greater than maximum allowed")
-            found[key] = numeric(value, cast) if cast and _PARSABLE.fullmatch(value) else value
+            number = numeric(value, cast) if cast and _PARSABLE.fullmatch(value) else value
+            found[key] = value if isinstance(number, TextNumber) else number
         elif value is not None:
             found[key] = value
     return found

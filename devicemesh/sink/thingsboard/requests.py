@@ -72,7 +72,7 @@ def call(payload: bytes) -> Call:
 
 def arguments(params: Any) -> Any:
     """Params of a call as a command takes them: widgets send JSON in a string, or something for nothing."""
-    if isinstance(params, str):
+    if isinstance(params, str) and params:
         try:
             params = loads(params.encode())
         except ValueError:
