@@ -142,7 +142,7 @@ class ThingsBoard(MqttServer):
         self.limits: dict[str, str] = options.get("limits", {})
         self.most: int = options.get("most", 1 << 30)
         self.deaf = False  # it takes messages and answers none
-        self.overruns = 0
+        self.taken = self.overruns = 0  # messages; those beyond a limit
         self._rates = {name: Limit(text) for name, text in self.limits.items()}
         self._id = 0
 
@@ -170,6 +170,10 @@ class ThingsBoard(MqttServer):
         body = json.dumps({"method": "gateway_device_deleted", "params": name}).encode()
         if session is not None:
             self.call(lambda: session.publish(_OWN + "rpc/request/77", body))
+
+    def limit(self, name: str, text: str) -> None:
+        """Another limit from now on."""
+        self.limits[name], self._rates[name] = text, Limit(text)
 
     def connected(self) -> list[str]:
         """Devices that are connected."""
@@ -204,6 +208,7 @@ class ThingsBoard(MqttServer):
     def published(self, session: Session, topic: str, payload: bytes, identifier: int) -> None:
         if not identifier:
             self.wrong.append(f"{topic} with QoS 0")
+        self.taken += 1
         if self.deaf or (topic.startswith(_GATEWAY) and not self.tokens[session.username or ""]):
             return
         try:

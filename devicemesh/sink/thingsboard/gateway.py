@@ -53,7 +53,15 @@ HEALTH_S = 60.0
 """Between two telemetry messages of the gateway itself."""
 DEAF_S = 5.0
 """After so long without an answer it is said that we may be no gateway there."""
-_FIRST_REST_S, _REST_S = 1.0, 60.0  # after the server has ended a session that was too fast
+LIMITS_S = 1.0
+"""How long attributes, which may be many, wait for the server to say its limits; telemetry waits for nothing."""
+SHORT_S = 10.0
+"""A session that is ended sooner may have sent more than the server takes."""
+FEW = 10
+"""Values that are not too much."""
+RELAX_S = 15.0
+"""After so long without it, a session that was ended is forgotten by half."""
+_FIRST_REST_S, _SHORT_REST_S, _REST_S = 1.0, 5.0, 60.0  # after the server has ended a session
 _DELETED = "gateway_device_deleted"  # what ThingsBoard calls at a gateway
 
 
@@ -76,11 +84,13 @@ class Gateway(Dialect):
         self._devices = GatewayDevices()
         self._calls = Calls(self._devices, inbox, self._say)
         self._limits = Limits()  # as they were said last, be it in the session before
+        self._limits_said: Any = None
+        self._overran = False  # on this connection
         self._known = False  # all devices that are declared
         self._connection: Connection | None = None
         self._link: GatewayLink | None = None
         self._ready: Callable[[Link], None] | None = None  # until records may go out
-        self._since_s = self._health_s = self._rest_until_s = self._rest_s = 0.0
+        self._since_s = self._health_s = self._relaxed_s = self._rest_until_s = self._rest_s = 0.0
         self._own_heard = False  # ThingsBoard has answered something of our own, on this connection
 
     def opened(self, sender: Sender, home: Path, epoch: int) -> None:
@@ -108,7 +118,7 @@ class Gateway(Dialect):
 
     def _begin(self) -> None:
         assert self._connection is not None
-        self.waits_for = None
+        self.waits_for, self._overran, self._since_s = None, False, self._clock()
         self._link = GatewayLink(
             self._connection, self._sender.acknowledged, self._presence, self._limits, self._clock
         )
@@ -116,12 +126,13 @@ class Gateway(Dialect):
         self._say(Message(OWN_RPC + "1", json.dumps(asked).encode()))
         about = {"version": __version__, "instance": self._instance, "state": "online"}
         self._say(Message(OWN_ATTRIBUTES, entries.members(None, about), answered=self._heard_own, values=3))
-        self._presence.begin()
+        self._presence.begin(self._since_s + LIMITS_S)
 
     def _heard_own(self, code: int) -> None:
         self._own_heard = True
 
     def disconnected(self) -> None:
+        self._hung_up()
         self._connection = self._link = self._ready = None
         self.waits_for = None
         self._own_heard = False
@@ -130,8 +141,23 @@ class Gateway(Dialect):
         self._presence.end()
 
     def _too_fast(self) -> None:
-        """The server has ended the session, or is about to."""
-        self._rest_s = min(_REST_S, max(_FIRST_REST_S, 2 * self._rest_s))
+        """The server says so, and ends the session."""
+        self._slow_down(_REST_S, certain=True)
+
+    def _hung_up(self) -> None:
+        """It says nothing: an older one that was sent too much, or what it can't read; or the network."""
+        link, passed_s = self._link, self._clock() - self._since_s
+        if link is not None and link.owed and link.values >= FEW and passed_s < SHORT_S:
+            self._slow_down(_SHORT_REST_S, certain=False)
+
+    def _slow_down(self, most_s: float, *, certain: bool) -> None:
+        """The next session begins later, and is slower."""
+        if self._overran or self._link is None:
+            return
+        self._overran = True
+        passed_s = self._clock() - self._since_s
+        self._limits = self._limits.slower(self._link.values, passed_s, certain=certain)
+        self._rest_s = min(most_s, max(_FIRST_REST_S, 2 * self._rest_s))
         self._rest_until_s = self._clock() + self._rest_s
 
     async def leave(self, patience_s: float) -> None:
@@ -199,7 +225,7 @@ class Gateway(Dialect):
 
     def _entries(self, route: Route, body: bytes) -> list[entries.Entry]:
         most = self._link.payload_bytes if self._link is not None else limits.PAYLOAD_BYTES
-        bounds = Bounds(most, self._limits.entry_values)
+        bounds = Bounds(most, self._limits.message_values)
         if not route.device:
             return entries.entries(told.gap(json.loads(body)), bounds)
         if route.names is None:
@@ -259,8 +285,10 @@ class Gateway(Dialect):
 
     def _limited(self, answer: Any) -> None:
         found = limits.limits(answer)
-        if found is not None and self._link is not None and found != self._limits:
-            self._limits = self._link.limits = found
+        if found is not None and self._link is not None and answer != self._limits_said:
+            self._limits = self._link.limits = found  # else they go on as they were used
+            self._limits_said = answer
+            self._presence.attributes_s = 0.0
             log.info("ThingsBoard takes %d bytes a message, %d messages at once%s", found.payload_bytes,
                      found.inflight, "" if found.devices.unlimited else ", at a limited rate")  # fmt: skip
 
@@ -297,10 +325,16 @@ class Gateway(Dialect):
         if now_s - self._health_s >= HEALTH_S and self._known:
             self._health_s = now_s
             self._tell_health()
-        if now_s - self._since_s >= _REST_S:
-            self._rest_s = 0.0
+        if now_s - max(self._since_s, self._relaxed_s) >= RELAX_S:
+            self._relax(now_s)
         self._suspect(now_s)
         self._link.tend()
+
+    def _relax(self, now_s: float) -> None:
+        """Forget, little by little, that a session was ended."""
+        self._relaxed_s, self._rest_s = now_s, 0.0
+        if self._link is not None:
+            self._limits = self._link.limits = self._limits.faster()
 
     def _tell_health(self) -> None:
         """Few words of the gateway's own."""

@@ -6,8 +6,9 @@ does not, and whoever has none may send as fast as he likes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 PAYLOAD_BYTES = 65536
@@ -15,7 +16,8 @@ PAYLOAD_BYTES = 65536
 INFLIGHT = 100
 """Messages that a server lets wait for it, as it comes: beyond them it hangs up."""
 VALUES = 1000
-"""Of one entry where nobody says otherwise."""
+"""Of one message where nobody says otherwise."""
+_SLOWEST_PER_S, _FASTEST_PER_S = 0.05, 10_000.0
 SHARE = 0.8
 """Of what is allowed: clocks differ, and what a session sent before counts, too."""
 
@@ -32,6 +34,18 @@ class Rate:
                 if int(count) > 0 and int(seconds) > 0:
                     capacity = max(1.0, SHARE * int(count))
                     self._buckets.append(_Bucket(capacity, capacity / int(seconds), capacity))
+
+    @classmethod
+    def of(cls, per_s: float) -> Rate:
+        """So many a second, no more at once."""
+        rate, capacity = cls(), max(1.0, per_s)
+        rate._buckets.append(_Bucket(capacity, per_s, capacity))
+        return rate
+
+    @property
+    def per_s(self) -> float | None:
+        """What may go in the long run."""
+        return min((one.per_s for one in self._buckets), default=None)
 
     @property
     def most(self) -> int | None:
@@ -102,14 +116,40 @@ class Limits:
     payload_bytes: int = PAYLOAD_BYTES
     inflight: int = int(SHARE * INFLIGHT)
     """Messages under way."""
-    gateway: bool | None = None
-    """Whether the server knows us as a gateway, where it says so."""
+    message_values: int = VALUES
+    """Values in a message."""
 
-    @property
-    def entry_values(self) -> int:
-        """Values of an entry."""
-        most = self.devices.values.most
-        return VALUES if most is None else max(1, min(VALUES, most))
+    guess: Rate = field(default_factory=Rate)
+    """Values a second, of all devices, where a session was ended though it kept to all that was told."""
+    ceiling: float = math.inf
+    """What was too much, in values a second: it is come near to slowly."""
+
+    def may(self, values: int, now_s: float) -> bool:
+        """Whether a message of devices may go, as `Pace.may`."""
+        return self.devices.may(values, now_s) and self.guess.has(max(1, values), now_s)
+
+    def went(self, values: int) -> None:
+        """It goes."""
+        self.devices.went(values)
+        self.guess.take(max(1, values))
+
+    def slower(self, sent: int, seconds: float, *, certain: bool) -> Limits:
+        """After so many values the session was ended: half as fast, until it is not.
+
+        `certain`: the server said that it was too much.
+        """
+        seen = sent / max(1.0, seconds)
+        return self._guessing(max(_SLOWEST_PER_S, seen / 2), seen if certain else math.inf)
+
+    def faster(self) -> Limits:
+        """After that was long ago."""
+        known = self.guess.per_s
+        return self if known is None else self._guessing(min(2 * known, self.ceiling), 1.02 * self.ceiling)
+
+    def _guessing(self, per_s: float, ceiling: float) -> Limits:
+        guess = Rate.of(per_s) if per_s < _FASTEST_PER_S else Rate()
+        most = min(VALUES, self.devices.values.most or VALUES, guess.most or VALUES)
+        return replace(self, guess=guess, message_values=most, ceiling=ceiling)
 
 
 def limits(answer: Any) -> Limits | None:
@@ -118,12 +158,13 @@ def limits(answer: Any) -> Limits | None:
         return None
     try:
         inflight = int(answer.get("maxInflightMessages") or 0)
+        devices = _pace(answer.get("gatewayRateLimits") or {})
         return Limits(
-            devices=_pace(answer.get("gatewayRateLimits") or {}),
+            devices=devices,
             own=_pace(answer["rateLimits"]),
             payload_bytes=int(answer.get("maxPayloadSize") or PAYLOAD_BYTES),
             inflight=max(1, int(SHARE * inflight)) if inflight else 10 * INFLIGHT,
-            gateway="gatewayRateLimits" in answer,
+            message_values=min(VALUES, devices.values.most or VALUES),
         )
     except (ValueError, TypeError, AttributeError):
         return None

@@ -15,7 +15,7 @@ from devicemesh.sink.suspects import NEVER
 from devicemesh.sink.thingsboard import entries
 from devicemesh.sink.thingsboard.entries import Entry
 from devicemesh.sink.thingsboard.limits import Limits
-from devicemesh.sink.thingsboard.topics import OWN, OWN_TELEMETRY, TELEMETRY, name_of
+from devicemesh.sink.thingsboard.topics import CONNECT, OWN, OWN_TELEMETRY, TELEMETRY, name_of
 
 log = logging.getLogger("devicemesh.sink")
 
@@ -28,7 +28,7 @@ FIRST_INFLIGHT = 8
 """Messages under way when a session begins; with each answer one more."""
 OVERHEAD = 512
 """Bytes of a message beside its entries: a name takes up to 6 a character."""
-REFUSED, INVALID = 0x80, 0x99
+REFUSED, QUOTA, INVALID = 0x80, 0x97, 0x99
 WAITS = 0x87
 """Given to the sender where a device is refused: its records wait, and no others."""
 
@@ -58,12 +58,16 @@ class Speaker(Protocol):
         """What has to be said before telemetry of a device: that it is connected."""
         ...
 
-    def news(self) -> Message | None:
-        """What is to be said when there is room."""
+    def news(self, most: int) -> Message | None:
+        """What is to be said when there is room, with so many values."""
         ...
 
     def spoken(self, name: str) -> None:
         """Telemetry of a device has gone out."""
+        ...
+
+    def overrun(self) -> None:
+        """More was sent than may be: the server ends the session, or is about to."""
         ...
 
     def refused(self, name: str, code: int) -> int:
@@ -107,7 +111,7 @@ class GatewayLink:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limits = limits
-        self.answered = 0  # messages
+        self.answered = self.values = 0  # messages; values that were sent
         self._answered_s = 0.0
         self._connection, self._acknowledged, self._speaker, self._clock = (
             connection, acknowledged, speaker, clock,
@@ -182,9 +186,9 @@ class GatewayLink:
         return turns[0]() or turns[1]()
 
     def _tell_news(self) -> bool:
-        if not self.limits.devices.may(1, self._clock()):
+        if not self.limits.may(1, self._clock()):
             return False
-        message = self._speaker.news()
+        message = self._speaker.news(self.limits.message_values)
         return message is not None and self._send(message)
 
     def _tell_line(self) -> bool:
@@ -205,9 +209,8 @@ class GatewayLink:
         """A message of one device, after what comes before it; its turn comes again after the others'."""
         if name is not None and (first := self._speaker.before(name)) is not None:
             return self._send(first)
-        pace, now_s = self.limits.devices if name is not None else self.limits.own, self._clock()
-        most = pace.values.most or 1 << 30
-        parts = _parts(line, self.payload_bytes, most)
+        pace, now_s = self.limits if name is not None else self.limits.own, self._clock()
+        parts = _parts(line, self.payload_bytes, self.limits.message_values)
         count = sum(one.values for _, found in parts for one in found)
         if not pace.may(count, now_s):
             return False
@@ -217,6 +220,7 @@ class GatewayLink:
         if identifier is None:
             return False
         pace.went(count)
+        self.values += count
         self._sent[identifier] = _Sent(now_s, name, parts)
         self._took(name, parts)
         return True
@@ -243,13 +247,14 @@ class GatewayLink:
         return record
 
     def _send(self, message: Message) -> bool:
-        pace, now_s = self.limits.own if message.own else self.limits.devices, self._clock()
+        pace, now_s = self.limits.own if message.own else self.limits, self._clock()
         if not pace.may(message.values, now_s):
             return False
         identifier = self._connection.publish(message.topic, message.payload, retain=False)
         if identifier is None:
             return False
         pace.went(message.values)
+        self.values += message.values
         self._sent[identifier] = _Sent(now_s, message=message)
         message.sent()
         return True
@@ -263,10 +268,12 @@ class GatewayLink:
             return
         self.answered, self._answered_s = self.answered + 1, self._clock()
         self._room += 1
-        if sent.message is not None:
-            sent.message.answered(code)
-        else:
+        if sent.message is None:
             self._answer(sent, code)
+        else:
+            if code == QUOTA and sent.message.topic != CONNECT:
+                self._speaker.overrun()
+            sent.message.answered(code)
         self.flush_soon()
 
     def _answer(self, sent: _Sent, code: int) -> None:

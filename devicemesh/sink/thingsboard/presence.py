@@ -6,18 +6,17 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 from devicemesh.sink.thingsboard import entries
 from devicemesh.sink.thingsboard.devices import GatewayDevice, GatewayDevices
-from devicemesh.sink.thingsboard.link import REFUSED, WAITS, Message
+from devicemesh.sink.thingsboard.link import INVALID, QUOTA, REFUSED, WAITS, Message
 from devicemesh.sink.thingsboard.shared import SharedAttributes
 from devicemesh.sink.thingsboard.topics import ATTRIBUTES, CONNECT, DISCONNECT, GatewayTopics
 
 log = logging.getLogger("devicemesh.sink")
 
-QUOTA = 0x97
-"""The code for what is more, or faster, than the tenant may."""
 _LAST_WORDS_S = 1.0  # between the last data of a device that is gone and its farewell
 
 
@@ -38,13 +37,15 @@ class Presence:
         self._topics, self._profile, self._shared, self._devices = topics, profile, shared, devices
         self._clock = clock
         self.heard = False  # ThingsBoard has answered something of a device, on this connection
+        self.attributes_s = 0.0  # on the loop's clock
         self.on_quota: Callable[[], None] = lambda: None
         self._connects: dict[str, None] = {}  # to be told of
         self._changed: dict[str, None] = {}  # their attributes may have news
         self._leaving: dict[str, None] = {}  # connected, and not alive
 
-    def begin(self) -> None:
-        """It is another connection."""
+    def begin(self, attributes_s: float) -> None:
+        """It is another connection; from then on attributes are told."""
+        self.attributes_s = attributes_s
         for name, device in self._devices.items():
             if device.alive:
                 self._connects[name] = self._changed[name] = None
@@ -107,15 +108,15 @@ class Presence:
         device = self._devices.known(name, self._topics.device_called(name))
         return None if device.connected else self._connect(device)
 
-    def news(self) -> Message | None:
+    def news(self, most: int) -> Message | None:
         if self._connects:
             return self._connect(self._devices[next(iter(self._connects))])
         if (request := self._shared.request()) is not None:
             return request
-        for name in list(self._changed):
+        for name in list(self._changed) if self._clock() >= self.attributes_s else ():
             device = self._devices.get(name)
             if device is not None and device.connected and (found := device.news()):
-                return self._attributes(device, found)
+                return self._attributes(device, dict(islice(found.items(), most)))
             del self._changed[name]  # it comes again when it is connected
         return None
 
@@ -134,8 +135,11 @@ class Presence:
             self._refuse(device, device.refused or code)
             return WAITS
         if code == QUOTA:
-            self.on_quota()
+            self.overrun()
         return code
+
+    def overrun(self) -> None:
+        self.on_quota()
 
     def _connect(self, device: GatewayDevice) -> Message:
         model = device.declaration.model if device.declaration is not None else ""
@@ -168,7 +172,11 @@ class Presence:
 
     def _attributes(self, device: GatewayDevice, found: dict[str, Any]) -> Message:
         def sent() -> None:
-            self._changed.pop(device.name, None)
-            device.told.update(found)
+            device.told.update(found)  # there may be more: it is looked at again
 
-        return Message(ATTRIBUTES, entries.members(device.name, found), sent, values=len(found))
+        def answered(code: int) -> None:
+            if code >= REFUSED and code != INVALID:  # told again, with what is next
+                for key in found:
+                    device.told.pop(key, None)
+
+        return Message(ATTRIBUTES, entries.members(device.name, found), sent, answered, len(found))

@@ -102,6 +102,10 @@ class Plant:
             self.aggregator.push(Batch(slot, time_ns or time.time_ns(), column, int(quality)))
         self.publish()
 
+    def batch(self, name: str, time_ns: int, **values: int) -> Batch:
+        slots = array("I", [self._slots[name, prop] for prop in values])
+        return Batch(slots, time_ns, list(values.values()), int(Quality.GOOD))
+
     def publish(self) -> None:
         self.sink.publish(self.aggregator.take(), lambda s: (self._streams[s], self.aggregator.names(s)))
 

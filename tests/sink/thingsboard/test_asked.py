@@ -25,7 +25,7 @@ def test_a_shared_attribute_is_a_desired_value(plant: Plants, platform: ThingsBo
     async def scenario() -> None:
         async with plant(platform.url) as it:
             it.up("default/pump-1")
-            await until(lambda: platform.connected())
+            await until(platform.connected)
             platform.share("pump-1", speed=1200, fw_title="x", count=5)
             await until(lambda: it.commands)
             platform.share("pump-1", "speed", "fw_title")
@@ -46,7 +46,7 @@ def test_what_was_shared_while_we_were_away_is_desired_and_what_is_known_is_not(
     async def scenario() -> None:
         async with plant(platform.url) as it:
             it.up("default/pump-1")
-            await until(lambda: platform.connected())
+            await until(platform.connected)
             platform.share("pump-1", speed=1200, mode="auto")
             await until(lambda: it.commands == [desired(speed=1200, mode="auto")])
             platform.stop()
@@ -68,7 +68,7 @@ def test_the_next_process_knows_what_was_shared(plant: Plants, platform: ThingsB
     async def scenario() -> None:
         async with plant(platform.url) as it:
             it.up("default/pump-1")
-            await until(lambda: platform.connected())
+            await until(platform.connected)
             platform.share("pump-1", speed=1200)
             await until(lambda: it.commands)
         async with plant(platform.url) as it:
@@ -89,7 +89,7 @@ def test_one_property_alone_comes_as_a_value(plant: Plants, platform: ThingsBoar
             it.declare("default/pump-1", model=model)
             it.sink.forget_absent(lambda device: True)
             it.state("default/pump-1")
-            await until(lambda: platform.connected())
+            await until(platform.connected)
             platform.stop()
             platform.devices["pump-1"].shared = {"speed": 7.5}
             platform.start()
@@ -102,7 +102,7 @@ def test_a_command_of_the_model_is_a_method(plant: Plants, platform: ThingsBoard
     async def scenario() -> None:
         async with plant(platform.url) as it:
             it.up("default/pump-1")
-            await until(lambda: platform.connected())
+            await until(platform.connected)
             reset = platform.request("pump-1", "reset", True)
             move = platform.request("pump-1", "move", {"position": 4.5})
             await until(lambda: len(it.commands) == 2)
@@ -134,7 +134,7 @@ def test_set_is_answered_when_all_is_known(plant: Plants, platform: ThingsBoard)
     async def scenario() -> None:
         async with plant(platform.url) as it:
             it.up("default/pump-1")
-            await until(lambda: platform.connected())
+            await until(platform.connected)
             both = platform.request("pump-1", "set", {"speed": 1200, "mode": "auto"})
             await until(lambda: it.commands)
             command = it.commands[0]
@@ -162,7 +162,7 @@ def test_get_is_answered_from_the_twin(plant: Plants, platform: ThingsBoard) -> 
     async def scenario() -> None:
         async with plant(platform.url) as it:
             it.up("default/pump-1")
-            await until(lambda: platform.connected())
+            await until(platform.connected)
             it.read("default/pump-1", speed=1198.5, count=3)
             it.read("default/pump-1", Quality.NO_ANSWER, mode="x")
             it.twin("default/pump-1")
@@ -183,7 +183,7 @@ def test_what_is_not_there_is_refused_in_words(plant: Plants, platform: ThingsBo
     async def scenario() -> None:
         async with plant(platform.url) as it:
             it.up("default/pump-1")
-            await until(lambda: platform.connected())
+            await until(platform.connected)
             asked = [platform.request("pump-1", "fly"), platform.request("pump-1", "set", "speed")]
             await until(lambda: platform.answers.keys() >= set(asked))
             fly, nothing = (platform.answers[number]["error"] for number in asked)
@@ -198,7 +198,7 @@ def test_an_answer_after_a_break_is_kept_as_telemetry(plant: Plants, platform: T
     async def scenario() -> None:
         async with plant(platform.url) as it:
             it.up("default/pump-1")
-            await until(lambda: platform.connected())
+            await until(platform.connected)
             platform.request("pump-1", "set", {"speed": 1200})
             await until(lambda: it.commands)
             platform.stop()
@@ -247,7 +247,7 @@ def test_nonsense_is_counted_and_harms_nobody(
     async def scenario() -> None:
         async with plant(platform.url) as it:
             it.up("default/pump-1")
-            await until(lambda: platform.connected())
+            await until(platform.connected)
             platform.call(lambda: platform.sessions[0].publish(topic, payload))
             await until(lambda: it.sink.stats().commands_refused == 1)
             platform.share("pump-1", speed=1)
@@ -282,7 +282,7 @@ def test_a_device_that_is_declared_no_more_is_forgotten(
     async def scenario() -> None:
         async with plant(platform.url) as it:
             it.up("default/pump-1")
-            await until(lambda: platform.connected())
+            await until(platform.connected)
             platform.share("pump-1", speed=1200)
             await until(lambda: it.commands)
         assert "pump-1" in (tmp_path / "thingsboard").read_text()

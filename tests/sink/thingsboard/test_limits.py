@@ -53,7 +53,7 @@ def test_what_a_server_says() -> None:
         "gatewayRateLimits": {"messages": "100:1", "telemetryMessages": "50:1;200:60", "telemetryDataPoints": "40:1"},
     })  # fmt: skip
     assert found is not None
-    assert (found.payload_bytes, found.inflight, found.entry_values, found.gateway) == (4096, 8, 32, True)
+    assert (found.payload_bytes, found.inflight, found.message_values) == (4096, 8, 32)
     assert (found.devices.telemetry.most, found.own.messages.most, found.own.values.most) == (40, 4, None)
 
 
@@ -75,3 +75,23 @@ def test_a_server_without_limits() -> None:
 )  # fmt: skip
 def test_what_can_not_be_read_says_nothing(answer: Any) -> None:
     assert limits(answer) is None
+
+
+def test_what_was_too_fast_is_halved_and_comes_back() -> None:
+    found = limits({"rateLimits": {}, "gatewayRateLimits": {"telemetryDataPoints": "100:1"}})
+    assert found is not None
+    assert found.message_values == 80
+    slow = found.slower(60, 0.01, certain=True)
+    assert (slow.guess.per_s, slow.message_values) == (30.0, 30)
+    assert slow.may(30, 0.0)
+    slow.went(30)
+    assert not slow.may(1, 0.0)
+    assert slow.may(15, 0.5)
+    assert slow.slower(30, 10.0, certain=True).guess.per_s == 1.5
+    assert slow.slower(0, 10.0, certain=True).message_values == 1
+    assert slow.faster().guess.per_s == 60
+    assert slow.faster().faster().guess.per_s == pytest.approx(61.2)
+    fast = found.slower(60, 0.01, certain=False)
+    for _ in range(20):
+        fast = fast.faster()
+    assert (fast.guess.per_s, fast.message_values) == (None, 80)

@@ -29,7 +29,7 @@ def test_an_answer_has_one_value_or_some() -> None:
     "payload", [b"", b"[]", b"{}", b'{"device":1,"data":{}}', b'{"device":"p","data":[]}', b"\xff"]
 )
 def test_no_update(payload: bytes) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         requests.update(payload)
 
 
