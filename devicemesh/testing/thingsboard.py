@@ -286,8 +286,10 @@ class ThingsBoard(MqttServer):
                 return device
             if not isinstance(array, list):
                 raise RefusedError("no array")
-            if (code := self._stored(device, array, "telemetryMessages")) != 0:
+            entries = self._entries(array)
+            if code := self._rated("telemetryMessages", 1, sum(len(each) for _, each in entries)):
                 return code
+            self._store(device, entries)
         return 0
 
     def _unknown(self, session: Session, name: str) -> PlatformDevice | int:
@@ -296,16 +298,15 @@ class ThingsBoard(MqttServer):
             return self._known(session, name)
         return UNSPECIFIED if self.old else QUOTA
 
-    def _stored(self, device: PlatformDevice, array: list[Any], rate: str) -> int:
-        entries = [(int(one["ts"]), values(one["values"], self.cast, self.longest)) for one in array]
-        if code := self._rated(rate, 1, sum(len(each) for _, each in entries)):
-            return code
+    def _entries(self, array: list[Any]) -> list[tuple[int, dict[str, Any]]]:
+        return [(int(one["ts"]), values(one["values"], self.cast, self.longest)) for one in array]
+
+    def _store(self, device: PlatformDevice, entries: list[tuple[int, dict[str, Any]]]) -> None:
         for ts, found in entries:
             for key, value in found.items():
                 if isinstance(value, TextNumber):
                     self.wrong.append(f"{key}: the number {value} became a text")
                 device.telemetry.setdefault(key, {})[ts] = plain(value)
-        return 0
 
     def _attributes(self, session: Session, body: Any) -> int:
         for name, members in body.items():
@@ -335,8 +336,8 @@ class ThingsBoard(MqttServer):
     def _own(self, session: Session, topic: str, body: Any) -> int:
         device = self.gateways[session.username or ""]
         if topic == "telemetry":
-            return self._stored(device, body, "ownTelemetry")
-        if topic == "attributes":
+            self._store(device, self._entries(body))
+        elif topic == "attributes":
             device.client.update({k: plain(v) for k, v in values(body, self.cast, self.longest).items()})
         elif topic == "rpc/request/1" and body["method"] == "getSessionLimits":
             if not self.silent:

@@ -54,7 +54,7 @@ HEALTH_S = 60.0
 DEAF_S = 5.0
 """After so long without an answer it is said that we may be no gateway there."""
 LIMITS_S = 1.0
-"""How long attributes, which may be many, wait for the server to say its limits; telemetry waits for nothing."""
+"""So long attributes, which may be many, wait for the server to say its limits; telemetry does not."""
 SHORT_S = 10.0
 """A session that is ended sooner may have sent more than the server takes."""
 FEW = 10

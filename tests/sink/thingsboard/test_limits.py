@@ -60,12 +60,7 @@ def test_what_a_server_says() -> None:
 def test_a_server_without_limits() -> None:
     found = limits({"rateLimits": {}, "maxInflightMessages": 0})
     assert found is not None
-    assert (found.payload_bytes, found.inflight, found.entry_values, found.gateway) == (
-        65536,
-        1000,
-        1000,
-        False,
-    )
+    assert (found.payload_bytes, found.inflight, found.message_values) == (65536, 1000, 1000)
     assert found.devices.unlimited
 
 
