@@ -68,15 +68,12 @@ class Calls:
             self._refuse(call, "too many requests wait")
 
     def _get(self, call: Call, device: GatewayDevice) -> None:
-        twin = json.loads(device.twin) if device.twin else {}
         try:
-            asked = requests.names(call.params)
-            readings = {name: _value(name, twin) for name in (twin if asked is None else asked)}
+            requests.names(call.params)
         except ValueError as error:
             self._refuse(call, str(error))
             return
-        alone = isinstance(call.params, str) and len(readings) == 1
-        self._reply(call, {"result": next(iter(readings.values())) if alone else readings})
+        self._hand_over(call, Command("read", device.device, "", None, f"{_MARK}{call.id}"), set())
 
     # -- what became of them
 
@@ -84,8 +81,12 @@ class Calls:
         """Whether somebody waited for this; then it is said."""
         identity = body.get("id")
         if identity not in self._waiting or not topic.endswith("/result"):
-            return False
+            return "reported" in body  # nobody waits any more, and it is no news
         call, properties = self._waiting[identity]
+        if "reported" in body:
+            del self._waiting[identity]
+            self._reply(call, _readings(call, body["reported"]))
+            return True
         if body.get("state") == "waiting":
             return True
         properties.discard(body.get("property", ""))
@@ -100,6 +101,17 @@ class Calls:
     def _reply(self, call: Call, data: Mapping[str, Any]) -> None:
         body = {"device": call.name, "id": call.id, "data": data}
         self._say(Message(RPC, json.dumps(body, ensure_ascii=False).encode("utf-8", "backslashreplace")))
+
+
+def _readings(call: Call, twin: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to `get`: one value, or some by name."""
+    asked = requests.names(call.params)
+    try:
+        readings = {name: _value(name, twin) for name in (twin if asked is None else asked)}
+    except ValueError as error:
+        return {"success": False, "error": str(error)}
+    alone = isinstance(call.params, str) and len(readings) == 1
+    return {"result": next(iter(readings.values())) if alone else readings}
 
 
 def _value(name: str, twin: Mapping[str, Any]) -> Any:

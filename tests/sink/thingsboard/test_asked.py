@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from devicemesh.mapper import Quality
 from devicemesh.sink.base import Command
 from devicemesh.testing.thingsboard import ThingsBoard
 from devicemesh.testing.waiting import until
@@ -158,16 +157,22 @@ def test_set_is_answered_when_all_is_known(plant: Plants, platform: ThingsBoard)
     asyncio.run(scenario())
 
 
-def test_get_is_answered_from_the_twin(plant: Plants, platform: ThingsBoard) -> None:
+def test_get_is_answered_with_the_newest_readings(plant: Plants, platform: ThingsBoard) -> None:
     async def scenario() -> None:
         async with plant(platform.url) as it:
             it.up("default/pump-1")
             await until(platform.connected)
-            it.read("default/pump-1", speed=1198.5, count=3)
-            it.read("default/pump-1", Quality.NO_ANSWER, mode="x")
-            it.twin("default/pump-1")
+            twin = {"speed": {"reported": {"value": 1198.5, "quality": "Good"}},
+                    "count": {"reported": {"value": 3, "quality": "Good"}},
+                    "mode": {"reported": {"value": None, "quality": "Bad.NoAnswer"}}}  # fmt: skip
             asked = [platform.request("pump-1", "get", params)
                      for params in ("speed", ["speed", "count"], "mode", "nothing", 5)]  # fmt: skip
+            await until(lambda: len(it.commands) == 4)
+            for command in it.commands:
+                assert command.kind == "read"
+                body = {"state": "applied", "reported": twin, "id": command.id}
+                it.sink.event("default/pump-1", "twin/desired/result", body)
+                it.sink.event("default/pump-1", "twin/desired/result", body)
             await until(lambda: platform.answers.keys() >= set(asked))
             one, some, bad, unknown, odd = (platform.answers[number] for number in asked)
             assert one == {"result": 1198.5}
@@ -175,6 +180,7 @@ def test_get_is_answered_from_the_twin(plant: Plants, platform: ThingsBoard) -> 
             assert bad == {"success": False, "error": "mode: Bad.NoAnswer"}
             assert unknown["error"] == "no property `nothing`"
             assert "get takes" in odd["error"]
+            assert not platform.devices["pump-1"].telemetry
 
     asyncio.run(scenario())
 
