@@ -70,6 +70,13 @@ class ThingsBoardSettings(Section):
     prefix: str = Field(default="", max_length=64)
     """Comes before the name of each device: at ThingsBoard a name is that of one device of a tenant."""
 
+    def token_of(self, instance: str) -> SecretRef | None:
+        """That of a runtime."""
+        if self.token is None:
+            return None
+        name, key = (part.replace("{instance}", instance) for part in (self.token.name, self.token.key))
+        return SecretRef(name=name, key=key)
+
 
 def _thingsboard(given: ThingsBoardSettings | bool) -> ThingsBoardSettings | bool:
     return ThingsBoardSettings() if given is True else given

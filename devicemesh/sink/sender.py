@@ -34,6 +34,7 @@ class Sender:
     ) -> None:
         self.link: Link | None = None
         self.messages = 0  # accepted by the broker
+        self.waiting: Callable[[], int] = lambda: outbox.waiting  # messages that are not yet
         self.refusals = Refusals()
         self.on_more: Callable[[], None] = lambda: None  # there is more to pump: call again soon
         self._outbox, self._topics, self._write, self._clock = outbox, topics, write, clock
@@ -149,12 +150,7 @@ class Sender:
     @property
     def idle(self) -> bool:
         """Whether all that was taken is accepted."""
-        return not self._under_way and not self.retained.unsent and not self.waiting
-
-    @property
-    def waiting(self) -> int:
-        """Messages that were taken and not accepted yet."""
-        return self._outbox.waiting
+        return not self._under_way and not self.retained.unsent and self._outbox.waiting == 0
 
     @property
     def answers(self) -> int | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from devicemesh import __version__
-from devicemesh.settings import SecretRef, ThingsBoardSettings
+from devicemesh.settings import ThingsBoardSettings
 from devicemesh.sink import told
 from devicemesh.sink.base import Declaration
 from devicemesh.sink.client import Will
@@ -78,7 +78,7 @@ class Gateway(Dialect):
     ) -> None:
         self.topics: GatewayTopics = GatewayTopics(settings.prefix)
         self.subscriptions: Sequence[str] = SUBSCRIPTIONS
-        self.username = _of_instance(settings.token, instance)
+        self.username = settings.token_of(instance)
         self._profile, self._instance = settings.profile, instance
         self._inbox, self._encode, self._clock = inbox, encode_json, clock
         self._devices = GatewayDevices()
@@ -339,7 +339,7 @@ class Gateway(Dialect):
     def _tell_health(self) -> None:
         """Few words of the gateway's own."""
         alive = sum(device.alive for device in self._devices.values())
-        waiting, now_ms = self._sender.waiting, _now_ms()
+        waiting, now_ms = self._sender.waiting(), _now_ms()
         values = {"devices": len(self._devices), "devices/alive": alive, "outbox/waiting": waiting}
         found = entries.entries((told.Told(key, v, now_ms) for key, v in values.items()), Bounds(1024, 9))
         self._say(Message(OWN_TELEMETRY, entries.telemetry(None, found), values=len(values)))
@@ -354,14 +354,6 @@ class Gateway(Dialect):
             log.warning(
                 "%s Try: edit the device of our token at ThingsBoard, tick Is gateway", self.waits_for
             )
-
-
-def _of_instance(token: SecretRef | None, instance: str) -> SecretRef | None:
-    """Each replica has a token of its own."""
-    if token is None:
-        return None
-    name, key = (part.replace("{instance}", instance) for part in (token.name, token.key))
-    return SecretRef(name=name, key=key)
 
 
 def _now_ms() -> int:
