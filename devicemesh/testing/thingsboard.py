@@ -21,7 +21,8 @@ TOO_FAST = 0x197
 _GATEWAY, _OWN = "v1/gateway/", "v1/devices/me/"
 _FILTERS = (
     "v1/gateway/attributes", "v1/gateway/attributes/response", "v1/gateway/rpc",
-    "v1/devices/me/rpc/request/+", "v1/devices/me/rpc/response/+", "v1/devices/me/attributes",
+    "v1/devices/me/rpc/request/+", "v1/devices/me/rpc/response/+",
+    "v1/devices/me/attributes", "v1/devices/me/attributes/response/+",
 )  # fmt: skip
 _PARSABLE = re.compile(r"-?(\d+|\d*\.\d+)", re.ASCII)  # NumberUtils.isParsable
 

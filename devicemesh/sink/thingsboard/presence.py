@@ -96,7 +96,6 @@ class Presence:
     def farewell(self, device: GatewayDevice) -> Message:
         """It is not connected any more."""
         device.connected = device.asked = False
-        device.told.clear()
         self._leaving.pop(device.name, None)
         if device.declaration is None:  # it was deleted, or is only known from what waited
             self._devices.forget(device.name)

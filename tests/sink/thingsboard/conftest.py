@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping
@@ -56,6 +57,7 @@ class Plant:
         given = {"username": "token", "thingsboard": True, **options}
         self.sink = MqttSink(MqttSettings(url=url, **given), outbox, home, "test", stall_s=stall_s)
         self.commands: list[Command] = []
+        self.takes_s = 0.0  # a command
         self._slots: dict[tuple[str, str], int] = {}
         self._streams: list[str] = []
 
@@ -70,6 +72,7 @@ class Plant:
         await self.sink.__aexit__(*exc)
 
     async def _on_command(self, command: Command) -> None:
+        await asyncio.sleep(self.takes_s)
         self.commands.append(command)
 
     def declare(self, *names: str, model: Mapping[str, Any] = PUMP) -> None:

@@ -180,6 +180,7 @@ def test_get_is_answered_with_the_newest_readings(plant: Plants, platform: Thing
             assert bad == {"success": False, "error": "mode: Bad.NoAnswer"}
             assert unknown["error"] == "no property `nothing`"
             assert "get takes" in odd["error"]
+            assert await it.sink.drain(5)
             assert not platform.devices["pump-1"].telemetry
 
     asyncio.run(scenario())
@@ -268,6 +269,7 @@ def test_two_thousand_shared_values_are_not_too_many(plant: Plants, platform: Th
 
     async def scenario() -> None:
         async with plant(platform.url) as it:
+            it.takes_s = 0.1
             it.declare(*pumps, model=model)
             it.sink.forget_absent(lambda device: True)
             it.state(*pumps)

@@ -144,7 +144,7 @@ def test_what_was_read_while_the_platform_was_away_comes_late_and_whole(
             platform.stop()
             await until(lambda: not it.sink.stats().up)
             for step in range(200):
-                for pump in pumps:
+                for pump in reversed(pumps):
                     it.read(pump, time_ns=(1_795_000_000_000 + step) * MS, count=step)
             sent = len(platform.messages)
             platform.start()

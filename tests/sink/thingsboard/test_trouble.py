@@ -183,6 +183,7 @@ def test_a_device_that_is_one_too_many_waits_alone(
             await until(lambda: count(platform, "pump-1") == list(range(50)))
             await until(lambda: "does not take the device pump-2" in caplog.text)
             assert platform.connections == 1
+            assert it.sink._sender.refusals.paused_until == 0, "nobody else waits"
             platform.most = 2
             await until(lambda: count(platform, "pump-2") == list(range(50)))
             assert platform.devices["pump-2"].type == "pump"
