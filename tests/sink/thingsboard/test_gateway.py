@@ -277,6 +277,14 @@ def test_two_thousand_devices_at_once(plant: Plants, platform: ThingsBoard) -> N
             assert await it.sink.drain(30)
             assert all(platform.devices[f"pump-{n}"].latest("count") == n for n in range(2000))
             assert {one.type for one in platform.devices.values()} == {"pump"}
+            platform.stop()
+            for number, pump in reversed(list(enumerate(pumps))):
+                it.read(pump, count=-number - 1)
+            platform.start()
+            await until(
+                lambda: all(platform.devices[f"pump-{n}"].latest("count") == -n - 1 for n in range(2000))
+            )
+            assert len(platform.connected()) == 2000
             it.conserved()
 
     asyncio.run(scenario())
