@@ -23,6 +23,7 @@ class GatewayDevice:
     alive: bool = False
     connected: bool = False  # ThingsBoard was told so, on this connection
     asked: bool = False  # for its shared attributes, on this connection
+    owed: bool = False  # ThingsBoard believes it to be alive, until it is told otherwise
     refused: int = 0  # the code that connecting was answered with; 0: it was not refused
     spoken_s: float = 0.0  # when data of it went out last, on the loop's clock
     twin: bytes = b""  # the newest `twin/reported`

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -119,6 +120,7 @@ class Gateway(Dialect):
     def _begin(self) -> None:
         assert self._connection is not None
         self.waits_for, self._overran, self._since_s = None, False, self._clock()
+        self._health_s = -math.inf
         self._link = GatewayLink(
             self._connection, self._sender.acknowledged, self._presence, self._limits, self._clock
         )

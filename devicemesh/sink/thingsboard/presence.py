@@ -10,13 +10,14 @@ from itertools import islice
 from typing import Any
 
 from devicemesh.sink.thingsboard import entries
-from devicemesh.sink.thingsboard.devices import GatewayDevice, GatewayDevices
+from devicemesh.sink.thingsboard.devices import ALIVE, GatewayDevice, GatewayDevices
 from devicemesh.sink.thingsboard.link import INVALID, QUOTA, REFUSED, WAITS, Message
 from devicemesh.sink.thingsboard.shared import SharedAttributes
 from devicemesh.sink.thingsboard.topics import ATTRIBUTES, CONNECT, DISCONNECT, GatewayTopics
 
 log = logging.getLogger("devicemesh.sink")
 
+_STATE_S = 10.0  # in which the state of a device that is gone should be told
 _LAST_WORDS_S = 1.0  # between the last data of a device that is gone and its farewell
 
 
@@ -47,7 +48,7 @@ class Presence:
         """It is another connection; from then on attributes are told."""
         self.attributes_s = attributes_s
         for name, device in self._devices.items():
-            if device.alive:
+            if device.alive or device.owed:  # it may have died meanwhile
                 self._connects[name] = self._changed[name] = None
 
     def end(self) -> None:
@@ -91,11 +92,16 @@ class Presence:
     def leaving(self) -> list[GatewayDevice]:
         """Those whose time has come to be said farewell to."""
         known = [self._devices[name] for name in self._leaving if name in self._devices]
-        return [one for one in known if self._clock() - one.spoken_s >= _LAST_WORDS_S]
+        return [one for one in known if self._clock() - one.spoken_s >= self._patience_s(one)]
+
+    def _patience_s(self, device: GatewayDevice) -> float:
+        """Longer, where its state is not told yet."""
+        return _STATE_S if device.name in self._changed and device.status else _LAST_WORDS_S
 
     def farewell(self, device: GatewayDevice) -> Message:
         """It is not connected any more."""
         device.connected = device.asked = False
+        device.owed &= device.told.get("twin/state") in ALIVE
         self._leaving.pop(device.name, None)
         if device.declaration is None:  # it was deleted, or is only known from what waited
             self._devices.forget(device.name)
@@ -145,7 +151,7 @@ class Presence:
         body = {"device": device.name, "type": self._profile or model}
 
         def sent() -> None:
-            device.connected = True
+            device.connected, device.owed = True, device.owed or device.alive
             self._connects.pop(device.name, None)
             self._changed[device.name] = None
             self._shared.ask(device)

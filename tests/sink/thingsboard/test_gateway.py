@@ -204,6 +204,28 @@ def test_a_dead_device_is_disconnected_once_its_state_is_told(plant: Plants, pla
     asyncio.run(scenario())
 
 
+def test_a_device_that_died_while_the_platform_was_away_is_told_of(
+    plant: Plants, platform: ThingsBoard
+) -> None:
+    async def scenario() -> None:
+        async with plant(platform.url) as it:
+            it.up("default/pump-1", "default/pump-2")
+            await until(lambda: platform.devices.keys() >= {"pump-1"} and platform.devices["pump-1"].client)
+            client = platform.devices["pump-1"].client
+            await until(lambda: client.get("twin/state") == "Ready")
+            platform.stop()
+            it.state("default/pump-1", state="Offline", reason="NoAnswer")
+            platform.start()
+            await until(lambda: client["twin/state"] == "Offline")
+            await until(lambda: platform.connected() == ["pump-2"])
+            platform.stop()
+            platform.start()
+            await until(lambda: platform.connected() == ["pump-2"])
+            assert platform.devices["pump-1"].connects == 2
+
+    asyncio.run(scenario())
+
+
 def test_a_device_that_never_was_there_is_not_connected(plant: Plants, platform: ThingsBoard) -> None:
     async def scenario() -> None:
         async with plant(platform.url) as it:
