@@ -233,9 +233,11 @@ class Gateway(Dialect):
         if route.names is None:
             return entries.entries(told.event(route.suffix, json.loads(body), _now_ms()), bounds)
         known = self._known_device(route.device)
-        readings = told.telemetry(json.loads(self._encode(body, route.names)))
+        said = json.loads(self._encode(body, route.names))
+        if not known.doubted and (usual := entries.quick(said, bounds)) is not None:
+            return usual
         before = set(known.doubted)
-        found = entries.entries(entries.judged(readings, known.doubted), bounds)
+        found = entries.entries(entries.judged(told.telemetry(said), known.doubted), bounds)
         known.healed |= before - known.doubted
         return found
 

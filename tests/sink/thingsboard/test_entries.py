@@ -17,11 +17,13 @@ from devicemesh.sink.thingsboard.entries import (
     judged,
     members,
     packed,
+    quick,
     telemetry,
     unpacked,
     written,
 )
 from devicemesh.sink.told import Told
+from devicemesh.sink.told import telemetry as told_telemetry
 from devicemesh.testing.thingsboard import TextNumber, read, values
 
 WIDE = Bounds(65536, 1000)
@@ -127,3 +129,34 @@ def test_messages_of_a_device_and_of_the_gateway() -> None:
 
 def test_a_lone_surrogate_is_still_utf8() -> None:
     assert telemetry("p", entries([Told("a", "\ud800", 5)], WIDE)).decode()
+
+
+SOME = st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.integers(0, 1 << 64), st.booleans(),
+                 st.text(max_size=9), st.none(), st.lists(st.integers(), max_size=2))  # fmt: skip
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.dictionaries(st.sampled_from("abc"), SOME, min_size=1), st.sampled_from(["", "", "Uncertain"])
+        ),
+        max_size=4,
+    )
+)
+def test_the_quick_way_says_what_the_slow_one_says(rows: list[tuple[dict[str, Any], str]]) -> None:
+    payload = {"rows": [
+        {"time": f"2026-11-29T12:00:0{at}Z", "values": values, **({"quality": {"a": word}} if word else {})}
+        for at, (values, word) in enumerate(rows)
+    ]}  # fmt: skip
+    found = quick(payload, WIDE)
+    usual = not any(word or None in row.values() for row, word in rows)
+    assert (found is not None) == usual
+    if found is not None:
+        assert found == entries(judged(told_telemetry(payload), set()), WIDE)
+
+
+def test_what_is_not_usual_is_not_quick() -> None:
+    row = {"time": "2026-11-29T12:00:00Z", "values": {"a": "x" * 50, "b": 1}}
+    assert quick({"rows": [row], "windows": []}, WIDE) is None
+    assert quick({"rows": [row]}, Bounds(60, 9)) is None
+    assert quick({"rows": [row]}, Bounds(600, 1)) is None
