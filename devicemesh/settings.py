@@ -59,6 +59,29 @@ class SparkplugSettings(Section):
     """Data carries a metric's number instead of its name: fewer bytes, and not every consumer reads it."""
 
 
+class ThingsBoardSettings(Section):
+    """ThingsBoard in place of JSON: this runtime is one of its gateways. See docs/thingsboard.md."""
+
+    token: SecretRef | None = None
+    """The gateway's access token, by reference; none: `mqtt.username` or `mqtt.cert_file` say who we are.
+    In its names `{instance}` stands for the runtime's: each replica is a gateway of its own."""
+    profile: str | None = Field(default=None, min_length=1, max_length=255)
+    """The device profile of all devices; by default each one's is called like its model."""
+    prefix: str = Field(default="", max_length=64)
+    """Comes before the name of each device: at ThingsBoard a name is that of one device of a tenant."""
+
+    def token_of(self, instance: str) -> SecretRef | None:
+        """That of a runtime."""
+        if self.token is None:
+            return None
+        name, key = (part.replace("{instance}", instance) for part in (self.token.name, self.token.key))
+        return SecretRef(name=name, key=key)
+
+
+def _thingsboard(given: ThingsBoardSettings | bool) -> ThingsBoardSettings | bool:
+    return ThingsBoardSettings() if given is True else given
+
+
 class MqttSettings(Section):
     """The broker, and how to speak to it."""
 
@@ -95,10 +118,16 @@ class MqttSettings(Section):
     home_assistant_prefix: Levels = "homeassistant"
     """Its discovery prefix."""
 
+    thingsboard: Annotated[ThingsBoardSettings | bool, AfterValidator(_thingsboard)] = False
+    """Be a gateway of ThingsBoard: `true` is enough. `root` and `topic` then mean nothing."""
+
     @model_validator(mode="after")
     def _one_language(self) -> Self:
         if self.home_assistant and self.sparkplug is not None:
             raise ValueError("home_assistant reads our own topics, which `sparkplug` replaces: leave one out")
+        if self.thingsboard and (self.home_assistant or self.sparkplug is not None):
+            other = "home_assistant" if self.home_assistant else "sparkplug"
+            raise ValueError(f"thingsboard replaces our own topics, and so {other}: leave one out")
         return self
 
 
@@ -186,7 +215,18 @@ class Settings(Section):
             raise ValueError(
                 "each replica is an Edge Node, named by its `instance`: leave mqtt.sparkplug.node out"
             )
+        if self.shards.mode != "alone" and self.mqtt.thingsboard and not self._gateways_differ:
+            raise ValueError(
+                "each replica is a gateway of its own: put {instance} into mqtt.thingsboard.token.key"
+            )
         return self
+
+    @property
+    def _gateways_differ(self) -> bool:
+        """Whether replicas come to ThingsBoard as different gateways: of one it lets in one."""
+        found = self.mqtt.thingsboard
+        token = found.token if isinstance(found, ThingsBoardSettings) else None
+        return token is not None and "{instance}" in token.name + token.key
 
 
 def load(file: Path | None = None, overrides: dict[str, Any] | None = None) -> Settings:

@@ -117,8 +117,8 @@ def test_the_page_on_mappers_names_what_there_is() -> None:
 
 def test_settings_in_the_docs_are_good_ones() -> None:
     found = 0
-    for file in ("docs/sparkplug.md", "docs/home-assistant.md"):
+    for file in ("docs/sparkplug.md", "docs/home-assistant.md", "docs/thingsboard.md"):
         for example in re.findall(r"```yaml\n(.*?)```", (ROOT / file).read_text(), re.S):
             Settings.model_validate(yaml.safe_load(example))
             found += 1
-    assert found >= 2
+    assert found >= 3

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from devicemesh.settings import load
+from devicemesh.settings import ThingsBoardSettings, load
 
 
 def test_file_environment_and_command_line_in_rising_order(
@@ -55,6 +55,8 @@ def test_a_wrong_variable_is_named_and_its_value_is_not_shown(monkeypatch: pytes
             {"mqtt": {"home_assistant": True, "sparkplug": {"group": "g"}}},
             "which `sparkplug` replaces: leave one out",
         ),
+        ({"mqtt": {"thingsboard": True, "home_assistant": True}}, "and so home_assistant: leave one out"),
+        ({"mqtt": {"thingsboard": {}, "sparkplug": {"group": "g"}}}, "and so sparkplug: leave one out"),
     ],
 )
 def test_a_mode_that_can_not_work_is_refused(values: dict[str, Any], sentence: str) -> None:
@@ -89,3 +91,25 @@ def test_an_id_of_sparkplug_is_one_level_of_a_topic(name: str) -> None:
     with pytest.raises(ValueError, match=r"^mqtt\.sparkplug\.group: an ID has"):
         load(None, {"mqtt": {"sparkplug": {"group": "a/b"}}})
     assert load(None, {"mqtt": {"sparkplug": {"group": "Plant 1"}}}).mqtt.sparkplug is not None
+
+
+def test_replicas_are_gateways_of_their_own() -> None:
+    shared = {"store": {"kind": "kubernetes"}, "shards": {"mode": "shared"}}
+    for given in (True, {"token": {"name": "things", "key": "token"}}):
+        with pytest.raises(ValueError, match=r"put \{instance\} into mqtt\.thingsboard\.token\.key"):
+            load(None, {**shared, "mqtt": {"thingsboard": given}})
+    found = load(
+        None, {**shared, "mqtt": {"thingsboard": {"token": {"name": "things", "key": "{instance}"}}}}
+    )
+    assert isinstance(found.mqtt.thingsboard, ThingsBoardSettings)
+    token = found.mqtt.thingsboard.token_of("mesh-0")
+    assert token is not None and (token.name, token.key) == ("things", "mesh-0")
+
+
+def test_one_variable_makes_a_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load().mqtt.thingsboard is False
+    monkeypatch.setenv("DEVICEMESH_MQTT__THINGSBOARD", "true")
+    assert load().mqtt.thingsboard == ThingsBoardSettings()
+    monkeypatch.delenv("DEVICEMESH_MQTT__THINGSBOARD")
+    monkeypatch.setenv("DEVICEMESH_MQTT__THINGSBOARD__PREFIX", "hall 2/")
+    assert load().mqtt.thingsboard == ThingsBoardSettings(prefix="hall 2/")

@@ -32,7 +32,7 @@ from devicemesh.cli.common import (
 from devicemesh.cli.sim import living
 
 if TYPE_CHECKING:
-    from devicemesh.settings import Settings
+    from devicemesh.settings import SecretRef, Settings
 
 PATIENCE_S = 5.0
 BROKER = "apt install mosquitto, or: pip install 'devicemesh[broker]', or set mqtt.url"
@@ -108,8 +108,12 @@ def _secrets(settings: Settings) -> Iterator[Check]:
     """Those that the settings name: whether they are there, never what they are."""
     from devicemesh.sink.secret import SecretError, resolve
 
-    token = settings.api.token if settings.api else None
-    for what, ref in (("mqtt.password", settings.mqtt.password), ("api.token", token)):
+    named = {
+        "mqtt.password": settings.mqtt.password,
+        "mqtt.thingsboard.token": _thingsboard_token(settings),
+        "api.token": settings.api.token if settings.api else None,
+    }
+    for what, ref in named.items():
         if ref is None:
             continue
         try:
@@ -117,6 +121,11 @@ def _secrets(settings: Settings) -> Iterator[Check]:
             yield Check("secret", True, f"{ref.name}/{ref.key}, for {what}")
         except SecretError as error:
             yield Check("secret", False, f"{what}: {error}", f"put it into that file, or mend {what}")
+
+
+def _thingsboard_token(settings: Settings) -> SecretRef | None:
+    found = settings.mqtt.thingsboard
+    return None if isinstance(found, bool) else found.token_of(settings.instance)
 
 
 def _broker(settings: Settings) -> Check:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from typing import Any
 
+from devicemesh.aggregate import Aggregator
 from devicemesh.mapper import Invocation
 from devicemesh.runtime.device import RunningDevice, without
 from devicemesh.runtime.link import Link
+from devicemesh.runtime.reporter import properties
 from devicemesh.runtime.supervisor import Supervisor
 from devicemesh.sink.base import Command, Sink
 from devicemesh.spec.device import Command as Declared
@@ -21,7 +24,8 @@ log = logging.getLogger("devicemesh.commands")
 class Commands:
     """Every command gets one answer per property, on the `.../result` topic beside its own."""
 
-    def __init__(self, store: Store, sink: Sink, supervisor: Supervisor) -> None:
+    def __init__(self, store: Store, sink: Sink, supervisor: Supervisor, aggregator: Aggregator) -> None:
+        self._aggregator = aggregator
         self._store = store
         self._sink = sink
         self._supervisor = supervisor
@@ -33,7 +37,15 @@ class Commands:
         if device is None:
             self._answer(command, {"state": "refused", "reason": "UnknownDevice"})
             return
+        if command.kind == "read":
+            self._read(command, device)
+            return
         await (self._command if command.kind == "command" else self._desired)(command, device)
+
+    def _read(self, command: Command, device: RunningDevice) -> None:
+        """The newest readings as `twin/reported` has them, which may be told later."""
+        _, reported = properties(device, self._aggregator.snapshot(device.column))
+        self._answer(command, {"state": "applied", "reported": json.loads(reported)})
 
     async def _desired(self, command: Command, device: RunningDevice) -> None:
         if not isinstance(command.body, dict):

@@ -82,7 +82,7 @@ class Runtime:
         )
         shard = settings.instance if settings.store.kind == "kubernetes" else None
         self.reporter = Reporter(store, sink, self.aggregator, settings.status_interval_s, shard)
-        self.commands = Commands(store, sink, self.supervisor)
+        self.commands = Commands(store, sink, self.supervisor, self.aggregator)
         self.alarms: dict[tuple[str, str, str], AlarmEvent] = {}  # active: (device, property, alarm)
         self._tasks: list[asyncio.Task[None]] = []
         if secrets is not None:

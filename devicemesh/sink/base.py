@@ -16,7 +16,8 @@ from devicemesh.spec.device import EventSource, Property
 class Command:
     """Something a client asked of a device.
 
-    `kind` is `desired`, `write` (desired, and written now even where it was desired already) or `command`.
+    `kind` is `desired`, `write` (desired, and written now even where it was desired already), `command`, or
+    `read` (its answer has `reported`, the newest readings).
     """
 
     kind: str

@@ -43,6 +43,7 @@ class Opening:
     url: BrokerUrl
     settings: MqttSettings
     client_id: str
+    username: str | None
     password: str | None
     will: Will
     fence: Callable[[], bool] | None = None  # asked before each write to the network; None: always open
@@ -93,8 +94,8 @@ def connect(opening: Opening) -> Client:
     client.connect_timeout = CONNECT_S
     client.on_socket_register_write = lambda *_: None  # we flush ourselves: nothing may write at once
     client.will_set(opening.will.topic, opening.will.payload, qos=1, retain=opening.will.retain)
-    if settings.username is not None or opening.password is not None:
-        client.username_pw_set(settings.username or "", opening.password)
+    if opening.username is not None or opening.password is not None:
+        client.username_pw_set(opening.username or "", opening.password)
     if url.transport == "websockets":
         client.ws_set_options(path=url.path)
     if url.tls:

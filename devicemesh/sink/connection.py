@@ -135,7 +135,7 @@ class Connection:
     def progress(self) -> tuple[int, ...]:
         """Changes while bytes leave for the network."""
         queued = 0
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # ValueError: it is over
             queued = struct.unpack("i", fcntl.ioctl(self._descriptor, termios.TIOCOUTQ, bytes(4)))[0]
         return self._client.wire.unsent, queued
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
+from typing import Any
 
+from devicemesh.settings import SecretRef
 from devicemesh.sink.base import Declaration
 from devicemesh.sink.client import Will
 from devicemesh.sink.connection import Connection
@@ -21,6 +23,9 @@ class Dialect(ABC):
 
     topics: Addresses
     subscriptions: Sequence[str]
+    username: SecretRef | None = None
+    """In place of `mqtt.username`."""
+    _sender: Sender
     waits_for: str | None = None
     """Why nothing is sent though there is a connection, in words."""
 
@@ -39,6 +44,18 @@ class Dialect(ABC):
     def disconnected(self, *, hung_up: bool = False) -> None:  # noqa: B027 - most have nothing to forget
         """The connection is gone; `hung_up`: it was the broker who ended it, and did not say why."""
 
+    def bounds(self, window: int, packet_bytes: int) -> tuple[int, int]:
+        """Of what the broker takes: how many records may be under way, and how large one may be."""
+        return window, packet_bytes
+
+    def acknowledged(self, identifier: int, code: int) -> None:
+        """The broker answered a publish of the connection."""
+        self._sender.acknowledged(identifier, code)
+
+    def answers(self) -> int | None:
+        """See `Sender.answers`: what a broker that has gone dumb does not give."""
+        return self._sender.answers
+
     @abstractmethod
     def payload(self, route: Route, body: bytes, late: bool) -> bytes:
         """What is published of a record; `late`: it was taken before this connection was made.
@@ -49,6 +66,10 @@ class Dialect(ABC):
     @abstractmethod
     def message(self, topic: str, payload: bytes, retained: bool, correlation: bytes | None) -> None:
         """Take a message as it came; never waits."""
+
+    def answer(self, device: str, topic: str, body: Mapping[str, Any]) -> bool:
+        """Whether somebody waits for this event, and was told; else it is kept and published."""
+        return False
 
     # -- of devices
 

@@ -45,17 +45,23 @@ class Inbox:
         body = self._body(topic, payload)
         self.take(Command(incoming.kind, incoming.device, incoming.name, body, identity), topic)
 
-    def take(self, command: Command, topic: str) -> None:
-        """Take what was asked on a topic; never waits, and refuses what is too much."""
+    def take(self, command: Command, topic: str) -> bool:
+        """Take what was asked on a topic; never waits, and refuses what is too much: False."""
         waiting = self._waiting[command.device]
         if waiting >= WAITING_OF_ONE or self._waiting.total() >= WAITING:
             self.refused += 1
             if self.refused & (self.refused - 1) == 0:  # the 1st, 2nd, 4th, ...: not to fill the log
                 total = self._waiting.total()
                 log.warning("%s refused: %d requests wait, %d of this device", topic, total, waiting)
-            return
+            return False
         self._waiting[command.device] += 1
         self._queue.put_nowait(command)
+        return True
+
+    @property
+    def waiting(self) -> int:
+        """Commands that were taken and are not done."""
+        return self._waiting.total()
 
     def _body(self, topic: str, payload: bytes) -> Any:
         if len(payload) > self.max_payload_bytes:

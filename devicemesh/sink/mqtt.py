@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from devicemesh.aggregate import Record, encode_json
-from devicemesh.settings import MqttSettings, OutboxSettings
+from devicemesh.settings import MqttSettings, OutboxSettings, ThingsBoardSettings
 from devicemesh.sink.base import Command, Declaration, Sink, SinkStats
 from devicemesh.sink.broker_url import BROKE, ENDED, parse_url
 from devicemesh.sink.client import ConnectError, Opening
@@ -62,16 +62,19 @@ class Backoff:
 def _dialect(settings: MqttSettings, instance: str, encode: Encode, home: Path) -> tuple[Dialect, Inbox]:
     """What the settings ask for; what nobody speaks is never imported. Raises ValueError."""
     topics = Topics(settings, instance)
+    inbox = Inbox(topics, settings.max_payload_bytes)
     if settings.sparkplug is not None:
         from devicemesh.sink.sparkplug.node import EdgeNode
 
-        inbox = Inbox(topics, settings.max_payload_bytes)
         return EdgeNode(settings.sparkplug, instance, inbox, encode), inbox
+    if isinstance(settings.thingsboard, ThingsBoardSettings):
+        from devicemesh.sink.thingsboard.gateway import Gateway
+
+        return Gateway(settings.thingsboard, instance, inbox, encode), inbox
     if settings.home_assistant or (home / "home-assistant").exists():
         from devicemesh.sink.homeassistant.dialect import dialect_of
 
         return dialect_of(settings, instance, encode)
-    inbox = Inbox(topics, settings.max_payload_bytes)
     return Plain(topics, inbox, encode), inbox
 
 
@@ -175,7 +178,8 @@ class MqttSink(Sink):
 
     def event(self, device: str, topic: str, body: Mapping[str, Any]) -> None:
         """Raises ValueError for a device that makes no topic."""
-        self._sender.event(["E", device, topic], dumps(body))
+        if not self._dialect.answer(device, topic, body):
+            self._sender.event(["E", device, topic], dumps(body))
 
     def retain(self, device: str, topic: str, body: bytes | Mapping[str, Any] | None) -> None:
         """Raises ValueError for a device that makes no topic."""
@@ -250,9 +254,11 @@ class MqttSink(Sink):
     async def _connect(self) -> Connection:
         settings = self._settings
         password = resolve(self._home, settings.password) if settings.password else None
+        by_reference = self._dialect.username
+        username = resolve(self._home, by_reference) if by_reference else settings.username
         will = self._dialect.will()
-        opening = Opening(self._url, settings, self._client_id, password, will, self._fence)
-        events = Events(self._sender.acknowledged, self._dialect.message, self._sender.pump)
+        opening = Opening(self._url, settings, self._client_id, username, password, will, self._fence)
+        events = Events(self._dialect.acknowledged, self._dialect.message, self._sender.pump)
         connection = await Connection.open(opening, events)
         self._connection, self._last_error, self._said = connection, None, None
         self._reconnects += 1
@@ -261,7 +267,7 @@ class MqttSink(Sink):
         window = max(1, min(settings.inflight, connection.window))
 
         def ready(link: Link) -> None:
-            self._sender.connected(link, window, connection.max_packet_bytes)
+            self._sender.connected(link, *self._dialect.bounds(window, connection.max_packet_bytes))
 
         self._dialect.connected(connection, ready)
         return connection
@@ -318,7 +324,7 @@ class MqttSink(Sink):
                 log.warning("%s", self._deaf)
             self._sender.bound_refused()
             self._say_gap(now)
-            answers = self._sender.answers
+            answers = self._dialect.answers()
             state = (connection, answers, *connection.progress())
             if answers is None or state != seen:
                 seen, since = state, now

@@ -15,7 +15,7 @@ from devicemesh.sink.refusals import Refusals
 from devicemesh.sink.retained import Name, Retained
 from devicemesh.sink.routes import Describe, Route, Routes
 from devicemesh.sink.segment import Item
-from devicemesh.sink.suspects import TOO_LARGE, Suspect, Suspects
+from devicemesh.sink.suspects import FINAL, TOO_LARGE, Suspect, Suspects
 from devicemesh.sink.topics import Addresses
 
 log = logging.getLogger("devicemesh.sink")
@@ -34,6 +34,7 @@ class Sender:
     ) -> None:
         self.link: Link | None = None
         self.messages = 0  # accepted by the broker
+        self.waiting: Callable[[], int] = lambda: outbox.waiting  # messages that are not yet
         self.refusals = Refusals()
         self.on_more: Callable[[], None] = lambda: None  # there is more to pump: call again soon
         self._outbox, self._topics, self._write, self._clock = outbox, topics, write, clock
@@ -44,8 +45,7 @@ class Sender:
         self._accepted = True  # a record, since the connection was made
         self._careful = False  # it is not yet, nor was one on the connection before
         self._ready: deque[Entry] = deque()  # consecutive records, the next to be sent first
-        self._ready_bytes = 0
-        self._ready_end = 0  # the position that `_ready` goes on with
+        self._ready_bytes = self._ready_end = 0  # the position that `_ready` goes on with
         self._late_until = 0  # records before this position were taken before the connection was made
         self._blind = False  # the outbox could not be read
         self._under_way: dict[int, Entry | Name] = {}  # by identifier; a Name is of a retained message
@@ -173,8 +173,8 @@ class Sender:
             self._accepted, self._careful = True, False
             self._outbox.ack(entry.position, entry.sample, entry.samples)
             self.refusals.accepted(entry.route.topic, entry.position, now)
-        elif code == TOO_LARGE:
-            self._outbox.drop(entry.position, entry.sample, entry.samples, "too_large")
+        elif code in FINAL:
+            self._outbox.drop(entry.position, entry.sample, entry.samples, FINAL[code])
         elif entry.stored:
             self.refusals.refused(entry.route.topic, entry.position, code, now)
         else:

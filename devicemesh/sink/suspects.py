@@ -15,6 +15,10 @@ STRIKES = 3
 """How often a broker has to hang up on one message until it is believed: a network may break as well."""
 TOO_LARGE = 0x95
 """A code that has no place in the answer to a publish; mosquitto gives it, and hangs up."""
+NEVER = 0x100
+"""No code of MQTT: whoever speaks for us knows that this record is taken by nobody, ever."""
+FINAL = {TOO_LARGE: "too_large", NEVER: "refused"}
+"""Codes after which a record is not tried again, and the policy under which it is dropped."""
 LEARNED_S = 3600.0
 """A limit that was found out is forgotten after so long: a broker may be set up otherwise."""
 

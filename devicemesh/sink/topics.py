@@ -109,6 +109,23 @@ def parts_of(device: str) -> tuple[str, str]:
     return namespace, name
 
 
+def identity(device: str) -> str:
+    """A device ("namespace/name") where there are no namespaces: one but `default` comes before a colon.
+
+    Raises ValueError for what is no device.
+    """
+    namespace, name = parts_of(device)
+    return name if namespace == "default" else f"{namespace}:{name}"
+
+
+def device_of(identity_: str) -> str:
+    """The device of an `identity`. Raises ValueError."""
+    namespace, colon, name = identity_.rpartition(":")
+    device = f"{namespace if colon else 'default'}/{name}"
+    parts_of(device)
+    return device
+
+
 def _check(topic: str) -> None:
     if any(mark in topic for mark in "+#\0") or not 0 < len(topic.encode()) <= _MAX_BYTES:
         raise ValueError(f"{topic[:80]!r} is no topic to publish to: it has +, # or NUL, or is too long")

@@ -483,3 +483,23 @@ def test_leaving_while_connecting(rig: Any, monkeypatch: Any) -> None:
                 await asyncio.sleep(0.05)
 
     asyncio.run(main())
+
+
+def test_a_connection_that_breaks_while_it_is_looked_after_is_followed_by_another(
+    rig: Any, scripted: Any
+) -> None:
+    async def script(wire: Any) -> None:
+        await wire.accept()
+        async for packet in wire.publishes():
+            wire.send(puback(packet.identifier))
+
+    async def scenario(sink: Any, broker: Any) -> None:
+        await rig.up()
+        connection = sink._connection
+        connection.tend = lambda: connection.abort("the pipe is broken")
+        await until(lambda: broker.connections == 2)
+        rig.put()
+        await until(lambda: sink.stats().samples_published == 1)
+        assert sink.errors == 0
+
+    run(rig, scripted, script, scenario)

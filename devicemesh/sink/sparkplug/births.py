@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from devicemesh.sink.segment import POLICIES
 from devicemesh.sink.sparkplug.metrics import Definition, Metrics
-from devicemesh.sink.sparkplug.told import Told, held, quality
+from devicemesh.sink.sparkplug.told import held, quality
 from devicemesh.sink.sparkplug.wire import Metric, Type, encode
+from devicemesh.sink.told import Told
 
 BD_SEQ, REBIRTH = "bdSeq", "Node Control/Rebirth"
 NODE_METRICS = Metrics(Definition(f"Dropped/{policy}", Type.INT64, at) for at, policy in enumerate(POLICIES))

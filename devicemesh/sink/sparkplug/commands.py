@@ -8,10 +8,11 @@ from typing import Any
 from devicemesh.sink.base import Command
 from devicemesh.sink.payload import loads
 from devicemesh.sink.sparkplug.births import REBIRTH
-from devicemesh.sink.sparkplug.devices import NodeDevices, device_of, parts_of_alias
+from devicemesh.sink.sparkplug.devices import NodeDevices, parts_of_alias
 from devicemesh.sink.sparkplug.metrics import Definition
 from devicemesh.sink.sparkplug.told import fitted
 from devicemesh.sink.sparkplug.wire import Metric, Type, decode
+from devicemesh.sink.topics import device_of
 
 
 def asks_for_rebirth(payload: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""What an Edge Node knows of its devices, and how they are named in Sparkplug. Pure."""
+"""What an Edge Node knows of its devices. Pure."""
 
 from __future__ import annotations
 
@@ -9,30 +9,12 @@ from itertools import count
 
 from devicemesh.sink.sparkplug.metrics import NO_METRICS, Metrics
 from devicemesh.sink.sparkplug.table import Table
-from devicemesh.sink.sparkplug.told import Told, reported
 from devicemesh.sink.sparkplug.wire import Type
-from devicemesh.sink.topics import parts_of
+from devicemesh.sink.told import Told, reported
 
 ALIAS_BITS = 20
 """Of an alias; those above them are the device's number, so that no two metrics of a node share one."""
 _ALIVE = ("Ready", "Degraded")
-
-
-def identity(device: str) -> str:
-    """The Device ID of "namespace/name": the name, after another namespace than `default` and a colon.
-
-    Raises ValueError for what is no device.
-    """
-    namespace, name = parts_of(device)
-    return name if namespace == "default" else f"{namespace}:{name}"
-
-
-def device_of(identity_: str) -> str:
-    """The device of a Device ID. Raises ValueError."""
-    namespace, colon, name = identity_.rpartition(":")
-    device = f"{namespace if colon else 'default'}/{name}"
-    parts_of(device)
-    return device
 
 
 @dataclass(slots=True, eq=False)

@@ -8,6 +8,7 @@ from typing import Any
 
 from devicemesh.sink.base import Declaration
 from devicemesh.sink.sparkplug.wire import Type
+from devicemesh.sink.told import OWN_ALARM, alarm_name
 from devicemesh.spec.device import Property
 from devicemesh.spec.statistics import STATISTICS
 from devicemesh.spec.units import symbol
@@ -34,8 +35,8 @@ TYPES: Mapping[ValueType, Type] = {
 COUNTS = ("count", "bad", "transitions", "resets")
 """Statistics that are whole numbers, whatever they are of."""
 _VALUES, _SUMS = ("min", "max", "first", "last"), ("sum", "range", "delta", "increase")
-DESIRED_RESULT, OWN_ALARM = "twin/desired/result", "alarm/event"
-"""Metrics (String, JSON) of what has no form of its own in Sparkplug. No property's name has a slash."""
+DESIRED_RESULT = "twin/desired/result"
+"""A metric (String, JSON), as `OWN_ALARM`: they have no form of their own in Sparkplug."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +109,6 @@ def _definitions(declaration: Declaration) -> Iterator[Definition]:
         yield Definition(DESIRED_RESULT, Type.STRING, 0)
     if declaration.events:
         yield Definition(OWN_ALARM, Type.STRING, 0)
-
-
-def alarm_name(prop: str, alarm: str) -> str:
-    """The metric that says whether an alarm of a limit stands."""
-    return f"{prop}/alarm/{alarm}"
 
 
 def statistic_type(name: str, of: ValueType) -> Type:

@@ -21,15 +21,16 @@ from devicemesh.sink.inbox import Inbox
 from devicemesh.sink.routes import Route
 from devicemesh.sink.sender import Sender
 from devicemesh.sink.sparkplug import births, commands, told
-from devicemesh.sink.sparkplug.devices import ALIAS_BITS, NodeDevice, NodeDevices, identity
+from devicemesh.sink.sparkplug.devices import ALIAS_BITS, NodeDevice, NodeDevices
 from devicemesh.sink.sparkplug.host import PrimaryHost
 from devicemesh.sink.sparkplug.link import SequencedLink
 from devicemesh.sink.sparkplug.numbers import SessionNumber
 from devicemesh.sink.sparkplug.table import Shapes
-from devicemesh.sink.sparkplug.told import Told
 from devicemesh.sink.sparkplug.topics import NodeTopics
 from devicemesh.sink.sparkplug.trial import Trial
 from devicemesh.sink.sparkplug.wire import encode
+from devicemesh.sink.told import Told, event, gap, telemetry
+from devicemesh.sink.topics import identity
 
 log = logging.getLogger("devicemesh.sink")
 
@@ -218,10 +219,10 @@ class EdgeNode(Dialect):
     def _slowly(self, device: NodeDevice, route: Route, body: bytes, late: bool) -> bytes:
         """What is not usual, value by value."""
         if route.names is None:
-            found = list(told.event(route.suffix, json.loads(body), _now_ms()))
+            found = list(event(route.suffix, json.loads(body), _now_ms()))
             device.standing.update({one.name: one for one in found if "/alarm/" in one.name})
         else:
-            found = list(told.telemetry(json.loads(self._encode(body, route.names))))
+            found = list(telemetry(json.loads(self._encode(body, route.names))))
             if not device.alive and all(one.quality.startswith("Bad") for one in found):
                 return b""  # its death says it
         if unknown := told.unknown(found, device.metrics):
@@ -230,7 +231,7 @@ class EdgeNode(Dialect):
         return self._data(device, found, late)
 
     def _gap(self, body: bytes) -> bytes:
-        found = list(told.gap(json.loads(body)))
+        found = list(gap(json.loads(body)))
         self._dropped = {one.name.partition("/")[2]: one.value for one in found}
         return encode([told.metric(one, births.NODE_METRICS, None, False) for one in found], _now_ms())
 

@@ -1,20 +1,18 @@
-"""What is said on our own topics (docs/mqtt.md), as values of Sparkplug metrics. Pure."""
+"""What is told of a device (`devicemesh.sink.told`), as values of Sparkplug metrics. Pure."""
 
 from __future__ import annotations
 
 import base64
-import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
-from devicemesh.sink.sparkplug.metrics import COUNTS, OWN_ALARM, Definition, Metrics, alarm_name
+from devicemesh.sink.sparkplug.metrics import COUNTS, Definition, Metrics
 from devicemesh.sink.sparkplug.wire import Metric, Type
+from devicemesh.sink.told import Told, text
 
 BAD, STALE = 0, 500
 """Of the property `Quality` (section 6.4.17); a metric without it is good."""
-_EPOCH, _MS = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 _FLOAT_END = 3.4028235677973366e38  # from here on a number rounds to no float32
 _RANGES = {
     Type.INT32: (-(1 << 31), (1 << 31) - 1),
@@ -23,59 +21,6 @@ _RANGES = {
     Type.UINT16: (0, 65535),
     Type.UINT64: (0, (1 << 64) - 1),
 }
-_WINDOW = ("name", "start", "end")  # of a window; all else in it are statistics
-
-
-class Told(NamedTuple):
-    """A value of a metric, as JSON has it; `quality` is a word of docs/mqtt.md."""
-
-    name: str
-    value: Any
-    time_ms: int
-    quality: str = "Good"
-
-
-def milliseconds(time: str) -> int:
-    """Of a time in RFC 3339 since 1970, rounded down. Raises ValueError."""
-    return (datetime.fromisoformat(time) - _EPOCH) // _MS
-
-
-def telemetry(payload: Mapping[str, Any]) -> Iterator[Told]:
-    """Readings in the order of their times, then windows, each statistic at the end of its window."""
-    for row in payload.get("rows", ()):
-        time_ms, qualities = milliseconds(row["time"]), row.get("quality", {})
-        for name, value in row["values"].items():
-            yield Told(name, value, time_ms, qualities.get(name, "Good"))
-    for window in payload.get("windows", ()):
-        time_ms, name = milliseconds(window["end"]), window["name"]
-        for statistic, value in window.items():
-            if statistic not in _WINDOW:
-                yield Told(f"{name}/{statistic}", value, time_ms)
-
-
-def event(suffix: str, payload: Mapping[str, Any], now_ms: int) -> Iterator[Told]:
-    """An alarm of a limit is a boolean; all else is what it is, as JSON in a string."""
-    if suffix == "alarm" and "property" in payload:
-        name = alarm_name(payload["property"], payload["alarm"])
-        yield Told(name, payload["active"], milliseconds(payload["time"]))
-        return
-    time = payload.get("time")
-    time_ms = milliseconds(time) if isinstance(time, str) else now_ms
-    yield Told(OWN_ALARM if suffix == "alarm" else suffix, _text(payload), time_ms)
-
-
-def reported(payload: Mapping[str, Any]) -> Iterator[Told]:
-    """The newest reading of each property that has one."""
-    for name, entry in payload.items():
-        reading = entry["reported"]
-        if reading["quality"] != "Bad.Pending":
-            yield Told(name, reading["value"], milliseconds(reading["time"]), reading["quality"])
-
-
-def gap(payload: Mapping[str, Any]) -> Iterator[Told]:
-    """Samples that nobody will see, by policy, since the outbox was made."""
-    for policy, count in payload["dropped"].items():
-        yield Told(f"Dropped/{policy}", count, payload["time"] // 10**6)
 
 
 def fitted(value: Any, type_: Type) -> Any:
@@ -91,18 +36,14 @@ def fitted(value: Any, type_: Type) -> Any:
         return _float(value, type_)
     if type_ == Type.BYTES:
         return _bytes(value)
-    return value if isinstance(value, str) else _text(value)
+    return value if isinstance(value, str) else text(value)
 
 
 def held(value: Any, definition: Definition) -> Any:
     """A JSON value as its metric has it: what is declared as JSON is its text, so "5" is not 5."""
     if definition.structured and value is not None:
-        return _text(value)
+        return text(value)
     return fitted(value, definition.type)
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _float(value: Any, type_: Type) -> float | None:

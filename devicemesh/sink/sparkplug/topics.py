@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from devicemesh.sink.sparkplug.devices import identity
+from devicemesh.sink.topics import identity
 
 
 class NodeTopics:

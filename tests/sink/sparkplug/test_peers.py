@@ -13,8 +13,8 @@ import pytest
 
 from devicemesh.sink.sparkplug.births import device_birth, node_birth, node_death
 from devicemesh.sink.sparkplug.metrics import metrics_of
-from devicemesh.sink.sparkplug.told import Told
 from devicemesh.sink.sparkplug.wire import Metric, Type, decode, encode
+from devicemesh.sink.told import Told
 
 FOLDER = Path(__file__).parent / "node"
 Ask = Callable[[dict[str, Any]], Any]

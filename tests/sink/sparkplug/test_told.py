@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from devicemesh.sink.base import Declaration
 from devicemesh.sink.sparkplug import told
 from devicemesh.sink.sparkplug.commands import asked
-from devicemesh.sink.sparkplug.devices import NodeDevices, device_of, identity, parts_of_alias
+from devicemesh.sink.sparkplug.devices import NodeDevices, parts_of_alias
 from devicemesh.sink.sparkplug.host import PrimaryHost
 from devicemesh.sink.sparkplug.metrics import TYPES, metrics_of
 from devicemesh.sink.sparkplug.numbers import SessionNumber
 from devicemesh.sink.sparkplug.table import Table
-from devicemesh.sink.sparkplug.told import Told, fitted
+from devicemesh.sink.sparkplug.told import fitted
 from devicemesh.sink.sparkplug.wire import Metric, Type, encode
+from devicemesh.sink.told import Told, event, milliseconds, telemetry
+from devicemesh.sink.topics import device_of, identity
 from devicemesh.spec.device import Command, EventSource, Property
 from devicemesh.spec.values import ValueType
 
@@ -76,12 +78,12 @@ def test_whatever_comes_is_fitted_or_none(value: Any, type_: Type) -> None:
 def test_milliseconds(time_ns: int) -> None:
     from devicemesh._core.reference_record import timestamp
 
-    assert told.milliseconds(timestamp(time_ns)) == time_ns // 10**6
+    assert milliseconds(timestamp(time_ns)) == time_ns // 10**6
 
 
 def test_milliseconds_of_a_time_that_is_exact_in_no_float() -> None:
     assert (
-        told.milliseconds("2026-11-29T22:10:03.123999999Z")
+        milliseconds("2026-11-29T22:10:03.123999999Z")
         == int(datetime(2026, 11, 29, 22, 10, 3, tzinfo=UTC).timestamp()) * 1000 + 123
     )
 
@@ -104,7 +106,7 @@ def test_rows_and_windows_in_order() -> None:
             }
         ],
     }
-    assert list(told.telemetry(payload)) == [
+    assert list(telemetry(payload)) == [
         Told("a", 1, 1000),
         Told("b", None, 1000, "Bad.NoAnswer"),
         Told("a", 2, 2000),
@@ -149,7 +151,7 @@ def test_whatever_a_property_is_called_no_two_metrics_have_one_name() -> None:
     assert [one.offset for one in metrics.values()] == list(range(len(metrics)))
     assert [metrics.at(one.offset) for one in metrics.values()] == list(metrics.values())
     assert metrics["alarm"].type == Type.DOUBLE
-    (own,) = told.event("alarm", {"alarm": "MotorHot", "event": "alarms"}, 5)
+    (own,) = event("alarm", {"alarm": "MotorHot", "event": "alarms"}, 5)
     assert metrics[own.name].type == Type.STRING
 
 
