@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -149,6 +150,64 @@ def test_a_registration_in_pieces_and_one_that_begins_another(
     run_virtual(work(), patience_s=SOCKETS_S)
 
 
+def test_who_has_said_all_is_let_in_though_another_begins_so(
+    hostile: Any, modem: Any, points: Any, collect: Any
+) -> None:
+    """It says no CR LF behind, and nothing more."""
+
+    async def work() -> None:
+        port, device = free_port(), hostile()
+        asked = several(points, *((endpoint(port, says), "holding:0") for says in ("meter-a", "meter-a2")))
+        async with open_session(asked[0].endpoint) as session, modem(device, port, b"meter-a") as calling:
+            reader = session.reader(asked)
+
+            async def first() -> bool:
+                seen = await collect(reader)
+                assert seen[1][1] == NO_LINK
+                return seen[0][1] == GOOD
+
+            await until(first, 10.0)
+            assert calling.dialled == 1
+
+    run_virtual(work(), patience_s=SOCKETS_S)
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, IMEI), (IMEI, None), ("meter", "meter-a")])
+def test_a_registration_is_edited_while_the_modem_is_here(
+    before: str | None, after: str | None, hostile: Any, modem: Any, points: Any, collect: Any
+) -> None:
+    """It is hung up on, dials in again, and is known by the new one; its neighbour is not."""
+
+    async def work() -> None:
+        port, device, near = free_port(), hostile(), hostile()
+        says = b"meter-a" if after == "meter-a" else IMEI.encode()
+        other = endpoint(port, OTHER)
+        asked = several(points, (endpoint(port, before), "holding:0"), (other, "holding:0"))
+        edited = several(points, (endpoint(port, after), "holding:0"), (other, "holding:0"))
+        async with (
+            open_session(other) as session, modem(device, port, says) as calling,
+            modem(near, port, OTHER.encode()) as stays,
+        ):  # fmt: skip
+            await until(all_good(collect, session.reader(asked), 2))
+            await until(all_good(collect, session.reader(edited), 2))
+            assert calling.dialled == 2 and stays.dialled == 1
+
+    run_virtual(work(), patience_s=SOCKETS_S)
+
+
+def test_a_unit_is_edited_while_its_modem_is_here(
+    hostile: Any, modem: Any, points: Any, collect: Any
+) -> None:
+    async def work() -> None:
+        port, device = free_port(), hostile()
+        async with open_session(endpoint(port)) as session, modem(device, port) as calling:
+            await until(all_good(collect, session.reader(points(endpoint(port, unit=3), "holding:0")), 1))
+            await until(all_good(collect, session.reader(points(endpoint(port, unit=5), "holding:0")), 1))
+            assert calling.dialled == 1, "it is asked for what is new"
+
+    run_virtual(work(), patience_s=SOCKETS_S)
+
+
 @pytest.mark.parametrize(
     ("said", "registration", "is_it"),
     [
@@ -274,6 +333,33 @@ def test_the_newer_connection_of_a_modem_wins(
     run_virtual(work(), patience_s=SOCKETS_S)
 
 
+def test_who_dials_in_faster_than_an_answer_would_come_gets_its_place(
+    hostile: Any, modem: Any, fault: Any, points: Any, collect: Any
+) -> None:
+    """Its old connection is half open, and is asked once for all its calls."""
+
+    async def work() -> None:
+        port, old = free_port(), hostile()
+        one = endpoint(port, IMEI, timeout="5s")
+        async with open_session(one) as session, modem(old, port, IMEI.encode()) as before:
+            reader = session.reader(points(one, "holding:0"))
+            await until(all_good(collect, reader, 1))
+            before.again_s = 1e6
+            old.faults = [fault(deaf=True)]
+            calls = []
+            for _ in range(8):
+                calls.append(await asyncio.open_connection("127.0.0.1", port))
+                calls[-1][1].write(IMEI.encode())
+                await asyncio.sleep(1)
+            assert not old.connections, "it was asked, and hung up on"
+            assert len(old.requests) <= 4
+            for _, writer in calls:
+                writer.transport.abort()
+            await asyncio.sleep(0)
+
+    run_virtual(work(), patience_s=SOCKETS_S)
+
+
 @pytest.mark.parametrize("registration", [IMEI, None])
 def test_two_that_claim_to_be_one(
     registration: str | None, hostile: Any, modem: Any, points: Any, collect: Any, caplog: Any
@@ -346,7 +432,9 @@ def test_strangers(hostile: Any, modem: Any, points: Any, collect: Any, caplog: 
                     async with asyncio.timeout(5):
                         await reading.readexactly(1)
                 writer.close()
-            many = [await asyncio.open_connection("127.0.0.1", port) for _ in range(hall.MOST_STRANGERS + 10)]
+            many = [
+                await asyncio.open_connection("127.0.0.1", port) for _ in range(hall.MOST_STRANGERS + 1 + 10)
+            ]
             async with asyncio.timeout(5):
                 for reading, _ in many[:10]:  # the first had to go
                     with pytest.raises(CUT):
@@ -389,6 +477,84 @@ def test_all_modems_come_back_at_once(hostile: Any, points: Any, collect: Any) -
             await asyncio.gather(*serving, return_exceptions=True)
 
     run_virtual(work(), patience_s=SOCKETS_S)
+
+
+def test_what_a_stranger_says_byte_by_byte_is_told_as_a_whole(points: Any, collect: Any, caplog: Any) -> None:
+    """Also when it leaves before it has been silent for long."""
+
+    async def work() -> None:
+        port = free_port()
+        one = endpoint(port, IMEI)
+        async with open_session(one) as session:
+            session.reader(points(one, "holding:0"))
+            for words, stays_s in ((b"869999", 5.0), (b"nobody", 0.1)):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                for byte in words:
+                    writer.write(bytes((byte,)))
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(stays_s)
+                writer.close()
+                await asyncio.sleep(0.1)
+
+    run_virtual(work(), patience_s=SOCKETS_S)
+    said = [record.getMessage().partition(": ")[2] for record in caplog.records]
+    assert said == [
+        f"127.0.0.1 dialled in and said `{words}`: no device's `registration`"
+        for words in ("869999", "nobody")
+    ]
+
+
+def test_all_come_back_while_their_old_connections_are_half_open(
+    hostile: Any, points: Any, collect: Any
+) -> None:
+    """More than may be strangers, and each needs a while to speak."""
+
+    async def work() -> None:
+        port, count = free_port(), 3 * hall.MOST_STRANGERS
+        asked = several(points, *((endpoint(port, f"IMEI{n:04}"), "holding:0") for n in range(count)))
+        writers = []
+
+        async def dial() -> list[asyncio.StreamReader]:
+            calls = [await asyncio.open_connection("127.0.0.1", port) for _ in range(count)]
+            writers.extend(writer for _, writer in calls)
+            await asyncio.sleep(1)
+            for n, (_, writer) in enumerate(calls):
+                writer.write(f"IMEI{n:04}".encode())
+            await asyncio.sleep(1)
+            return [reading for reading, _ in calls]
+
+        async with open_session(asked[0].endpoint) as session:
+            session.reader(asked)
+            await dial()
+            assert not any(reading.at_eof() for reading in await dial())
+            for writer in writers:
+                writer.transport.abort()
+            await asyncio.sleep(0)
+
+    run_virtual(work(), patience_s=SOCKETS_S)
+
+
+def test_no_room_for_a_connection_is_said_once_a_minute(
+    monkeypatch: pytest.MonkeyPatch, hostile: Any, modem: Any, points: Any, collect: Any, caplog: Any
+) -> None:
+    async def work() -> None:
+        port, loop = free_port(), asyncio.get_running_loop()
+        one, accept = endpoint(port, IMEI), loop.sock_accept
+        full_until = 100.0
+
+        async def crowded(listening: Any) -> Any:
+            if loop.time() < full_until:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return await accept(listening)
+
+        monkeypatch.setattr(loop, "sock_accept", crowded)
+        async with open_session(one) as session, modem(hostile(), port, IMEI.encode()):
+            await asyncio.sleep(full_until)
+            await until(all_good(collect, session.reader(points(one, "holding:0")), 1))
+
+    run_virtual(work(), patience_s=SOCKETS_S)
+    said = [record.getMessage().partition(": ")[2] for record in caplog.records]
+    assert said == ["no room for another connection: Too many open files"] * 2
 
 
 def test_a_log_is_not_filled_by_strangers(caplog: Any) -> None:
@@ -655,6 +821,31 @@ def test_discovery_names_who_dials_in_and_then_what_is_behind(hostile: Any, mode
         nobody = mapper.discover(f"modbus+listen://{place}?registration=nobody&timeout=1s")
         with pytest.raises(LinkError, match=f"nobody has dialled in to {place} yet as nobody"):
             await anext(nobody)
+
+    run_virtual(work(), patience_s=SOCKETS_S)
+
+
+def test_discovery_names_who_speaks_slowly_and_again_once(hostile: Any, modem: Any) -> None:
+    async def work() -> None:
+        port, mapper = free_port(), ModbusMapper()
+
+        async def talk(calling: Any) -> None:
+            for word in (b"6", b"0", b"1"):
+                await asyncio.sleep(0.05)
+                calling.say(word)
+            while True:
+                await asyncio.sleep(10)
+                calling.say(b"8601")
+
+        async with modem(hostile(), port, b"8") as calling:
+            finding = mapper.discover(f"modbus+listen://127.0.0.1:{port}")
+            looking = asyncio.ensure_future(anext(finding))
+            await waited(lambda: calling.dialled)
+            talking = asyncio.create_task(talk(calling))
+            found = [await looking, *[one async for one in finding]]
+            assert [one.identity["registration"] for one in found] == ["8601"]
+            talking.cancel()
+            await asyncio.gather(talking, return_exceptions=True)
 
     run_virtual(work(), patience_s=SOCKETS_S)
 

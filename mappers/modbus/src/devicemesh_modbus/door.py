@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import math
 import socket
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
@@ -24,6 +25,8 @@ EXHAUSTED_S = 1.0
 """How long nobody is let in when this process has no room for another connection."""
 MOST_LINES, LINES_S = 10, 60.0
 """So many lines of the log are about strangers in so many seconds, at most."""
+WORDS_S = 0.5
+"""In which a registration has come as a whole, also byte by byte."""
 REMEMBERED = 256
 MOST_CALLERS = 256
 
@@ -36,7 +39,7 @@ class Stranger(asyncio.Protocol):
         self._heard, self._left = heard, left
         self.said = b""
         self.peer = ""  # its address, for people
-        self.since = asyncio.get_running_loop().time()
+        self.since = asyncio.get_running_loop().time()  # when it came, or said something last
         self.timer: asyncio.TimerHandle | None = None
         self.transport: asyncio.Transport
 
@@ -50,6 +53,7 @@ class Stranger(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if len(self.said) <= MAX_REGISTRATION:  # the rest can't be a registration
             self.said += data
+            self.since = asyncio.get_running_loop().time()
             self._heard(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -111,19 +115,26 @@ async def callers(endpoint: ModbusEndpoint, patience_s: float) -> AsyncIterator[
     Each is named once, whatever it dials. Raises `LinkError`.
     """
     here: list[Stranger] = []
+    spoken: set[Stranger] = set()  # what they say further is talk
     news: asyncio.Queue[tuple[str, str | None]] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
 
     def heard(one: Stranger) -> None:
         if one not in here:
             here.append(one)
             if len(here) > MOST_CALLERS:
                 here.pop(0).hang_up()
-        elif one.said:
+        elif one.timer is None:
+            one.timer = loop.call_later(WORDS_S, tell, one)
+
+    def tell(one: Stranger) -> None:
+        if one.said and one not in spoken:
+            spoken.add(one)
             news.put_nowait((one.peer, declared(one.said)))
 
     told = set()
-    until = asyncio.get_running_loop().time() + patience_s
-    async with opened(endpoint, lambda: Stranger(heard, lambda _: None)):
+    until = loop.time() + patience_s
+    async with opened(endpoint, lambda: Stranger(heard, tell)):
         try:
             while True:
                 try:
@@ -135,8 +146,10 @@ async def callers(endpoint: ModbusEndpoint, patience_s: float) -> AsyncIterator[
                     told.add(seen)
                     yield seen
             talkers = {peer for peer, _ in told}
-            for peer in dict.fromkeys(one.peer for one in here if one.peer not in talkers):
-                yield peer, None
+            last = ((one.peer, declared(one.said) if one.said else None) for one in here)
+            for peer, says in dict.fromkeys(last):
+                if peer not in talkers:
+                    yield peer, says
         finally:
             for one in here:
                 one.hang_up()
@@ -145,6 +158,7 @@ async def callers(endpoint: ModbusEndpoint, patience_s: float) -> AsyncIterator[
 
 def declared(said: bytes) -> str:
     """What a modem says, as it would be declared: text where it can be read, else hexadecimal."""
+    said = said[:MAX_REGISTRATION]
     text = said.rstrip(b"\r\n").decode("ascii", "replace")
     plain = text and text.isascii() and text.isprintable() and not text.startswith("hex:")
     return text if plain else f"hex:{said.hex()}"
@@ -178,13 +192,15 @@ def _bound(endpoint: ModbusEndpoint) -> socket.socket:
 async def _accept(
     listening: socket.socket, endpoint: ModbusEndpoint, stranger: Callable[[], Stranger]
 ) -> None:
-    loop = asyncio.get_running_loop()
+    loop, told_s = asyncio.get_running_loop(), -math.inf
     while True:
         try:
             caller, _ = await loop.sock_accept(listening)
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                log.error("%s: no room for another connection: %s", endpoint.link(), error.strerror)
+                if loop.time() - told_s > LINES_S:
+                    log.error("%s: no room for another connection: %s", endpoint.link(), error.strerror)
+                    told_s = loop.time()
                 await asyncio.sleep(EXHAUSTED_S)
             continue  # who has left again before we looked
         try:

@@ -25,14 +25,14 @@ log = logging.getLogger("devicemesh.modbus")
 REGISTER_S = 120.0
 """How long one may stay who is not known: some modems say who they are with their first heartbeat only."""
 SPEAK_S = 3.0
-"""How long one is left to speak first where some are known by what they say, and others by their units."""
+"""The silence after which one has said all where more would make it another, or its units might tell."""
 LOOK_S, MOST_LOOK_S = 30.0, 300.0
 """After which one is asked again for units that nobody has: a meter may be switched on after its modem.
 
 Doubled each time: each that is not there costs its neighbours a timeout.
 """
 MOST_STRANGERS = 64
-"""So many more may stay than are awaited; one more, and the first who is not known has to go."""
+"""So many more may stay than are declared; one more, and the first who is not known has to go."""
 ASKED = 3
 SHOWN = 32
 
@@ -62,7 +62,7 @@ class Hall:
         self.expected: dict[Identity, dict[int, ModbusPoint]] = {}  # of each unit a point to ask it for
         self._were_here: set[Identity] = set()
         self._strangers: list[Stranger] = []  # the first has been here longest
-        self._claimants: dict[Identity, Stranger] = {}  # who claim to be one that is here
+        self._claimants: dict[Identity, Stranger | None] = {}  # who claim to be one that is being asked
         self._units: dict[Link, Stranger] = {}  # those who are known by their units, if they are
         self._tasks: set[asyncio.Task[None]] = set()
         self._gossip = Gossip(endpoint.link())
@@ -85,6 +85,7 @@ class Hall:
             self._declared = self._loop.create_future()
         for one in list(self._strangers):
             self._heard(one)
+        self._loop.call_soon(self._dismiss)  # all readers of a plan are made by then
 
     def link_of(self, endpoint: ModbusEndpoint) -> Link:
         """The connection of a device. Raises `AbsentError`."""
@@ -99,6 +100,17 @@ class Hall:
         if identity in self._were_here:
             raise AbsentError(f"{who} has hung up, and has not dialled in to {self._place} again")
         raise AbsentError(f"nobody has dialled in to {self._place} yet {nobody}")
+
+    def _dismiss(self) -> None:
+        """Hang up on who is not expected any more: it dials in again, and may be another's by now.
+
+        But for those who are asked for units anyway.
+        """
+        for identity in self.links.keys() - self.expected.keys():
+            link = self.links.pop(identity)
+            asked = link in self._units and self._wanted(others=False)
+            if not asked and link not in self.links.values():
+                link.close()
 
     async def arrival(self, endpoint: ModbusEndpoint, patience_s: float) -> None:
         """Wait until a device is here, at most so long; somebody sits before it, and is told so."""
@@ -116,7 +128,7 @@ class Hall:
     async def close(self) -> None:
         """Hang up on everybody, and on who comes yet."""
         self._closed = True
-        for one in (*self._strangers, *self._claimants.values()):
+        for one in (*self._strangers, *filter(None, self._claimants.values())):
             one.hang_up()
         for link in {*self.links.values(), *self._units}:
             link.close()
@@ -140,16 +152,25 @@ class Hall:
             self._make_room()
         known = [i for i in self.expected if isinstance(i, bytes)]
         fitting = max((i for i in known if begins(one.said, i)), key=len, default=None)
-        awaited = any(i.startswith(one.said) and i != one.said for i in known)
-        if fitting is not None and not awaited:
+        quiet_s = self._loop.time() - one.since
+        has_said_all = quiet_s >= SPEAK_S or not self._awaited(one.said)
+        if has_said_all and fitting is not None:
             self._claims(one, fitting)
-        elif any(isinstance(i, int) for i in self.expected):
-            waits_s = SPEAK_S - (self._loop.time() - one.since) if awaited else 0.0
-            if waits_s <= 0:
-                self._by_units(one)
-            else:
-                self._loop.call_later(waits_s, self._silent, one)
-        elif one.said and known and not awaited:
+        elif has_said_all and any(isinstance(i, int) for i in self.expected):
+            self._by_units(one)
+        elif quiet_s < SPEAK_S:
+            self._loop.call_later(SPEAK_S - quiet_s, self._silent, one)
+        else:
+            self._tell_of(one)
+
+    def _awaited(self, said: bytes) -> bool:
+        """Whether it may be the beginning of somebody."""
+        known = (i for i in self.expected if isinstance(i, bytes))
+        return any(i.startswith(said) and i != said for i in known)
+
+    def _tell_of(self, one: Stranger) -> None:
+        """It has said what no device is known by."""
+        if one.said and not self._awaited(one.said) and any(isinstance(i, bytes) for i in self.expected):
             self._gossip.tell(
                 (one.peer, one.said[:SHOWN]), f"{one.peer} dialled in and said {shown(one.said)}: no device's"
                 " `registration`",
@@ -162,8 +183,9 @@ class Hall:
     def _left(self, one: Stranger) -> None:
         if one in self._strangers:
             self._strangers.remove(one)
+            self._tell_of(one)
         for identity in [i for i, claimant in self._claimants.items() if claimant is one]:
-            del self._claimants[identity]
+            self._claimants[identity] = None
 
     def _give_up(self, one: Stranger) -> None:
         said = f"said only {shown(one.said)}" if one.said else "said nothing"
@@ -173,9 +195,10 @@ class Hall:
         one.hang_up()
 
     def _make_room(self) -> None:
-        unknown = [link for link in self._units if link not in self.links.values()]
-        awaited = sum(identity not in self.links for identity in self.expected)  # all may come at once
-        if len(self._strangers) + len(unknown) <= MOST_STRANGERS + awaited:
+        known = set(self.links.values())
+        unknown = [link for link in self._units if link not in known and link.lost is None]
+        most = MOST_STRANGERS + len(self.expected)  # all may come at once, before their old connections end
+        if len(self._strangers) + len(unknown) <= most:
             return
         self._gossip.tell("many", f"more than {MOST_STRANGERS} dialled in who are not known")
         if unknown and len(unknown) >= len(self._strangers):
@@ -189,20 +212,23 @@ class Hall:
         """It says that it is this one; where that one is here already, it is asked."""
         self._strangers.remove(one)
         one.rest()
-        if (before := self._claimants.pop(identity, None)) is not None:
-            before.hang_up()
-        old = self.links.get(identity)
-        if old is None or old.lost is not None:
+        old, asked = self.links.get(identity), identity in self._claimants
+        if asked:  # and the newest is to have its place
+            if (before := self._claimants[identity]) is not None:
+                before.hang_up()
+            self._claimants[identity] = one
+        elif old is None or old.lost is not None:
             self._admit(one, identity)
-            return
-        self._claimants[identity] = one
-        self._spawn(self._challenge(one, identity, old))
+        else:
+            self._claimants[identity] = one
+            self._spawn(self._challenge(identity, old))
 
-    async def _challenge(self, one: Stranger, identity: bytes, old: Link) -> None:
+    async def _challenge(self, identity: bytes, old: Link) -> None:
+        """Ask the old one, once for all who come meanwhile."""
         alive = await self._lives(old)
-        if self._claimants.get(identity) is not one:  # it has left, or a newer one has come
+        one = self._claimants.pop(identity)
+        if one is None:  # it has left
             return
-        del self._claimants[identity]
         if alive and old.lost is None:
             self._two(identity, one.peer)
             one.hang_up()
