@@ -7,12 +7,8 @@ or hide what stands there. All that the commands print of it goes through here.
 from __future__ import annotations
 
 import json
-import re
 import unicodedata
 from typing import Any
-
-_UNSEEN = re.compile("[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
-"""What JSON may leave as it is, but a terminal obeys: DEL, C1, what turns the direction of writing."""
 
 
 def plain(text: str) -> str:
@@ -30,7 +26,13 @@ def plain_lines(text: str) -> str:
 def as_json(value: Any, indent: int | None = None) -> str:
     """JSON that means the same, and that a terminal only shows."""
     written = json.dumps(value, indent=indent, ensure_ascii=False)
-    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", written)
+    return written if written.isprintable() else "".join(map(_escaped, written))
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable() or character == "\n" or unicodedata.category(character) == "Zs":
+        return character
+    return json.dumps(character)[1:-1]
 
 
 def _shown(character: str) -> str:

@@ -37,14 +37,21 @@ def test_nothing_that_a_terminal_obeys(text: str) -> None:
     st.recursive(st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
 )
 def test_json_means_the_same(value: Any) -> None:
-    if any(0xD800 <= ord(one) < 0xE000 for one in json.dumps(value, ensure_ascii=False)):
-        return
     assert json.loads(as_json(value)) == value and is_harmless(as_json(value))
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\u0600", "\u180e", "\U000e0001", "\x9b", "\u202e"])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_json_of_what_is_rare(text: str, indent: int | None) -> None:
+    """Half a character, which no terminal could be sent, and what only a few obey."""
+    written = as_json({"said": text}, indent)
+    assert written.isascii() and json.loads(written) == {"said": text}
 
 
 def test_what_can_be_read_stays() -> None:
     assert plain("Pumpe Süd 3 m³/h 水泵 °C") == "Pumpe Süd 3 m³/h 水泵 °C"
     assert plain("12\u00a0345") == "12 345"
+    assert as_json("Pumpe 水泵\u3000\u00a0°C") == '"Pumpe 水泵\u3000\u00a0°C"'
     assert plain("a\x1b[31mb\tc") == "a\\x1b[31mb\\tc"
 
 
