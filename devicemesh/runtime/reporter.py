@@ -173,6 +173,7 @@ class _Memory:
         "patience_s",
         "properties",
         "readings",
+        "said",
         "seen_ns",
         "since",
         "written",
@@ -183,6 +184,7 @@ class _Memory:
         self.since: tuple[str, ...] = ()  # of each: when its status became what it is
         self.generation = 0
         self.readings = 0  # a hash of what the core had
+        self.said = ""  # its state, as the log named it last
         self.properties = 0  # a hash: the values are in the store
         self.written = True  # whether the store has taken it
         self.again_s = 0.0  # where nothing runs: when to say it again to a store that was away
@@ -308,7 +310,9 @@ class Reporter:
         head = found[0]
         state = {"True": "Ready", "False": "Offline", "Unknown": "Starting"}[head.status]
         state = "Degraded" if head.reason == "Degraded" else state
-        if before.get("Ready", ("Unknown", ""))[0] != head.status:
+        healed = memory.said == "Degraded" and state == "Ready"
+        if healed or before.get("Ready", ("Unknown", ""))[0] != head.status:
+            memory.said = state
             log.info("%s is %s%s", name, state, f": {head.message}" if head.message else "")
         self.states[key] = self._shared((state, head.reason))
         self._retain(name, "status", _state(state, head.reason, head.message, memory.since[0]))

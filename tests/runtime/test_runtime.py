@@ -114,6 +114,31 @@ def test_a_silent_device_marks_only_itself(play: Play) -> None:
     play(scene)
 
 
+def test_the_log_does_not_leave_a_device_degraded_that_has_healed(
+    play: Play, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(world: Any) -> None:
+        await world.model(SPEED, {"name": "level", "telemetry": {"samplingInterval": "100ms"}})
+        key = await world.device("pump-1")
+        refused = {("h1", 1, "level"): PointError("illegal data address (exception 2)")}
+        world.mapper.refuse.update(refused)
+        async with world.running():
+            await world.ready(key, "Degraded")
+            for _ in range(3):  # what flaps later fills no log
+                world.mapper.refuse.clear()
+                await world.ready(key)
+                world.mapper.refuse.update(refused)
+                await world.ready(key, "Degraded")
+
+    with caplog.at_level(logging.INFO):
+        play(scene)
+    said = [one.getMessage() for one in caplog.records if one.getMessage().startswith("default/pump-1 is ")]
+    assert said == [
+        "default/pump-1 is Degraded: level: illegal data address (exception 2)",
+        "default/pump-1 is Ready",
+    ]
+
+
 def test_a_refused_point_degrades_and_names_itself(play: Play) -> None:
     async def scene(world: Any) -> None:
         await world.model(SPEED, {"name": "level", "telemetry": {"samplingInterval": "100ms"}})
