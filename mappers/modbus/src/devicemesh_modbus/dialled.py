@@ -209,6 +209,7 @@ class DialledReader:
     async def _poll(self) -> AsyncIterator[Batch]:
         session, loop = self._session, asyncio.get_running_loop()
         session.check()
+        self._over_with()
         for lane, points in self.lanes.items():
             if lane in self.under_way:
                 session.missed += len(points)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -81,6 +82,35 @@ def test_a_slow_modem_does_not_hold_up_its_neighbour(
                     assert came[1] == turn + 1
                 assert 6 <= came[0] <= 8
                 assert session.lost() == {"slow_modem": 20 - came[0] - 1}
+
+    run_virtual(work(), patience_s=SOCKETS_S)
+
+
+def test_who_takes_longer_than_others_are_polled_is_read_each_time(
+    hostile: Any, modem: Any, fault: Any, points: Any, endpoint: Any, several: Any
+) -> None:
+    """Its answer comes while another interval's turn is; once it is there, it may be asked again."""
+
+    async def work() -> None:
+        port, slow, quick = free_port(), hostile(faults=[fault(delay_s=3)]), hostile()
+        seldom, often = several(
+            points, (endpoint(port, IMEI, timeout="5s"), "holding:0"), (endpoint(port, OTHER), "holding:0")
+        )
+        seldom = replace(seldom, telemetry=seldom.telemetry.model_copy(update={"sampling_interval": "10s"}))
+        came = []
+        async with (
+            open_session(often.endpoint) as session, modem(slow, port, IMEI.encode()),
+            modem(quick, port, OTHER.encode()),
+        ):  # fmt: skip
+            tens, ones = session.reader([seldom]), session.reader([often])
+            await asyncio.sleep(1)
+            for second in range(60):
+                for reader in (ones, tens) if second % 10 == 0 else (ones,):
+                    async for batch in reader():
+                        assert batch.error is None
+                        came.extend(batch.slot)
+                await asyncio.sleep(0.5)
+            assert came.count(0) == 6 and session.lost() == {}
 
     run_virtual(work(), patience_s=SOCKETS_S)
 
