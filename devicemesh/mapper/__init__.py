@@ -6,7 +6,7 @@ capabilities. Readings leave a session as `Batch`es of columns, so that a value 
 """
 
 from devicemesh.home import default_home  # mappers keep state there
-from devicemesh.mapper.address import A, Address, E, Endpoint
+from devicemesh.mapper.address import A, Address, E, Endpoint, listening_at
 from devicemesh.mapper.data import (
     Batch,
     Found,
@@ -88,6 +88,7 @@ __all__ = [
     "default_home",
     "hookimpl",
     "hookspec",
+    "listening_at",
     "no_secrets",
     "validated",
 ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 from abc import abstractmethod
 from collections.abc import Hashable
 from typing import Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 from devicemesh.spec.base import Numerous, Strict
 from devicemesh.spec.values import Scalar, ValueType
@@ -90,3 +92,16 @@ class Address(Strict):
 
 E = TypeVar("E", bound=Endpoint)
 A = TypeVar("A", bound=Address)
+
+
+def listening_at(listen: str) -> tuple[str, int]:
+    """Address and port of `0.0.0.0:5020`, `[::]:5020`. Raises ValueError."""
+    parts = urlsplit(f"//{listen}")
+    try:
+        host, port = parts.hostname or "", parts.port
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        port = None
+    if not port or parts.path or parts.query:
+        raise ValueError(f"{listen!r} is no address to listen on: write it like 0.0.0.0:PORT or [::]:PORT")
+    return host, port

@@ -51,7 +51,7 @@ def test_what_follows_from_what_is_given(fields: dict[str, Any], kind: str, link
         ({}, "give one of `host`, `serial` and `listen`"),
         ({"host": "plc", "serial": LINE}, "give one of `host`, `serial` and `listen`"),
         ({"host": "plc", "listen": "0.0.0.0:5020"}, "give one of `host`, `serial` and `listen`"),
-        ({"listen": "plc:5020"}, "no address to listen on: write it like 0.0.0.0:5020"),
+        ({"listen": "plc:5020"}, "no address to listen on: write it like 0.0.0.0:PORT"),
         ({"listen": "0.0.0.0"}, "no address to listen on"),
         ({"listen": "0.0.0.0:0"}, "no address to listen on"),
         ({"listen": "0.0.0.0:5020", "port": 5020}, "`listen` has its port at its end"),

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Mapping
 from functools import partial
 
 from devicemesh_modbus.endpoint import ModbusEndpoint
-from devicemesh_modbus.endpoint import place as declared_place
 
+from devicemesh.mapper import listening_at
 from devicemesh.testing.simulator import place
 from devicemesh_simulators.modbus_line import Line, Stream
 
@@ -87,7 +87,7 @@ async def dialling(
     endpoint: ModbusEndpoint, modems: Mapping[bytes | int, Modem], host: str
 ) -> AsyncIterator[str]:
     """Let all modems of a port dial in; yields where the runtime is to listen."""
-    at, port = place(declared_place(endpoint.listen or ""), host)
+    at, port = place(listening_at(endpoint.listen or ""), host)
     port = port or _free_port(at)
     tasks = [asyncio.create_task(modem.run((at, port))) for modem in modems.values()]
     try:

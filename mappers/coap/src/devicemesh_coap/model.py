@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from devicemesh import layout
-from devicemesh.mapper import Address, Endpoint, SecretRef
+from devicemesh.mapper import Address, Endpoint, SecretRef, listening_at
 from devicemesh.spec.base import Strict
 from devicemesh.spec.values import Interval, Scalar, ValueType, duration_ns
 
@@ -109,7 +109,7 @@ class CoapEndpoint(Endpoint):
     @classmethod
     def _is_place(cls, listen: str | None) -> str | None:
         if listen is not None:
-            place(listen)
+            listening_at(listen)
         return listen
 
     @field_validator("sender")
@@ -144,7 +144,7 @@ class CoapEndpoint(Endpoint):
     def address(self) -> tuple[str, int]:
         """Host and port: the device's, or ours with `listen`."""
         if self.listen is not None:
-            return place(self.listen)
+            return listening_at(self.listen)
         parts = split_uri(self.uri or "")
         return parts.hostname or "", parts.port or PORTS[parts.scheme]
 
@@ -177,7 +177,7 @@ class CoapEndpoint(Endpoint):
         return self.link() + "".join(f"/{segment}" for segment in self.prefix)
 
     def listens(self) -> tuple[Literal["tcp", "udp"], str, int] | None:
-        return ("udp", *place(self.listen)) if self.listen is not None else None
+        return ("udp", *listening_at(self.listen)) if self.listen is not None else None
 
     def redirect(self, address: str) -> Self:
         """`host:port`; the prefix stays. A stand-in has no security and speaks UDP or TCP."""
@@ -212,19 +212,6 @@ def split_uri(uri: str) -> SplitResult:
     _ = parts.port  # raises ValueError when it is none
     segments(parts.path)
     return parts
-
-
-def place(listen: str) -> tuple[str, int]:
-    """Address and port to listen on. Raises ValueError."""
-    parts = urlsplit(f"//{listen}")
-    try:
-        host, port = parts.hostname or "", parts.port
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        port = None
-    if port is None or parts.path or parts.query:
-        raise ValueError(f"{listen!r} is no address to listen on: write it like 0.0.0.0:5683 or [::]:5683")
-    return host, port
 
 
 def bracketed(host: str) -> str:

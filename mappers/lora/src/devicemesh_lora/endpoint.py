@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from devicemesh.mapper import Endpoint, SecretRef
+from devicemesh.mapper import Endpoint, SecretRef, listening_at
 from devicemesh.spec.base import Strict
 from devicemesh.spec.values import Interval, duration_ns
 from devicemesh_lora.declared_codec import Codec
@@ -194,7 +194,7 @@ class LoraEndpoint(Endpoint):
     @classmethod
     def _is_place(cls, listen: str | None) -> str | None:
         if listen is not None:
-            place(listen)
+            listening_at(listen)
         return listen
 
     @field_validator("sender")
@@ -247,7 +247,7 @@ class LoraEndpoint(Endpoint):
     def address(self) -> tuple[str, int]:
         """Where to listen, or where the broker is."""
         server = self.server
-        return place(self.listen or "") if server is None else server.place
+        return listening_at(self.listen or "") if server is None else server.place
 
     @property
     def server(self) -> ChirpStack | ThingsStack | None:
@@ -277,7 +277,7 @@ class LoraEndpoint(Endpoint):
     def listens(self) -> tuple[Literal["tcp", "udp"], str, int] | None:
         if self.listen is None:
             return None
-        return ("tcp" if self.station is not None else "udp", *place(self.listen))
+        return ("tcp" if self.station is not None else "udp", *listening_at(self.listen))
 
     def redirect(self, address: str) -> Self:
         """`host:port`. A stand-in joins with a key that everybody can work out (`stand_in_key`).
@@ -294,7 +294,7 @@ class LoraEndpoint(Endpoint):
             else:
                 change = {"things_stack": self.server.model_copy(update=bare)}
         else:
-            place(address)
+            listening_at(address)
             bare = {"token": None, "tls": None}
             station = self.station and self.station.model_copy(update=bare)
             change = {"listen": address, "otaa": None, "abp": None, "sender": None, "station": station}
@@ -324,19 +324,6 @@ def _host(server: _Server) -> str:
 def stand_in_key(eui: str) -> bytes:
     """The AppKey of a simulated device: no secret, and so none of a real one."""
     return hashlib.sha256(f"devicemesh simulated {eui}".encode()).digest()[:16]
-
-
-def place(listen: str) -> tuple[str, int]:
-    """Address and port to listen on. Raises ValueError."""
-    parts = urlsplit(f"//{listen}")
-    try:
-        host, port = parts.hostname or "", parts.port
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        port = None
-    if port is None or parts.path or parts.query:
-        raise ValueError(f"{listen!r} is no address to listen on: write it like 0.0.0.0:1700 or [::]:1700")
-    return host, port
 
 
 def broker_place(broker: str) -> tuple[str, int]:

@@ -12,9 +12,9 @@ from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
-from devicemesh.mapper import LinkError
+from devicemesh.mapper import LinkError, listening_at
 from devicemesh_modbus.dial import notice_death
-from devicemesh_modbus.endpoint import MAX_REGISTRATION, ModbusEndpoint, place
+from devicemesh_modbus.endpoint import MAX_REGISTRATION, ModbusEndpoint
 
 if TYPE_CHECKING:
     from devicemesh_modbus.link import Link
@@ -181,7 +181,7 @@ async def opened(endpoint: ModbusEndpoint, stranger: Callable[[], Stranger]) -> 
 
 
 def _bound(endpoint: ModbusEndpoint) -> socket.socket:
-    host, port = place(endpoint.listen or "")
+    host, port = listening_at(endpoint.listen or "")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     both = host == "::" and socket.has_dualstack_ipv6()
     listening = socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)

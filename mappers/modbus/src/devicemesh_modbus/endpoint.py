@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-import ipaddress
 from typing import Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from devicemesh.mapper import Endpoint
+from devicemesh.mapper import Endpoint, listening_at
 from devicemesh.spec.base import Strict
 from devicemesh.spec.values import Interval, duration_ns
 from devicemesh_modbus.model import MAX_BITS, MAX_REGISTERS, Table
@@ -157,7 +155,7 @@ class ModbusEndpoint(Endpoint):
     @classmethod
     def _is_place(cls, listen: str | None) -> str | None:
         if listen is not None:
-            place(listen)
+            listening_at(listen)
         return listen
 
     @field_validator("registration", mode="before")
@@ -248,7 +246,7 @@ class ModbusEndpoint(Endpoint):
         if self.serial is not None:
             return self.serial.port
         if self.listen is not None:
-            host, port = place(self.listen)
+            host, port = listening_at(self.listen)
             return f"listen [{host}]:{port}" if ":" in host else f"listen {host}:{port}"
         host = (self.host or "").lower()
         return f"[{host}]:{self.tcp_port}" if ":" in host else f"{host}:{self.tcp_port}"
@@ -270,7 +268,7 @@ class ModbusEndpoint(Endpoint):
         )
 
     def listens(self) -> tuple[Literal["tcp", "udp"], str, int] | None:
-        return ("tcp", *place(self.listen)) if self.listen is not None else None
+        return ("tcp", *listening_at(self.listen)) if self.listen is not None else None
 
     def redirect(self, address: str) -> Self:
         """`host:port`, `[::1]:port` or the path of a serial port (which starts with /).
@@ -311,19 +309,6 @@ class ModbusEndpoint(Endpoint):
         for model in (self.serial, self.tls):
             part |= model.model_dump(by_alias=True) if model else {}
         return part
-
-
-def place(listen: str) -> tuple[str, int]:
-    """Address and port to listen on. Raises ValueError."""
-    parts = urlsplit(f"//{listen}")
-    try:
-        host, port = parts.hostname or "", parts.port
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        port = None
-    if not port or parts.path or parts.query:
-        raise ValueError(f"{listen!r} is no address to listen on: write it like 0.0.0.0:5020 or [::]:5020")
-    return host, port
 
 
 def packet(registration: str) -> bytes:
