@@ -130,6 +130,7 @@ class Hall:
         self._closed = True
         for one in (*self._strangers, *filter(None, self._claimants.values())):
             one.hang_up()
+        self._strangers.clear()  # that we hang up is no news of them
         for link in {*self.links.values(), *self._units}:
             link.close()
         for task in self._tasks:

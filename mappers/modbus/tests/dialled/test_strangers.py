@@ -98,7 +98,7 @@ def test_all_modems_come_back_at_once(
 def test_what_a_stranger_says_byte_by_byte_is_told_as_a_whole(
     points: Any, collect: Any, caplog: Any, endpoint: Any
 ) -> None:
-    """Also when it leaves before it has been silent for long."""
+    """Also when it leaves before it has been silent for long; nothing is when we close."""
 
     async def work() -> None:
         port = free_port()
@@ -113,6 +113,10 @@ def test_what_a_stranger_says_byte_by_byte_is_told_as_a_whole(
                 await asyncio.sleep(stays_s)
                 writer.close()
                 await asyncio.sleep(0.1)
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"late")
+            await asyncio.sleep(0.1)
+        writer.close()
 
     run_virtual(work(), patience_s=SOCKETS_S)
     said = [record.getMessage().partition(": ")[2] for record in caplog.records]
