@@ -132,12 +132,15 @@ def _slaves(plugin: Branch, interval: str) -> list[Thing]:
 
 def _set_apart(found: Mapping[int, list[Signal]]) -> None:
     """What tells fields of one name apart: their tags, or else their measurement."""
-    for signals in found.values():
+    named: dict[tuple[int, str], list[Signal]] = {}
+    for slave, signals in found.items():
         for one in signals:
-            measurement, _, tags = one.apart.partition("\0")
-            same = [other for other in signals if other.name == one.name]
-            differ = {other.apart.partition("\0")[2] for other in same}
-            one.apart = tags if len(differ) == len(same) else f"{measurement}_{tags}".strip("_")
+            named.setdefault((slave, one.name), []).append(one)
+    for same in named.values():
+        parts = [one.apart.partition("\0") for one in same]
+        differ = len({tags for _, _, tags in parts}) == len(same)
+        for one, (measurement, _, tags) in zip(same, parts, strict=True):
+            one.apart = tags if differ else f"{measurement}_{tags}".strip("_")
 
 
 def _endpoint(plugin: Branch) -> dict[str, Any]:

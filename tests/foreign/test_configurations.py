@@ -308,3 +308,46 @@ def test_ascii_of_thingsboard(dm: Dm) -> None:
     (_, device), _ = made(dm, json.dumps({"master": {"slaves": [slave]}}))
     line = device["spec"]["endpoint"]["modbus"]["serial"]
     assert (line["mode"], line["dataBits"], line["parity"]) == ("ascii", 7, "none")
+
+
+def neuron(*tags: dict[str, Any]) -> str:
+    params = {"host": "h", "port": 502}
+    several = [{"type": 3, "address": f"1!{400001 + n}", **one} for n, one in enumerate(tags)]
+    return json.dumps({
+        "nodes": [{"name": "n", "plugin": "Modbus TCP"}], "groups": [], "settings": [{"node": "n", "params": params}],
+        "tags": [{"driver": "n", "group": "g", "tags": several}],
+    })  # fmt: skip
+
+
+def test_what_neuron_reads_of_a_tag(dm: Dm) -> None:
+    """A tag is read where it says Read or Subscribe (`is_readable` of its tags)."""
+    documents, _ = made(dm, neuron(*({"name": f"a{n}", "attribute": n} for n in range(1, 8))))
+    told = [
+        (one.get("access", "ReadOnly"), one.get("telemetry", {}).get("report"))
+        for one in documents[0]["spec"]["properties"]
+    ]
+    read, both = "ReadOnly", "ReadWrite"
+    assert told == [
+        (read, "every"), ("WriteOnly", None), (both, "every"),
+        (read, "change"), (read, "change"), (both, "change"), (both, "change"),
+    ]  # fmt: skip
+
+
+def test_devices_beside_one_are_counted(dm: Dm) -> None:
+    same = [
+        {"name": f"a{kind}", "attribute": 1, "type": kind, "address": "1!400001"} for kind in (3, 4, 5, 6)
+    ]
+    documents, said = made(dm, neuron(*same))
+    assert [one["metadata"]["name"] for one in documents[1::2]] == ["n", "n-2", "n-3", "n-4"]
+    assert "`a6` reads registers of another as something else: it is in `n-4`" in said
+
+
+def test_fields_of_one_name_are_told_apart_alike(dm: Dm) -> None:
+    requests = "".join(
+        f'[[inputs.modbus.request]]\nslave_id = 1\nmeasurement = "m"\nfields = [{{ address = {n}, name = "x", type = "INT16" }}]\n'
+        f'[inputs.modbus.request.tags]\nplace = "{place}"\n'
+        for n, place in enumerate("abcd")
+    )
+    documents, _ = made(dm, TOML[: TOML.index("holding")].replace("CONTROLLER", "tcp://h:1") + 'configuration_type = "request"\n' + requests)  # fmt: skip
+    names = [one["name"] for one in documents[0]["spec"]["properties"]]
+    assert names == ["a_x", "b_x", "c_x", "d_x"]
