@@ -49,9 +49,13 @@ _FIXED = {"FIXED": True, "UFIXED": False, "FLOAT32": False, "FLOAT": True, "UFLO
 _TRANSPORTS = {"RTUOVERTCP": "rtuovertcp", "ASCIIOVERTCP": "asciiovertcp"}
 _OUTPUTS = {"INT64": ValueType.INT64, "UINT64": ValueType.UINT64, "FLOAT64": ValueType.FLOAT64}
 _OF_CONNECTION = (
-    "busy_retries", "busy_retries_wait", "debug_connection", "workarounds", "rs485", "optimization",
+    "busy_retries", "busy_retries_wait", "debug_connection", "rs485", "optimization",
     "optimization_max_register_fill", "exclude_register_type_tag", "name_override", "name_prefix",
     "name_suffix",
+)  # fmt: skip
+_WORKAROUNDS = (
+    "pause_after_connect", "close_connection_after_gather", "one_request_per_field",
+    "read_coils_starting_at_zero", "max_bit_registers_per_request", "max_word_registers_per_request",
 )  # fmt: skip
 
 
@@ -117,6 +121,8 @@ def _slaves(plugin: Branch, interval: str) -> list[Thing]:
     found: dict[int, list[Signal]] = {}
     for one in _fields(plugin):
         signal = said.attempt(_signal, one)
+        if one.type == "STRING":
+            said.attempt(_whole, plugin.map("workarounds"))
         if signal is not None:
             signal.telemetry = {"samplingInterval": every, "report": "every"}
             found.setdefault(one.slave, []).append(signal)
@@ -128,6 +134,14 @@ def _slaves(plugin: Branch, interval: str) -> list[Thing]:
         title = name if len(found) == 1 else f"{name}-{slave}"
         things.append(Thing(plugin, title, signals, "modbus", {**endpoints, "unit": slave}))
     return things
+
+
+def _whole(workarounds: Branch) -> None:
+    """Raise where texts have one character in each register."""
+    half = workarounds.text("string_register_location", default="")
+    if half not in ("", "both"):
+        here = workarounds.at("string_register_location")
+        raise here.problem(f"a text in the {half} bytes of its registers can't be read here")
 
 
 def _set_apart(found: Mapping[int, list[Signal]]) -> None:
@@ -149,7 +163,9 @@ def _endpoint(plugin: Branch) -> dict[str, Any]:
     more: dict[str, Any] = {}
     if timeout := plugin.get("timeout"):
         more["timeout"] = of_go(timeout)
-    pause = plugin.map("workarounds").get("pause_between_requests")
+    workarounds = plugin.map("workarounds")
+    workarounds.tell_left(*_WORKAROUNDS)
+    pause = workarounds.get("pause_between_requests")
     if pause is not None and pause.raw.strip("0msh") != "":
         more["pauseBetweenRequests"] = of_go(pause)
     text = controller.raw
@@ -255,10 +271,8 @@ def _signal(field: _Field) -> Signal:
         )
     elif field.type == "STRING":
         signal.type = ValueType.STRING
-        orders = (field.order[0], "big")
-        signal.address = modbus.register(
-            *place, signal.type, signal.type, orders, length=one.integer("length")
-        )
+        orders, length = (field.order[0], "big"), field.words or one.integer("length")
+        signal.address = modbus.register(*place, signal.type, signal.type, orders, length=length)
     else:
         _number(signal, field)
     return signal
@@ -293,8 +307,8 @@ def _wire(field: _Field) -> tuple[ValueType, modbus.Orders]:
     key = name.removesuffix("-IEEE") if field.output == "native" else name
     if key not in _TYPES:
         here = field.at.here("data_type", "type")
-        more = _FIXED if field.output == "native" else ("BIT", "STRING")
-        known_types = ", ".join({**_TYPES, **dict.fromkeys(more)})
+        more = _FIXED if field.output == "native" else ()
+        known_types = ", ".join({**_TYPES, **dict.fromkeys((*more, "BIT", "STRING"))})
         raise here.problem(f"{name!r} is not a type", f"known: {known_types}", "unknown-word")
     wire = _TYPES[key]
     if wire.size == 1:

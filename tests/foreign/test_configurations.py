@@ -79,6 +79,8 @@ def tb(**tag: Any) -> str:
         (TOML.replace("CONTROLLER", "tcp://x:1").replace("FIELD", 'name="a", byte_order="AC", data_type="INT16", address=[1]'), "5:26: unknown-word 'AC' is not a byte_order"),
         (TOML.replace("CONTROLLER", "tcp://x:1").replace("FIELD", 'name="a", byte_order="AB", data_type="INT16", address=[1, 3]'), "5:51: wrong-address the registers [1, 3]"),
         (TOML.replace("FIELD", "="), "5:5: wrong-file not TOML"),
+        (TOML.replace("CONTROLLER", "tcp://x:1").replace("FIELD", 'name="a", byte_order="AB", data_type="STRING", address=[1]') + "[inputs.modbus.workarounds]\nstring_register_location = 'upper'\n",
+         "8:28: wrong-value a text in the upper bytes of its registers"),
         (tb(type="17int"), "12:15: unknown-word '17int' is not a type"),
         (tb(functionCode=7), "13:23: wrong-value function 7 does not read"),
         (tb(address="5-1"), "15:18: wrong-address the range 5-1 has no values"),
