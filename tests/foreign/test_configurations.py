@@ -116,6 +116,13 @@ def test_what_nobody_knows_is_asked_for(dm: Dm) -> None:
     assert (found.exit_code, "nothing in it says whose it is" in found.stdout) == (1, True)
     found = dm("import", "x.json", "--from", "telegraf")
     assert (found.exit_code, "nothing in it can be carried over" in found.stderr) == (1, True)
+    for text in ("", "---\n", "properties: []\n"):  # no table, by its name
+        Path("x.yaml").write_text(text)
+        found = dm("import", "x.yaml")
+        assert (found.exit_code, "x.yaml:1:1: wrong-file nothing in it says" in found.stdout) == (1, True)
+    Path("x.csv").write_text("name,address\na,1\n")
+    found = dm("import", "x.csv")
+    assert (found.exit_code, "whose addresses are these?" in found.stderr) == (2, True)
 
 
 def test_a_configuration_has_no_use_for_the_options_of_a_table(dm: Dm) -> None:
