@@ -69,13 +69,13 @@ def things(documents: Sequence[Branch]) -> Iterator[Thing]:
     """A device for each slave of each connection, and for each server."""
     for document in documents:
         _tell_others(document)
-        interval = _interval(document.map("agent"))
+        agent = document.map("agent")
         inputs = document.map("inputs")
         for plugin in inputs.items("modbus"):
-            yield from plugin.source.said.attempt(_slaves, plugin, interval) or ()
+            yield from plugin.source.said.attempt(_slaves, plugin, agent) or ()
         for name in PLUGINS[1:]:
             for plugin in inputs.items(name):
-                thing = plugin.source.said.attempt(telegraf_opcua.thing, plugin, name, interval)
+                thing = plugin.source.said.attempt(_server, plugin, name, agent)
                 if thing is not None:
                     yield thing
 
@@ -89,8 +89,12 @@ def _tell_others(document: Branch) -> None:
                     one.tell(f"`{section}.{name}` is left out")
 
 
-def _interval(agent: Branch) -> str:
-    interval = agent.get("interval")
+def _server(plugin: Branch, kind: str, agent: Branch) -> Thing:
+    return telegraf_opcua.thing(plugin, kind, _interval(plugin, agent))
+
+
+def _interval(plugin: Branch, agent: Branch) -> str:
+    interval = plugin.get("interval") or agent.get("interval")
     if interval is not None:
         return of_go(interval)
     agent.tell("no `interval` of the agent is given: it is 10s, Telegraf's default")
@@ -112,11 +116,10 @@ class _Field:
     apart: tuple[str, str]  # the measurement, and its tags
 
 
-def _slaves(plugin: Branch, interval: str) -> list[Thing]:
+def _slaves(plugin: Branch, agent: Branch) -> list[Thing]:
     said = plugin.source.said
     name = plugin.text("name", "alias", default="modbus")
-    own = plugin.get("interval")
-    every = of_go(own) if own is not None else interval
+    every = _interval(plugin, agent)
     endpoints = _endpoint(plugin)
     found: dict[int, list[Signal]] = {}
     for one in _fields(plugin):

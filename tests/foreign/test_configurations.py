@@ -360,3 +360,11 @@ def test_fields_of_one_name_are_told_apart_alike(dm: Dm) -> None:
     documents, _ = made(dm, TOML[: TOML.index("holding")].replace("CONTROLLER", "tcp://h:1") + 'configuration_type = "request"\n' + requests)  # fmt: skip
     names = [one["name"] for one in documents[0]["spec"]["properties"]]
     assert names == ["a_x", "b_x", "c_x", "d_x"]
+
+
+def test_the_interval_of_the_agent_is_told_where_it_is_used(dm: Dm) -> None:
+    text = TOML.replace("CONTROLLER", "tcp://h:1").replace("FIELD", 'name="a", byte_order="AB", data_type="INT16", scale=1.0, address=[1]')  # fmt: skip
+    assert "no `interval` of the agent" in made(dm, text)[1]
+    documents, said = made(dm, text + 'interval = "3s"\n')
+    assert "interval" not in said
+    assert documents[0]["spec"]["properties"][0]["telemetry"]["samplingInterval"] == "3s"
