@@ -187,6 +187,7 @@ def _range(tag: Branch, slave: Branch, table: str) -> list[Signal]:
     ends = re.fullmatch(r"(\d{1,5})-(\d{1,5})", address.raw) if isinstance(address.value, str) else None
     if ends is None:
         return _values(tag, slave, (table, address.as_integer()), name)
+    tag.tell_left("tagOverrides")
     first, last, step = int(ends[1]), int(ends[2]), _count(tag)
     if last < first or last - first >= _MOST or step < 1:
         raise address.problem(f"the range {address.raw} has no values, or too many", code="wrong-address")

@@ -368,3 +368,9 @@ def test_the_interval_of_the_agent_is_told_where_it_is_used(dm: Dm) -> None:
     documents, said = made(dm, text + 'interval = "3s"\n')
     assert "interval" not in said
     assert documents[0]["spec"]["properties"][0]["telemetry"]["samplingInterval"] == "3s"
+
+
+def test_names_of_a_range_that_are_left_out_are_told(dm: Dm) -> None:
+    documents, said = made(dm, tb(address="5-6", tagOverrides={"5": "x"}))
+    assert [one["name"] for one in documents[0]["spec"]["properties"]] == ["t_5", "t_6"]
+    assert "`tagOverrides` is left out" in said
