@@ -21,6 +21,7 @@ WIDTH = 110
 FROM = ("kubeedge", "edgex", "telegraf", "thingsboard", "neuron")
 OF_TABLES = ("protocol", "model", "endpoint", "device", "given")
 """Options that a configuration has no use for: it says all that by itself."""
+NO_TABLES = (".yaml", ".yml", ".json", ".toml", ".conf")
 
 
 @click.command("import")
@@ -86,6 +87,8 @@ def import_command(
         documents = found.documents
     elif len(files) > 1:
         fail("one table at a time", WRONG_USE, "devicemesh import --help")
+    elif not (protocol or endpoint) and files[0].suffix.lower() in NO_TABLES:
+        _refuse_unknown(files[0], contents[files[0]])
     else:
         documents = _table(files[0], contents[files[0]], protocol, model, endpoint, device, given)
     _write(dump(documents, WIDTH), documents, output, files)
@@ -231,6 +234,13 @@ def _model(
     if found.problems:
         _refuse({str(file): text}, found.problems)
     return found.model
+
+
+def _refuse_unknown(file: Path, data: bytes) -> NoReturn:
+    from devicemesh.foreign import systems
+    from devicemesh.table import reading
+
+    _refuse({str(file): reading.decode(str(file), data)[0]}, [systems.unknown(str(file))])
 
 
 def _refuse(sources: dict[str, str], problems: list[Problem]) -> NoReturn:

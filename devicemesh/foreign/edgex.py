@@ -13,7 +13,7 @@ from typing import Any
 
 from devicemesh.foreign import modbus
 from devicemesh.foreign.things import Order, Signal, Thing, value_of
-from devicemesh.foreign.times import of_go
+from devicemesh.foreign.times import every, of_go
 from devicemesh.foreign.tree import Branch
 from devicemesh.spec.values import ValueType
 
@@ -132,9 +132,7 @@ def _thing(device: Branch, profiles: Mapping[str, _Profile]) -> Thing | None:
 
 def _endpoint(protocols: Branch) -> dict[str, Any] | None:
     if tcp := protocols.get("modbus-tcp"):
-        return modbus.tcp(
-            tcp.text("Address"), _based(tcp.at("Port")), _based(tcp.at("UnitID")), **_patience(tcp)
-        )
+        return modbus.tcp(tcp.text("Address"), tcp.integer("Port"), tcp.integer("UnitID"), **_patience(tcp))
     if rtu := protocols.get("modbus-rtu"):
         line = {
             "baudrate": rtu.integer("BaudRate", default=None),
@@ -143,17 +141,13 @@ def _endpoint(protocols: Branch) -> dict[str, Any] | None:
             "dataBits": rtu.integer("DataBits", default=None),
         }
         port = rtu.text("Address").partition(",")[0]
-        return modbus.serial(port, _based(rtu.at("UnitID")), line, **_patience(rtu))
+        return modbus.serial(port, rtu.integer("UnitID"), line, **_patience(rtu))
     return None
-
-
-def _based(branch: Branch) -> int:
-    return branch.as_integer()
 
 
 def _patience(protocol: Branch) -> dict[str, Any]:
     seconds = protocol.number("Timeout", default=None)
-    return {"timeout": f"{seconds}s" if seconds else None}
+    return {"timeout": every(seconds * 1000) if seconds else None}
 
 
 def _events(device: Branch, profile: _Profile) -> dict[str, dict[str, Any]]:

@@ -154,9 +154,10 @@ def _tag(tag: Branch, node: _Node, group: str, interval: float) -> tuple[int, Si
         )
     signal = Signal(tag, tag.text("name"), _TYPES[kind], {}, apart=group)
     signal.description = tag.text("description", default="")
-    signal.access = {_READ: "ReadOnly", _WRITE: "WriteOnly"}.get(attribute & 3, "ReadWrite")
+    reads, writes = attribute & (_READ | _SUBSCRIBE), attribute & _WRITE
+    signal.access = "ReadWrite" if reads and writes else "WriteOnly" if writes else "ReadOnly"
     report = "change" if attribute & _SUBSCRIBE else "every"
-    if signal.access != "WriteOnly":
+    if reads:
         signal.telemetry = {"samplingInterval": every(interval), "report": report}
     if not _fill(signal, (table, offset), place, node):
         return None

@@ -12,7 +12,7 @@ import yaml
 from devicemesh.foreign import toml
 from devicemesh.foreign.tree import Branch, Loc, Said, Source
 from devicemesh.spec.places import Document, Problem, parse
-from devicemesh.table.reading import MAX_BYTES, Cell
+from devicemesh.table.reading import Cell
 
 _TOML = re.compile(
     r"^\s*\[\[?\s*(inputs|outputs|processors|aggregators|agent|global_tags|DeviceList)\b", re.MULTILINE
@@ -29,12 +29,9 @@ _MOST = 200_000
 def read(path: str, text: str, said: Said, *, certain: bool) -> list[Branch] | None:
     """The documents of a file; None where it is a table. Mistakes go into `said`.
 
-    `certain`: it is no table, whatever it looks like.
+    `text`: as `reading.decode` gives it. `certain`: it is no table, whatever it looks like.
     """
-    start = text.lstrip("\ufeff \t\r\n")
-    if len(text) > MAX_BYTES:
-        said.problems.append(Problem(path, 1, 1, 1, "too-large", f"is larger than {MAX_BYTES >> 20} MB"))
-        return []
+    start = text.lstrip()
     if start.startswith(("{", "[{", "[\n", "[ ")) and not _TOML.match(start):
         return _json(path, text, said)
     if _TOML.search(text):
@@ -47,7 +44,7 @@ def read(path: str, text: str, said: Said, *, certain: bool) -> list[Branch] | N
 def _json(path: str, text: str, said: Said) -> list[Branch]:
     """JSON is YAML but for tabs between its parts, and for halves of characters."""
     try:
-        json.loads(text.removeprefix("\ufeff"))
+        json.loads(text)
     except json.JSONDecodeError as error:
         said.problems.append(
             Problem(path, error.lineno, error.colno, 1, "wrong-file", f"not JSON: {error.msg}")
@@ -111,9 +108,8 @@ def _places(document: Document, node: yaml.Node, loc: Loc, places: dict[Loc, Cel
 
 
 def _toml(path: str, text: str, said: Said) -> list[Branch]:
-    whole = text.removeprefix("\ufeff").replace("\r\n", "\n")
     try:
-        data: dict[str, Any] = tomllib.loads(whole)
+        data: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         words, _, where = str(error).rpartition(" (at ")
         line, column = (int(one) for one in (*re.findall(r"\d+", where), "1", "1")[:2])
@@ -124,4 +120,4 @@ def _toml(path: str, text: str, said: Said) -> list[Branch]:
             Problem(path, 1, 1, 1, "too-deep", "it is nested too deeply, or a number too long")
         )
         return []
-    return [Branch(Source(path, toml.places(whole), said), (), data)]
+    return [Branch(Source(path, toml.places(text), said), (), data)]

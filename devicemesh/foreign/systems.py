@@ -63,14 +63,14 @@ def bring(
         if documents is None:
             if not taken and len(sources) == 1:
                 return None
-            said.problems.append(_unknown(path))
+            said.problems.append(unknown(path))
             continue
         which = name or _whose(documents)
         if which is not None:
             taken[path] = SYSTEMS[which].title
             found.setdefault(which, []).extend(_own(documents, SYSTEMS[which]))
         elif len(said.problems) == before:
-            said.problems.append(_unknown(path))
+            said.problems.append(unknown(path))
     things = [
         thing for which, documents in found.items() for thing in said.attempt(_all, which, documents) or ()
     ]
@@ -104,7 +104,8 @@ def _own(documents: Sequence[Branch], system: System) -> Iterator[Branch]:
             )
 
 
-def _unknown(path: str) -> Problem:
+def unknown(path: str) -> Problem:
+    """A file of which nothing tells whose it is."""
     names = ", ".join(system.title for system in SYSTEMS.values())
     message = f"nothing in it says whose it is: {names}"
     return Problem(path, 1, 1, 1, "wrong-file", message, f"say --from {'|'.join(SYSTEMS)}")

@@ -49,9 +49,13 @@ _FIXED = {"FIXED": True, "UFIXED": False, "FLOAT32": False, "FLOAT": True, "UFLO
 _TRANSPORTS = {"RTUOVERTCP": "rtuovertcp", "ASCIIOVERTCP": "asciiovertcp"}
 _OUTPUTS = {"INT64": ValueType.INT64, "UINT64": ValueType.UINT64, "FLOAT64": ValueType.FLOAT64}
 _OF_CONNECTION = (
-    "busy_retries", "busy_retries_wait", "debug_connection", "workarounds", "rs485", "optimization",
+    "busy_retries", "busy_retries_wait", "debug_connection", "rs485", "optimization",
     "optimization_max_register_fill", "exclude_register_type_tag", "name_override", "name_prefix",
     "name_suffix",
+)  # fmt: skip
+_WORKAROUNDS = (
+    "pause_after_connect", "close_connection_after_gather", "one_request_per_field",
+    "read_coils_starting_at_zero", "max_bit_registers_per_request", "max_word_registers_per_request",
 )  # fmt: skip
 
 
@@ -65,13 +69,13 @@ def things(documents: Sequence[Branch]) -> Iterator[Thing]:
     """A device for each slave of each connection, and for each server."""
     for document in documents:
         _tell_others(document)
-        interval = _interval(document.map("agent"))
+        agent = document.map("agent")
         inputs = document.map("inputs")
         for plugin in inputs.items("modbus"):
-            yield from plugin.source.said.attempt(_slaves, plugin, interval) or ()
+            yield from plugin.source.said.attempt(_slaves, plugin, agent) or ()
         for name in PLUGINS[1:]:
             for plugin in inputs.items(name):
-                thing = plugin.source.said.attempt(telegraf_opcua.thing, plugin, name, interval)
+                thing = plugin.source.said.attempt(_server, plugin, name, agent)
                 if thing is not None:
                     yield thing
 
@@ -85,8 +89,12 @@ def _tell_others(document: Branch) -> None:
                     one.tell(f"`{section}.{name}` is left out")
 
 
-def _interval(agent: Branch) -> str:
-    interval = agent.get("interval")
+def _server(plugin: Branch, kind: str, agent: Branch) -> Thing:
+    return telegraf_opcua.thing(plugin, kind, _interval(plugin, agent))
+
+
+def _interval(plugin: Branch, agent: Branch) -> str:
+    interval = plugin.get("interval") or agent.get("interval")
     if interval is not None:
         return of_go(interval)
     agent.tell("no `interval` of the agent is given: it is 10s, Telegraf's default")
@@ -108,15 +116,16 @@ class _Field:
     apart: tuple[str, str]  # the measurement, and its tags
 
 
-def _slaves(plugin: Branch, interval: str) -> list[Thing]:
+def _slaves(plugin: Branch, agent: Branch) -> list[Thing]:
     said = plugin.source.said
     name = plugin.text("name", "alias", default="modbus")
-    own = plugin.get("interval")
-    every = of_go(own) if own is not None else interval
+    every = _interval(plugin, agent)
     endpoints = _endpoint(plugin)
     found: dict[int, list[Signal]] = {}
     for one in _fields(plugin):
         signal = said.attempt(_signal, one)
+        if one.type == "STRING":
+            said.attempt(_whole, plugin.map("workarounds"))
         if signal is not None:
             signal.telemetry = {"samplingInterval": every, "report": "every"}
             found.setdefault(one.slave, []).append(signal)
@@ -130,14 +139,25 @@ def _slaves(plugin: Branch, interval: str) -> list[Thing]:
     return things
 
 
+def _whole(workarounds: Branch) -> None:
+    """Raise where texts have one character in each register."""
+    half = workarounds.text("string_register_location", default="")
+    if half not in ("", "both"):
+        here = workarounds.at("string_register_location")
+        raise here.problem(f"a text in the {half} bytes of its registers can't be read here")
+
+
 def _set_apart(found: Mapping[int, list[Signal]]) -> None:
     """What tells fields of one name apart: their tags, or else their measurement."""
-    for signals in found.values():
+    named: dict[tuple[int, str], list[Signal]] = {}
+    for slave, signals in found.items():
         for one in signals:
-            measurement, _, tags = one.apart.partition("\0")
-            same = [other for other in signals if other.name == one.name]
-            differ = {other.apart.partition("\0")[2] for other in same}
-            one.apart = tags if len(differ) == len(same) else f"{measurement}_{tags}".strip("_")
+            named.setdefault((slave, one.name), []).append(one)
+    for same in named.values():
+        parts = [one.apart.partition("\0") for one in same]
+        differ = len({tags for _, _, tags in parts}) == len(same)
+        for one, (measurement, _, tags) in zip(same, parts, strict=True):
+            one.apart = tags if differ else f"{measurement}_{tags}".strip("_")
 
 
 def _endpoint(plugin: Branch) -> dict[str, Any]:
@@ -146,7 +166,9 @@ def _endpoint(plugin: Branch) -> dict[str, Any]:
     more: dict[str, Any] = {}
     if timeout := plugin.get("timeout"):
         more["timeout"] = of_go(timeout)
-    pause = plugin.map("workarounds").get("pause_between_requests")
+    workarounds = plugin.map("workarounds")
+    workarounds.tell_left(*_WORKAROUNDS)
+    pause = workarounds.get("pause_between_requests")
     if pause is not None and pause.raw.strip("0msh") != "":
         more["pauseBetweenRequests"] = of_go(pause)
     text = controller.raw
@@ -252,10 +274,8 @@ def _signal(field: _Field) -> Signal:
         )
     elif field.type == "STRING":
         signal.type = ValueType.STRING
-        orders = (field.order[0], "big")
-        signal.address = modbus.register(
-            *place, signal.type, signal.type, orders, length=one.integer("length")
-        )
+        orders, length = (field.order[0], "big"), field.words or one.integer("length")
+        signal.address = modbus.register(*place, signal.type, signal.type, orders, length=length)
     else:
         _number(signal, field)
     return signal
@@ -290,8 +310,8 @@ def _wire(field: _Field) -> tuple[ValueType, modbus.Orders]:
     key = name.removesuffix("-IEEE") if field.output == "native" else name
     if key not in _TYPES:
         here = field.at.here("data_type", "type")
-        more = _FIXED if field.output == "native" else ("BIT", "STRING")
-        known_types = ", ".join({**_TYPES, **dict.fromkeys(more)})
+        more = _FIXED if field.output == "native" else ()
+        known_types = ", ".join({**_TYPES, **dict.fromkeys((*more, "BIT", "STRING"))})
         raise here.problem(f"{name!r} is not a type", f"known: {known_types}", "unknown-word")
     wire = _TYPES[key]
     if wire.size == 1:

@@ -19,14 +19,12 @@ _STAMPS = {"gather": "arrival", "server": "server", "source": "source"}
 _DEADBANDS = ("absolute", "percent")
 
 
-def thing(plugin: Branch, kind: str, interval: str) -> Thing:
+def thing(plugin: Branch, kind: str, every: str) -> Thing:
     """The server of a plugin, with all that it reads of it."""
     plugin.tell_left(*_OF_CONNECTION)
     plugin.tell_left(
         "remote_certificate", why="put the server's certificate into the folder `trusted` of `pki`"
     )
-    own = plugin.get("interval")
-    every = of_go(own) if own is not None else interval
     listens = kind == "opcua_listener"
     signals = []
     for node, group in _nodes(plugin):

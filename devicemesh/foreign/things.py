@@ -86,10 +86,11 @@ def compose(things: Iterable[Thing], protocols: Mapping[str, Protocol], said: Sa
 
 def _apart(thing: Thing, protocols: Mapping[str, Protocol]) -> Iterator[Thing]:
     """The thing; what reads registers of others as something else is a device of its own beside it."""
+    name, model = thing.name, thing.model
     rest, number = _colliding(thing, protocols), 2
     while rest:
-        other = replace(thing, name=f"{thing.name}-{number}", signals=rest, orders=(), desired=())
-        other.model = thing.model and f"{thing.model}-{number}"
+        other = replace(thing, name=f"{name}-{number}", signals=rest, orders=(), desired=())
+        other.model = model and f"{model}-{number}"
         rest[0].at.tell(
             f"`{rest[0].name}` reads registers of another as something else: it is in `{other.name}`"
         )
@@ -125,7 +126,7 @@ class _House:
         self.checked: list[Document] = []
         self._said = said
         self._models: dict[str, tuple[str, dict[str, Any]]] = {}  # what it is -> its name, its telemetry
-        self._taken: set[tuple[str, str, str]] = set()
+        self._taken: dict[tuple[str, str], dict[str, int]] = {}  # of a kind in a namespace
         self._renamed: dict[str, tuple[Branch, str]] = {}
 
     def add(self, thing: Thing) -> None:
@@ -168,7 +169,7 @@ class _House:
         return self._models[key]
 
     def _commands(self, thing: Thing, names: Mapping[Signal, str]) -> list[dict[str, Any]]:
-        found, taken = [], set[str]()
+        found, taken = [], dict[str, int]()
         for order in thing.orders:
             name = _unlike(words.property_name(order.name) or "command", taken)
             writes = [Inline(property=names[one], value=value) for one, value in order.writes]
@@ -184,7 +185,7 @@ class _House:
         often: dict[str, int] = {}
         for one in signals:
             often[one.name] = often.get(one.name, 0) + 1
-        found, taken = dict[Signal, str](), set[str]()
+        found, taken = dict[Signal, str](), dict[str, int]()
         for one in signals:
             text = f"{one.apart}_{one.name}" if often[one.name] > 1 and one.apart else one.name
             name = words.property_name(text)
@@ -198,11 +199,8 @@ class _House:
 
     def _free(self, kind: str, namespace: str, text: str, other: str, at: Branch) -> str:
         """A name for a resource that no other of its kind has."""
-        wanted = words.resource_name(text) or other
-        name, number = wanted, 2
-        while (kind, namespace, name) in self._taken:
-            name, number = f"{wanted[:58]}-{number}", number + 1
-        self._taken.add((kind, namespace, name))
+        taken = self._taken.setdefault((kind, namespace), {})
+        name = _unlike(words.resource_name(text) or other, taken, "-")
         if name != text and kind == "Device":
             self._renamed.setdefault(f"`{text}` is {name}", (at, ""))
         return name
@@ -215,12 +213,14 @@ class _House:
             self._renamed[changed[0]][0].tell(f"names: {', '.join(changed[:SHOWN])}{more}")
 
 
-def _unlike(name: str, taken: set[str]) -> str:
-    """The name, or with a number where it is taken."""
-    found, number = name, 2
+def _unlike(name: str, taken: dict[str, int], sign: str = "_") -> str:
+    """The name, or with a number where it is taken. `taken`: name -> the last number that it was given."""
+    found, number = name, taken.get(name, 1)
     while found in taken:
-        found, number = f"{name[:58]}_{number}", number + 1
-    taken.add(found)
+        number += 1
+        found = f"{name[:56]}{sign}{number}"
+    taken[name] = number
+    taken.setdefault(found, 1)
     return found
 
 

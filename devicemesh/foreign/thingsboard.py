@@ -92,20 +92,32 @@ def _slave(slave: Branch) -> Thing:
     slave.tell_left(
         "converter", "uplink_converter", "downlink_converter", why="a converter in Python has no place"
     )
-    signals: list[Signal] = []
+    signals = _Signals([], {})
     for section in ("timeseries", "attributes"):
         for tag in slave.items(section):
             for one in slave.source.said.attempt(_read, tag, slave, section) or ():
-                _merge(signals, one)
+                signals.add(one)
     orders = list(_write_all(slave, signals))
     kind = slave.text("deviceType", default="default")
-    return Thing(slave, name, signals, "modbus", endpoint, "" if kind == "default" else kind, orders)
+    return Thing(slave, name, signals.all, "modbus", endpoint, "" if kind == "default" else kind, orders)
 
 
-def _merge(signals: list[Signal], new: Signal) -> None:
-    """What is in both sections is one property."""
-    if not any((one.name, one.address, one.type) == (new.name, new.address, new.type) for one in signals):
-        signals.append(new)
+@dataclass(frozen=True, slots=True)
+class _Signals:
+    """The properties of a slave in their order, and those of each place."""
+
+    all: list[Signal]
+    placed: dict[tuple[str, int], list[Signal]]
+
+    def at(self, address: Mapping[str, Any]) -> list[Signal]:
+        return self.placed.setdefault((address["table"], address["offset"]), [])
+
+    def add(self, new: Signal) -> None:
+        """What is in both sections is one property."""
+        beside = self.at(new.address)
+        if all((one.name, one.address, one.type) != (new.name, new.address, new.type) for one in beside):
+            beside.append(new)
+            self.all.append(new)
 
 
 def _endpoint(slave: Branch, unit: int) -> dict[str, Any]:
@@ -175,6 +187,7 @@ def _range(tag: Branch, slave: Branch, table: str) -> list[Signal]:
     ends = re.fullmatch(r"(\d{1,5})-(\d{1,5})", address.raw) if isinstance(address.value, str) else None
     if ends is None:
         return _values(tag, slave, (table, address.as_integer()), name)
+    tag.tell_left("tagOverrides")
     first, last, step = int(ends[1]), int(ends[2]), _count(tag)
     if last < first or last - first >= _MOST or step < 1:
         raise address.problem(f"the range {address.raw} has no values, or too many", code="wrong-address")
@@ -296,7 +309,7 @@ def _bits(tag: Branch, place: tuple[str, int], name: str, count: int) -> list[Si
     return found
 
 
-def _write_all(slave: Branch, signals: list[Signal]) -> Iterator[Order]:
+def _write_all(slave: Branch, signals: _Signals) -> Iterator[Order]:
     """What attribute updates and RPC write: properties become writable, and RPC with a value are commands."""
     said = slave.source.said
     for one in slave.items("attributeUpdates"):
@@ -322,7 +335,7 @@ def _write_all(slave: Branch, signals: list[Signal]) -> Iterator[Order]:
             one.tell("an RPC to which its caller gives the value is left out: set the property")
 
 
-def _write(one: Branch, slave: Branch, signals: list[Signal], name: str) -> Signal | None:
+def _write(one: Branch, slave: Branch, signals: _Signals, name: str) -> Signal | None:
     """The property at the place where this writes; a new one where there is none."""
     code = one.integer("functionCode")
     if code not in _WRITTEN:
@@ -332,20 +345,20 @@ def _write(one: Branch, slave: Branch, signals: list[Signal], name: str) -> Sign
     if more:
         one.tell("a list of bits that is written at once is left out: write each")
         return None
-    for signal in signals:
+    for signal in signals.at(new.address):
         if _same_place(signal.address, new.address):
             if "scale" in signal.address:
                 one.tell("what is written is scaled as what is read; ThingsBoard writes it as it is")
             signal.access = "ReadWrite" if signal.access == "ReadOnly" else signal.access
             return _with_function(signal, code)
     new.access = "WriteOnly"
-    signals.append(new)
+    signals.add(new)
     return _with_function(new, code)
 
 
 def _same_place(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether these read and write the same registers as the same type."""
-    keys = ("table", "offset", "bit", "length", "byteOrder", "wordOrder")
+    """Whether these, of one place, read and write the same registers as the same type."""
+    keys = ("bit", "length", "byteOrder", "wordOrder")
     if any(one.get(key) != other.get(key) for key in keys):
         return False
     types = {one.get("type"), other.get("type")} - {None}

@@ -222,7 +222,9 @@ class _Composer:
             number = self._number(line, key) if self._says(line, key) else None
             if number is None:
                 continue
-            if key != "divisor":
+            if key == "scale" and number == 0:
+                self._wrong(line.cells[key], "wrong-value", "a scale of 0 leaves nothing of a value")
+            elif key != "divisor":
                 self._set(line, key, number)
             elif (part := words.number_of(f"1/{number}", False)) is not None:
                 self._set(line, "scale", part)
@@ -290,9 +292,8 @@ class _Composer:
             self._tell("no column has names: they are made from the descriptions")
         column = "name" if self._named else "description"
         texts = [line.cells[column].text for line in lines if column in line.cells]
-        changed = [
-            f"`{_short(text)}` is {name}" for text in texts if (name := words.property_name(text)) != text
-        ]
+        made = {text: words.property_name(text) for text in texts}
+        changed = [f"`{_short(text)}` is {name}" for text, name in made.items() if name not in ("", text)]
         if changed:
             self._tell(f"names: {_some(changed)}")
 

@@ -79,6 +79,8 @@ def tb(**tag: Any) -> str:
         (TOML.replace("CONTROLLER", "tcp://x:1").replace("FIELD", 'name="a", byte_order="AC", data_type="INT16", address=[1]'), "5:26: unknown-word 'AC' is not a byte_order"),
         (TOML.replace("CONTROLLER", "tcp://x:1").replace("FIELD", 'name="a", byte_order="AB", data_type="INT16", address=[1, 3]'), "5:51: wrong-address the registers [1, 3]"),
         (TOML.replace("FIELD", "="), "5:5: wrong-file not TOML"),
+        (TOML.replace("CONTROLLER", "tcp://x:1").replace("FIELD", 'name="a", byte_order="AB", data_type="STRING", address=[1]') + "[inputs.modbus.workarounds]\nstring_register_location = 'upper'\n",
+         "8:28: wrong-value a text in the upper bytes of its registers"),
         (tb(type="17int"), "12:15: unknown-word '17int' is not a type"),
         (tb(functionCode=7), "13:23: wrong-value function 7 does not read"),
         (tb(address="5-1"), "15:18: wrong-address the range 5-1 has no values"),
@@ -114,6 +116,13 @@ def test_what_nobody_knows_is_asked_for(dm: Dm) -> None:
     assert (found.exit_code, "nothing in it says whose it is" in found.stdout) == (1, True)
     found = dm("import", "x.json", "--from", "telegraf")
     assert (found.exit_code, "nothing in it can be carried over" in found.stderr) == (1, True)
+    for text in ("", "---\n", "properties: []\n"):  # no table, by its name
+        Path("x.yaml").write_text(text)
+        found = dm("import", "x.yaml")
+        assert (found.exit_code, "x.yaml:1:1: wrong-file nothing in it says" in found.stdout) == (1, True)
+    Path("x.csv").write_text("name,address\na,1\n")
+    found = dm("import", "x.csv")
+    assert (found.exit_code, "whose addresses are these?" in found.stderr) == (2, True)
 
 
 def test_a_configuration_has_no_use_for_the_options_of_a_table(dm: Dm) -> None:
@@ -308,3 +317,60 @@ def test_ascii_of_thingsboard(dm: Dm) -> None:
     (_, device), _ = made(dm, json.dumps({"master": {"slaves": [slave]}}))
     line = device["spec"]["endpoint"]["modbus"]["serial"]
     assert (line["mode"], line["dataBits"], line["parity"]) == ("ascii", 7, "none")
+
+
+def neuron(*tags: dict[str, Any]) -> str:
+    params = {"host": "h", "port": 502}
+    several = [{"type": 3, "address": f"1!{400001 + n}", **one} for n, one in enumerate(tags)]
+    return json.dumps({
+        "nodes": [{"name": "n", "plugin": "Modbus TCP"}], "groups": [], "settings": [{"node": "n", "params": params}],
+        "tags": [{"driver": "n", "group": "g", "tags": several}],
+    })  # fmt: skip
+
+
+def test_what_neuron_reads_of_a_tag(dm: Dm) -> None:
+    """A tag is read where it says Read or Subscribe (`is_readable` of its tags)."""
+    documents, _ = made(dm, neuron(*({"name": f"a{n}", "attribute": n} for n in range(1, 8))))
+    told = [
+        (one.get("access", "ReadOnly"), one.get("telemetry", {}).get("report"))
+        for one in documents[0]["spec"]["properties"]
+    ]
+    read, both = "ReadOnly", "ReadWrite"
+    assert told == [
+        (read, "every"), ("WriteOnly", None), (both, "every"),
+        (read, "change"), (read, "change"), (both, "change"), (both, "change"),
+    ]  # fmt: skip
+
+
+def test_devices_beside_one_are_counted(dm: Dm) -> None:
+    same = [
+        {"name": f"a{kind}", "attribute": 1, "type": kind, "address": "1!400001"} for kind in (3, 4, 5, 6)
+    ]
+    documents, said = made(dm, neuron(*same))
+    assert [one["metadata"]["name"] for one in documents[1::2]] == ["n", "n-2", "n-3", "n-4"]
+    assert "`a6` reads registers of another as something else: it is in `n-4`" in said
+
+
+def test_fields_of_one_name_are_told_apart_alike(dm: Dm) -> None:
+    requests = "".join(
+        f'[[inputs.modbus.request]]\nslave_id = 1\nmeasurement = "m"\nfields = [{{ address = {n}, name = "x", type = "INT16" }}]\n'
+        f'[inputs.modbus.request.tags]\nplace = "{place}"\n'
+        for n, place in enumerate("abcd")
+    )
+    documents, _ = made(dm, TOML[: TOML.index("holding")].replace("CONTROLLER", "tcp://h:1") + 'configuration_type = "request"\n' + requests)  # fmt: skip
+    names = [one["name"] for one in documents[0]["spec"]["properties"]]
+    assert names == ["a_x", "b_x", "c_x", "d_x"]
+
+
+def test_the_interval_of_the_agent_is_told_where_it_is_used(dm: Dm) -> None:
+    text = TOML.replace("CONTROLLER", "tcp://h:1").replace("FIELD", 'name="a", byte_order="AB", data_type="INT16", scale=1.0, address=[1]')  # fmt: skip
+    assert "no `interval` of the agent" in made(dm, text)[1]
+    documents, said = made(dm, text + 'interval = "3s"\n')
+    assert "interval" not in said
+    assert documents[0]["spec"]["properties"][0]["telemetry"]["samplingInterval"] == "3s"
+
+
+def test_names_of_a_range_that_are_left_out_are_told(dm: Dm) -> None:
+    documents, said = made(dm, tb(address="5-6", tagOverrides={"5": "x"}))
+    assert [one["name"] for one in documents[0]["spec"]["properties"]] == ["t_5", "t_6"]
+    assert "`tagOverrides` is left out" in said

@@ -210,6 +210,23 @@ def test_telegraf_registers(bring: Bring, values: Values) -> None:
     assert made[0]["spec"]["properties"][0]["telemetry"] == {"samplingInterval": "250ms", "report": "every"}
 
 
+def test_telegraf_texts_and_bits_of_registers(bring: Bring, values: Values) -> None:
+    """A text is as long as its list of registers (`configuration_original.go`)."""
+    text = """[[inputs.modbus]]
+  name = "plc"
+  slave_id = 3
+  controller = "tcp://192.0.2.1:502"
+  holding_registers = [
+    { name = "firmware", byte_order = "AB", data_type = "STRING", address = [1, 2] },
+    { name = "bit", byte_order = "AB", data_type = "BIT", bit = 4, address = [0] },
+  ]
+  [inputs.modbus.workarounds]
+    string_register_location = "both"
+"""
+    found = values(bring(telegraf_conf=text), {3: {"holding": [0x10, 0x6162, 0x6300]}})
+    assert found == {"plc": {"firmware": "abc", "bit": True}}
+
+
 def test_telegraf_requests_and_metrics(bring: Bring, values: Values) -> None:
     """A scaled number is FLOAT64, one that is not keeps its class; a bit is of the ordered register."""
     text = """[agent]

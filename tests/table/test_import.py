@@ -262,3 +262,11 @@ def test_problems_of_a_row_do_not_hide_those_of_the_next(bring: Bring) -> None:
     assert len(lines) == 3, found.stdout
     assert "minimum 9 is above maximum 1" in lines[0]
     assert json.dumps(lines).count("name") == 2
+
+
+def test_a_scale_of_nothing_and_a_name_of_nothing(bring: Bring) -> None:
+    found = bring("name,address,type,scale", "a,1,int16,0", "温度,2,int16,1", "b c,3,int16,1")
+    assert "table.csv:2:11: wrong-value a scale of 0 leaves nothing of a value" in found.stdout
+    assert "table.csv:3:1: wrong-value `温度` has no letter or digit" in found.stdout
+    assert "2 problems" in found.stderr
+    assert "names: `b c` is b_c\n" in found.stderr
