@@ -22,7 +22,8 @@ class Calls:
 
     def __init__(self, devices: GatewayDevices, inbox: Inbox, say: Callable[[Message], None]) -> None:
         self._devices, self._inbox, self._say = devices, inbox, say
-        self._waiting: dict[str, tuple[Call, set[str]]] = {}  # by command's id; properties not set yet
+        # By device, which counts its own, and command's id; with properties that are not set yet.
+        self._waiting: dict[tuple[str, str], tuple[Call, set[str]]] = {}
 
     def clear(self) -> None:
         """The connection is gone, and nobody waits any more."""
@@ -62,9 +63,10 @@ class Calls:
 
     def _hand_over(self, call: Call, command: Command, properties: set[str]) -> None:
         assert command.id is not None
-        self._waiting[command.id] = call, properties
+        key = command.device, command.id
+        self._waiting[key] = call, properties
         if not self._inbox.take(command, RPC):
-            del self._waiting[command.id]
+            del self._waiting[key]
             self._refuse(call, "too many requests wait")
 
     def _get(self, call: Call, device: GatewayDevice) -> None:
@@ -79,19 +81,19 @@ class Calls:
 
     def answer(self, device: str, topic: str, body: Mapping[str, Any]) -> bool:
         """Whether somebody waited for this; then it is said."""
-        identity = body.get("id")
-        if identity not in self._waiting or not topic.endswith("/result"):
+        key = device, body.get("id", "")
+        if key not in self._waiting or not topic.endswith("/result"):
             return "reported" in body  # nobody waits any more, and it is no news
-        call, properties = self._waiting[identity]
+        call, properties = self._waiting[key]
         if "reported" in body:
-            del self._waiting[identity]
+            del self._waiting[key]
             self._reply(call, _readings(call, body["reported"]))
             return True
         if body.get("state") == "waiting":
             return True
         properties.discard(body.get("property", ""))
         if not properties or body.get("state") != "applied":
-            del self._waiting[identity]
+            del self._waiting[key]
             self._reply(call, requests.outcome(body))
         return True
 

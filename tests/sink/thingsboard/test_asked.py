@@ -129,6 +129,26 @@ def test_a_command_of_the_model_is_a_method(plant: Plants, platform: ThingsBoard
     asyncio.run(scenario())
 
 
+def test_calls_of_two_devices_may_have_the_same_id(plant: Plants, platform: ThingsBoard) -> None:
+    """Each device counts its own at ThingsBoard."""
+
+    async def scenario() -> None:
+        async with plant(platform.url) as it:
+            it.up("default/pump-1", "default/pump-2")
+            await until(lambda: len(platform.connected()) == 2)
+            asked = [platform.request(pump, "move", {"position": 1}) for pump in ("pump-1", "pump-2")]
+            assert asked == [("pump-1", 1), ("pump-2", 1)]
+            await until(lambda: len(it.commands) == 2)
+            for command in it.commands:
+                result = {"state": "applied", "result": {"of": command.device}, "id": command.id}
+                it.sink.event(command.device, "command/move/result", result)
+            await until(lambda: len(platform.answers) == 2)
+            for pump, _ in asked:
+                assert platform.answers[pump, 1]["result"] == {"of": f"default/{pump}"}
+
+    asyncio.run(scenario())
+
+
 def test_set_is_answered_when_all_is_known(plant: Plants, platform: ThingsBoard) -> None:
     async def scenario() -> None:
         async with plant(platform.url) as it:
@@ -230,7 +250,7 @@ def test_a_device_that_is_deleted_there_is_made_anew_with_its_profile(
             await until(lambda: platform.connected() == ["pump-1"])
             assert platform.devices["pump-1"].type == "pump"
             await until(lambda: platform.devices["pump-1"].client.get("twin/state") == "Ready")
-            assert platform.answers[77] == {"success": True}
+            assert platform.answers["", 77] == {"success": True}
 
     asyncio.run(scenario())
 
