@@ -108,8 +108,10 @@ class Calls:
 def _readings(call: Call, twin: Mapping[str, Any]) -> dict[str, Any]:
     """The answer to `get`: one value, or some by name."""
     asked = requests.names(call.params)
+    if asked is None:
+        asked = [name for name, one in twin.items() if not one["reported"]["quality"].startswith("Bad")]
     try:
-        readings = {name: _value(name, twin) for name in (twin if asked is None else asked)}
+        readings = {name: _value(name, twin) for name in asked}
     except ValueError as error:
         return {"success": False, "error": str(error)}
     alone = isinstance(call.params, str) and len(readings) == 1

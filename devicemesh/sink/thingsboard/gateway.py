@@ -170,7 +170,7 @@ class Gateway(Dialect):
         connection.close()
 
     async def save(self, disk: Executor) -> None:
-        if self._memory.due:
+        if self._memory.due and not self._inbox.waiting:  # who dies before they are desired has not seen them
             await asyncio.get_running_loop().run_in_executor(disk, self._memory.save, *self._memory.text())
 
     # -- devices

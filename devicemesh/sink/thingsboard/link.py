@@ -298,8 +298,9 @@ class GatewayLink:
         if code == NEVER:
             log.warning("%s: ThingsBoard can't read this telemetry: dropped", name or "the gateway")
         line = self._lines.get(name)
-        if record.entries and line and line[0] is record:
-            self._let_go(line)
+        if line and record in line:
+            line.remove(record)
+            self._held -= 1
         record.entries.clear()
         self._acknowledged(record.identifier, code)
 
@@ -308,7 +309,7 @@ class GatewayLink:
         line = self._lines.setdefault(sent.name, deque())
         for record, found in reversed(sent.parts):
             record.owed -= 1
-            if not (line and line[0] is record):
+            if record not in line:
                 line.appendleft(record)
                 self._held += 1
             record.entries.extendleft(reversed(found))

@@ -29,7 +29,7 @@ class Memory:
     def changes(self, device: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Those that are otherwise than seen last; None: there is none, or none any more."""
         seen = self._seen.get(device, {})
-        return {key: value for key, value in values.items() if seen.get(key) != value}
+        return {key: value for key, value in values.items() if _other(seen.get(key), value)}
 
     def saw(self, device: str, values: Mapping[str, Any]) -> None:
         """They are desired now."""
@@ -61,6 +61,11 @@ class Memory:
         """Write it."""
         if self._note.write(text):
             self._written = version
+
+
+def _other(seen: Any, value: Any) -> bool:
+    """Whether it is another value: to Python, true is 1."""
+    return seen != value or isinstance(seen, bool) != isinstance(value, bool)
 
 
 def _read(note: Note) -> dict[str, dict[str, Any]]:

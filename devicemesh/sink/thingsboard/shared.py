@@ -91,5 +91,9 @@ class SharedAttributes:
         if device is None or not ours:
             return
         changes = self._memory.changes(device.device, ours)
-        if changes and self._inbox.take(Command("desired", device.device, "", changes), ATTRIBUTES):
+        if not changes:
+            return
+        if self._inbox.take(Command("desired", device.device, "", changes), ATTRIBUTES):
             self._memory.saw(device.device, changes)
+        elif device.connected:  # too many wait: what they are by then is asked for
+            self._due[name] = None
