@@ -18,10 +18,16 @@ _MARK = "rpc/"  # before the id of a call, in that of a command
 
 
 class Calls:
-    """Those that somebody waits for. `say` takes what is to be said at once."""
+    """Those that somebody waits for. `say` takes what is to be said at once, `most`: in so many bytes."""
 
-    def __init__(self, devices: GatewayDevices, inbox: Inbox, say: Callable[[Message], None]) -> None:
-        self._devices, self._inbox, self._say = devices, inbox, say
+    def __init__(
+        self,
+        devices: GatewayDevices,
+        inbox: Inbox,
+        say: Callable[[Message], None],
+        most: Callable[[], int],
+    ) -> None:
+        self._devices, self._inbox, self._say, self._most = devices, inbox, say, most
         # By device, which counts its own, and command's id; with properties that are not set yet.
         self._waiting: dict[tuple[str, str], tuple[Call, set[str]]] = {}
 
@@ -102,7 +108,11 @@ class Calls:
 
     def _reply(self, call: Call, data: Mapping[str, Any]) -> None:
         body = {"device": call.name, "id": call.id, "data": data}
-        self._say(Message(RPC, json.dumps(body, ensure_ascii=False).encode("utf-8", "backslashreplace")))
+        payload = json.dumps(body, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        if len(payload) > self._most():
+            self._refuse(call, f"the answer, {len(payload)} bytes, is more than ThingsBoard takes")
+        else:
+            self._say(Message(RPC, payload))
 
 
 def _readings(call: Call, twin: Mapping[str, Any]) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class Gateway(Dialect):
         self._profile, self._instance = settings.profile, instance
         self._inbox, self._encode, self._clock = inbox, encode_json, clock
         self._devices = GatewayDevices()
-        self._calls = Calls(self._devices, inbox, self._say)
+        self._calls = Calls(self._devices, inbox, self._say, self._payload_bytes)
         self._limits = Limits()  # as they were said last, be it in the session before
         self._limits_said: Any = None
         self._overran = False  # on this connection
@@ -227,8 +227,7 @@ class Gateway(Dialect):
             raise ValueError(f"it is not as it should be: {error!r}") from error
 
     def _entries(self, route: Route, body: bytes) -> list[entries.Entry]:
-        most = self._link.payload_bytes if self._link is not None else limits.PAYLOAD_BYTES
-        bounds = Bounds(most, self._limits.message_values)
+        bounds = Bounds(self._payload_bytes(), self._limits.message_values)
         if not route.device:
             return entries.entries(told.gap(json.loads(body)), bounds)
         if route.names is None:
@@ -241,6 +240,9 @@ class Gateway(Dialect):
         found = entries.entries(entries.judged(told.telemetry(said), known.doubted), bounds)
         known.healed |= before - known.doubted
         return found
+
+    def _payload_bytes(self) -> int:
+        return self._link.payload_bytes if self._link is not None else limits.PAYLOAD_BYTES
 
     def acknowledged(self, identifier: int, code: int) -> None:
         if self._link is not None:
@@ -290,10 +292,12 @@ class Gateway(Dialect):
 
     def _limited(self, answer: Any) -> None:
         found = limits.limits(answer)
-        if found is not None and self._link is not None and answer != self._limits_said:
+        if found is None or self._link is None:
+            return
+        self._presence.attributes_s = 0.0
+        if answer != self._limits_said:
             self._limits = self._link.limits = found  # else they go on as they were used
             self._limits_said = answer
-            self._presence.attributes_s = 0.0
             log.info("ThingsBoard takes %d bytes a message, %d messages at once%s", found.payload_bytes,
                      found.inflight, "" if found.devices.unlimited else ", at a limited rate")  # fmt: skip
 

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from devicemesh.sink.connection import Connection
 from devicemesh.sink.suspects import NEVER
 from devicemesh.sink.thingsboard import entries
-from devicemesh.sink.thingsboard.entries import Entry
+from devicemesh.sink.thingsboard.entries import Bounds, Entry
 from devicemesh.sink.thingsboard.limits import Limits
 from devicemesh.sink.thingsboard.topics import CONNECT, OWN, OWN_TELEMETRY, TELEMETRY, name_of
 
@@ -58,8 +58,8 @@ class Speaker(Protocol):
         """What has to be said before telemetry of a device: that it is connected."""
         ...
 
-    def news(self, most: int) -> Message | None:
-        """What is to be said when there is room, with so many values."""
+    def news(self, bounds: Bounds) -> Message | None:
+        """What is to be said when there is room, and no more of it."""
         ...
 
     def spoken(self, name: str) -> None:
@@ -188,7 +188,7 @@ class GatewayLink:
     def _tell_news(self) -> bool:
         if not self.limits.may(1, self._clock()):
             return False
-        message = self._speaker.news(self.limits.message_values)
+        message = self._speaker.news(Bounds(self.payload_bytes, self.limits.message_values))
         return message is not None and self._send(message)
 
     def _tell_line(self) -> bool:

@@ -35,7 +35,7 @@ class Silent:
     def before(self, name: str) -> Message | None:
         return None
 
-    def news(self, most: int) -> Message | None:
+    def news(self, bounds: Bounds) -> Message | None:
         return None
 
     def spoken(self, name: str) -> None: ...
