@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,6 +113,7 @@ class GatewayDevices(Mapping[str, GatewayDevice]):
 
     def __init__(self) -> None:
         self._all: dict[str, GatewayDevice] = {}
+        self.doubted: Callable[[str], set[str]] = lambda device: set()  # from the process before
 
     def __getitem__(self, name: str) -> GatewayDevice:
         return self._all[name]
@@ -127,7 +128,7 @@ class GatewayDevices(Mapping[str, GatewayDevice]):
         """One that is spoken of."""
         found = self._all.get(name)
         if found is None:
-            found = self._all[name] = GatewayDevice(name, device)
+            found = self._all[name] = GatewayDevice(name, device, doubted=self.doubted(device))
         return found
 
     def forget(self, name: str) -> None:

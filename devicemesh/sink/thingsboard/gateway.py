@@ -19,7 +19,7 @@ from devicemesh.sink.base import Declaration
 from devicemesh.sink.client import Will
 from devicemesh.sink.connection import Connection
 from devicemesh.sink.dialect import Dialect
-from devicemesh.sink.entry import Encode, Link
+from devicemesh.sink.entry import Encode, Link, TooLargeError
 from devicemesh.sink.inbox import Inbox
 from devicemesh.sink.payload import loads
 from devicemesh.sink.routes import Route
@@ -97,6 +97,7 @@ class Gateway(Dialect):
     def opened(self, sender: Sender, home: Path, epoch: int) -> None:
         self._sender = sender
         self._memory = Memory(home / "thingsboard")
+        self._devices.doubted = self._memory.doubted
         self._shared = SharedAttributes(self._devices, self._inbox, self._memory, self._clock)
         self._presence = Presence(self.topics, self._profile, self._shared, self._devices, self._clock)
         self._presence.on_quota = self._too_fast
@@ -237,8 +238,13 @@ class Gateway(Dialect):
         if not known.doubted and (usual := entries.quick(said, bounds)) is not None:
             return usual
         before = set(known.doubted)
-        found = entries.entries(entries.judged(told.telemetry(said), known.doubted), bounds)
+        try:
+            found = entries.entries(entries.judged(told.telemetry(said), known.doubted), bounds)
+        except TooLargeError:  # it is dropped, with all that it says
+            known.doubted |= before
+            raise
         known.healed |= before - known.doubted
+        self._memory.doubt(route.device, known.doubted | known.healed)
         return found
 
     def _payload_bytes(self) -> int:

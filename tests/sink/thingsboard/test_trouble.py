@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from devicemesh.mapper import Quality
 from devicemesh.sink.thingsboard import gateway, link
 from devicemesh.testing.broker import RealBroker
 from devicemesh.testing.thingsboard import ThingsBoard
@@ -40,6 +41,22 @@ def test_messages_are_as_small_as_the_server_wants_them(plant: Plants) -> None:
             assert platform.connections == 1
             it.conserved()
         assert platform.wrong == []
+
+    with ThingsBoard(max_payload=2048) as platform:
+        asyncio.run(scenario(platform))
+
+
+def test_good_again_is_told_though_a_record_is_too_large(plant: Plants) -> None:
+    async def scenario(platform: ThingsBoard) -> None:
+        async with plant(platform.url) as it:
+            it.up("default/pump-1")
+            await until(lambda: it.sink._dialect._limits.payload_bytes == 2048)
+            it.read("default/pump-1", Quality.NO_ANSWER, speed=6.0)
+            it.read("default/pump-1", speed=7.0, mode="y" * 5000)
+            await until(lambda: it.sink.stats().samples_dropped["too_large"] == 2)
+            it.read("default/pump-1", speed=8.0)
+            await until(lambda: platform.devices["pump-1"].latest("speed") == 8.0)
+            assert platform.devices["pump-1"].latest("speed/quality") == "Good"
 
     with ThingsBoard(max_payload=2048) as platform:
         asyncio.run(scenario(platform))
