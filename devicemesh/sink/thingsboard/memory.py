@@ -16,8 +16,8 @@ log = logging.getLogger("devicemesh.sink")
 class Memory:
     """By device; a line of the file each.
 
-    Only what is edited at ThingsBoard is desired anew: a value that was set elsewhere since then is not undone
-    by each new connection. Without the file, what ThingsBoard has is desired.
+    Only what is edited at ThingsBoard is desired anew: a value that was set elsewhere since then is not
+    undone by each new connection. Without the file, what ThingsBoard has is desired.
     """
 
     def __init__(self, file: Path) -> None:

@@ -184,8 +184,8 @@ class Presence:
         def answered(code: int) -> None:
             if code == INVALID:
                 device.unreadable(found)
+                self._changed[device.name] = None
             elif code >= REFUSED:  # told again, with what is next
                 device.untold(found)
-            self._changed[device.name] = None
 
         return Message(ATTRIBUTES, entries.members(device.name, found), sent, answered, len(found))
