@@ -15,13 +15,15 @@ from devicemesh.sink.suspects import NEVER
 from devicemesh.sink.thingsboard import entries
 from devicemesh.sink.thingsboard.entries import Bounds, Entry
 from devicemesh.sink.thingsboard.limits import Limits
-from devicemesh.sink.thingsboard.topics import CONNECT, OWN, OWN_TELEMETRY, TELEMETRY, name_of
+from devicemesh.sink.thingsboard.topics import CONNECT, OWN, OWN_TELEMETRY, RPC, TELEMETRY, name_of
 
 log = logging.getLogger("devicemesh.sink")
 
 RECORDS = 5000
 """Under way at once: what a device has among them goes together."""
 HELD_BYTES = 4 << 20
+REPLIES = 256
+"""Answers to calls that may wait; who calls faster than ThingsBoard takes answers gets none."""
 UNANSWERED_S = 30.0
 """Older servers answer nothing to a device that they do not take, and go on with the others."""
 FIRST_INFLIGHT = 8
@@ -120,6 +122,7 @@ class GatewayLink:
         self._identifier = 0
         self._room = FIRST_INFLIGHT  # messages that may be under way
         self._said: deque[Message] = deque()  # goes before everything else
+        self._replies: deque[Message] = deque()  # go next; where there is no room for them, others do
         self._lines: dict[str | None, deque[_Record]] = {}  # by device, whose turn it is first
         self._sent: dict[int, _Sent] = {}
         self._held = self._held_bytes = 0  # records that wait here
@@ -155,7 +158,10 @@ class GatewayLink:
 
     def say(self, message: Message) -> None:
         """Before all telemetry that waits."""
-        self._said.append(message)
+        if message.topic != RPC:
+            self._said.append(message)
+        elif len(self._replies) < REPLIES:
+            self._replies.append(message)
         self.flush_soon()
 
     def flush_soon(self) -> None:
@@ -176,8 +182,14 @@ class GatewayLink:
                 if not self._send(self._said[0]):
                     return
                 self._said.popleft()
-            elif not self._turn():
+            elif not (self._reply() or self._turn()):
                 return
+
+    def _reply(self) -> bool:
+        if not self._replies or not self._send(self._replies[0]):
+            return False
+        self._replies.popleft()
+        return True
 
     def _turn(self) -> bool:
         """News and telemetry by turns; False when neither may go."""

@@ -160,6 +160,27 @@ def test_nobody_is_sent_more_than_he_allows(plant: Plants) -> None:
         asyncio.run(scenario(platform))
 
 
+def test_a_storm_of_calls_holds_up_no_data(plant: Plants, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devicemesh.sink.mqtt.PATIENCE_S", 0)  # most are never answered
+
+    async def scenario(platform: ThingsBoard) -> None:
+        async with plant(platform.url) as it:
+            it.takes_s = 3600
+            it.up("default/pump-1")
+            await until(lambda: it.sink._dialect._limits.devices.messages.most == 2)
+            await until(platform.connected)
+            for _ in range(500):
+                platform.request("pump-1", "move", {"position": 1})
+            await until(lambda: it.sink.stats().commands_refused == 500 - 64)
+            it.read("default/pump-1", count=5)
+            await until(lambda: count(platform, "pump-1") == [5], 20)
+            assert len(it.sink._dialect._link._replies) <= link.REPLIES
+            assert platform.overruns == 0
+
+    with ThingsBoard(limits={"messages": "3:1"}) as platform:
+        asyncio.run(scenario(platform))
+
+
 @pytest.mark.parametrize("old", [False, True])
 def test_limits_that_nobody_tells_lose_nothing(
     plant: Plants, monkeypatch: pytest.MonkeyPatch, old: bool
