@@ -341,7 +341,7 @@ def test_two_thousand_shared_values_are_not_too_many(plant: Plants, platform: Th
             it.sink.forget_absent(lambda device: True)
             it.state(*pumps)
             await until(lambda: len(platform.connected()) == 2000)
-            await until(lambda: all("twin/state" in one.client for one in platform.devices.values()))
+            await until(lambda: all("twin/state" in one.client for one in list(platform.devices.values())))
             await until(lambda: it.sink._dialect.answers() is None)
             platform.stop()  # who hangs up owing answers may have been sent too much
             for device in platform.devices.values():
