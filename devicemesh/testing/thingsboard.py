@@ -111,6 +111,7 @@ class PlatformDevice:
     shared: dict[str, Any] = field(default_factory=dict)
     session: Session | None = None  # of the gateway by which it is connected
     connects: int = 0
+    calls: int = 0  # each device counts its own
 
     def latest(self, key: str) -> Any:
         """The newest value; None: there is none."""
@@ -135,7 +136,7 @@ class ThingsBoard(MqttServer):
         self.gateways: dict[str, PlatformDevice] = {}
         self.wrong: list[str] = []
         self.messages: list[tuple[str, Any]] = []
-        self.answers: dict[int, Any] = {}
+        self.answers: dict[tuple[str, int], Any] = {}  # by device, "" for the gateway, and id
         self.tokens: dict[str, bool] = options.get("tokens", {"token": True})  # whether it is a gateway's
         self.old, self.silent = options.get("old", False), options.get("silent", False)
         self.cast, self.longest = options.get("cast", True), options.get("longest", 0)
@@ -146,7 +147,6 @@ class ThingsBoard(MqttServer):
         self._unheard: set[Session] = set()
         self.taken = self.overruns = 0  # messages; those beyond a limit
         self._rates = {name: Limit(text) for name, text in self.limits.items()}
-        self._id = 0
 
     # -- what people do there
 
@@ -159,12 +159,13 @@ class ThingsBoard(MqttServer):
         data = {**shared, **({"deleted": list(deleted)} if deleted else {})}
         self.call(lambda: self._notify(device, "attributes", {"device": name, "data": data}))
 
-    def request(self, name: str, method: str, params: Any = None) -> int:
-        """Somebody calls a method; returns the id, see `answers`."""
-        self._id += 1
-        data = {"id": self._id, "method": method, "params": params}
-        self.call(lambda: self._notify(self.devices[name], "rpc", {"device": name, "data": data}))
-        return self._id
+    def request(self, name: str, method: str, params: Any = None) -> tuple[str, int]:
+        """Somebody calls a method; returns where its answer will be in `answers`."""
+        device = self.devices[name]
+        device.calls += 1
+        data = {"id": device.calls, "method": method, "params": params}
+        self.call(lambda: self._notify(device, "rpc", {"device": name, "data": data}))
+        return name, device.calls
 
     def delete(self, name: str) -> None:
         """Somebody deletes a device: its gateway is told."""
@@ -179,7 +180,8 @@ class ThingsBoard(MqttServer):
 
     def connected(self) -> list[str]:
         """Devices that are connected."""
-        return sorted(name for name, device in self.devices.items() if device.session is not None)
+        known = list(self.devices.items())  # at once: the server's thread adds to it
+        return sorted(name for name, device in known if device.session is not None)
 
     def _notify(self, device: PlatformDevice, topic: str, body: Any) -> None:
         session = device.session
@@ -249,7 +251,7 @@ class ThingsBoard(MqttServer):
         if topic == _GATEWAY + "attributes/request":
             return self._requested(session, body)
         if topic == _GATEWAY + "rpc":
-            self.answers[int(body["id"])] = plain(body["data"])
+            self.answers[body["device"], int(body["id"])] = plain(body["data"])
             return self._rated("messages", 1)
         if topic.startswith(_OWN):
             return self._own(session, topic.removeprefix(_OWN), body)
@@ -349,7 +351,7 @@ class ThingsBoard(MqttServer):
             if not self.silent:
                 session.publish(_OWN + "rpc/response/1", json.dumps(self._session_limits(session)).encode())
         elif topic.startswith("rpc/response/"):
-            self.answers[int(topic.rpartition("/")[2])] = plain(body)
+            self.answers["", int(topic.rpartition("/")[2])] = plain(body)
         else:
             raise RefusedError(f"a topic that is none, {topic}")
         return 0

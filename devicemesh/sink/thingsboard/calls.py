@@ -18,11 +18,18 @@ _MARK = "rpc/"  # before the id of a call, in that of a command
 
 
 class Calls:
-    """Those that somebody waits for. `say` takes what is to be said at once."""
+    """Those that somebody waits for. `say` takes what is to be said at once, `most`: in so many bytes."""
 
-    def __init__(self, devices: GatewayDevices, inbox: Inbox, say: Callable[[Message], None]) -> None:
-        self._devices, self._inbox, self._say = devices, inbox, say
-        self._waiting: dict[str, tuple[Call, set[str]]] = {}  # by command's id; properties not set yet
+    def __init__(
+        self,
+        devices: GatewayDevices,
+        inbox: Inbox,
+        say: Callable[[Message], None],
+        most: Callable[[], int],
+    ) -> None:
+        self._devices, self._inbox, self._say, self._most = devices, inbox, say, most
+        # By device, which counts its own, and command's id; with properties that are not set yet.
+        self._waiting: dict[tuple[str, str], tuple[Call, set[str]]] = {}
 
     def clear(self) -> None:
         """The connection is gone, and nobody waits any more."""
@@ -62,9 +69,10 @@ class Calls:
 
     def _hand_over(self, call: Call, command: Command, properties: set[str]) -> None:
         assert command.id is not None
-        self._waiting[command.id] = call, properties
+        key = command.device, command.id
+        self._waiting[key] = call, properties
         if not self._inbox.take(command, RPC):
-            del self._waiting[command.id]
+            del self._waiting[key]
             self._refuse(call, "too many requests wait")
 
     def _get(self, call: Call, device: GatewayDevice) -> None:
@@ -79,19 +87,19 @@ class Calls:
 
     def answer(self, device: str, topic: str, body: Mapping[str, Any]) -> bool:
         """Whether somebody waited for this; then it is said."""
-        identity = body.get("id")
-        if identity not in self._waiting or not topic.endswith("/result"):
+        key = device, body.get("id", "")
+        if key not in self._waiting or not topic.endswith("/result"):
             return "reported" in body  # nobody waits any more, and it is no news
-        call, properties = self._waiting[identity]
+        call, properties = self._waiting[key]
         if "reported" in body:
-            del self._waiting[identity]
+            del self._waiting[key]
             self._reply(call, _readings(call, body["reported"]))
             return True
         if body.get("state") == "waiting":
             return True
         properties.discard(body.get("property", ""))
         if not properties or body.get("state") != "applied":
-            del self._waiting[identity]
+            del self._waiting[key]
             self._reply(call, requests.outcome(body))
         return True
 
@@ -100,14 +108,20 @@ class Calls:
 
     def _reply(self, call: Call, data: Mapping[str, Any]) -> None:
         body = {"device": call.name, "id": call.id, "data": data}
-        self._say(Message(RPC, json.dumps(body, ensure_ascii=False).encode("utf-8", "backslashreplace")))
+        payload = json.dumps(body, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        if len(payload) > self._most():
+            self._refuse(call, f"the answer, {len(payload)} bytes, is more than ThingsBoard takes")
+        else:
+            self._say(Message(RPC, payload))
 
 
 def _readings(call: Call, twin: Mapping[str, Any]) -> dict[str, Any]:
     """The answer to `get`: one value, or some by name."""
     asked = requests.names(call.params)
+    if asked is None:
+        asked = [name for name, one in twin.items() if not one["reported"]["quality"].startswith("Bad")]
     try:
-        readings = {name: _value(name, twin) for name in (twin if asked is None else asked)}
+        readings = {name: _value(name, twin) for name in asked}
     except ValueError as error:
         return {"success": False, "error": str(error)}
     alone = isinstance(call.params, str) and len(readings) == 1

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from devicemesh.sink.base import Declaration
-from devicemesh.sink.thingsboard import attributes
+from devicemesh.sink.thingsboard import attributes, entries
+from devicemesh.sink.thingsboard.entries import Bounds
+
+log = logging.getLogger("devicemesh.sink")
 
 ALIVE = ("Ready", "Degraded")
 
@@ -29,6 +33,8 @@ class GatewayDevice:
     twin: bytes = b""  # the newest `twin/reported`
     status: bytes = b""  # the newest `status`
     told: dict[str, Any] = field(default_factory=dict)  # attributes, on this connection
+    alone: set[str] = field(default_factory=set)  # attributes that go alone: one of them was not read
+    untellable: set[str] = field(default_factory=set)  # that the log says not to be told
     doubted: set[str] = field(default_factory=set)  # properties whose quality was told as not good
     healed: set[str] = field(default_factory=set)  # and since as good, on this connection
 
@@ -39,6 +45,44 @@ class GatewayDevice:
             now |= attributes.declared(self.declaration)
             now |= attributes.newest(self.declaration, self.twin)
         return attributes.news(now, self.told)
+
+    def fitting(self, bounds: Bounds) -> dict[str, Any]:
+        """News for one message; what never fits is not told."""
+        found: dict[str, Any] = {}
+        size = 0
+        for key, value in self.news().items():
+            length = entries.size(key, value)
+            size += length
+            if length > bounds.bytes:
+                self._never(key, value, f"{length} bytes are more than it takes")
+                size -= length
+            elif found and (key in self.alone or size > bounds.bytes or len(found) >= bounds.values):
+                break
+            else:
+                found[key] = value
+                if key in self.alone:
+                    break
+        return found
+
+    def unreadable(self, found: Mapping[str, Any]) -> None:
+        """ThingsBoard can't read one of these attributes: each goes alone."""
+        if len(found) > 1:
+            self.alone |= found.keys()
+            self.untold(found)
+        for key, value in found.items() if len(found) == 1 else ():
+            self._never(key, value, "it can't read it")
+
+    def untold(self, found: Iterable[str]) -> None:
+        """These attributes did not arrive."""
+        for key in found:
+            self.told.pop(key, None)
+
+    def _never(self, key: str, value: Any, why: str) -> None:
+        """This value is not told, until it is another."""
+        self.told[key] = value
+        if key not in self.untellable:
+            self.untellable.add(key)
+            log.warning("%s: ThingsBoard is not told the attribute %s: %s", self.name, key, why)
 
     def state(self, status: bytes) -> None:
         """Take a `status`; b"" is the end."""
@@ -60,6 +104,7 @@ class GatewayDevice:
         self.connected = self.asked = False
         self.refused = 0
         self.told.clear()
+        self.alone.clear()
         self.unsure()
 
 
@@ -68,6 +113,7 @@ class GatewayDevices(Mapping[str, GatewayDevice]):
 
     def __init__(self) -> None:
         self._all: dict[str, GatewayDevice] = {}
+        self.doubted: Callable[[str], set[str]] = lambda device: set()  # from the process before
 
     def __getitem__(self, name: str) -> GatewayDevice:
         return self._all[name]
@@ -82,7 +128,7 @@ class GatewayDevices(Mapping[str, GatewayDevice]):
         """One that is spoken of."""
         found = self._all.get(name)
         if found is None:
-            found = self._all[name] = GatewayDevice(name, device)
+            found = self._all[name] = GatewayDevice(name, device, doubted=self.doubted(device))
         return found
 
     def forget(self, name: str) -> None:

@@ -104,7 +104,7 @@ def entries(all_told: Iterable[Told], bounds: Bounds) -> list[Entry]:
     time_ms = size = 0
     for told in all_told:
         member = _key(told.name) + written(told.value)
-        length = 1 + (len(member) if member.isascii() else len(member.encode("utf-8", "backslashreplace")))
+        length = _length(member)
         if length + _FRAME > bounds.bytes:
             raise TooLargeError(f"{told.name}, {length} bytes, is more than ThingsBoard takes")
         full = size + length > bounds.bytes or len(members) >= bounds.values
@@ -117,6 +117,15 @@ def entries(all_told: Iterable[Told], bounds: Bounds) -> list[Entry]:
     if members:
         found.append(_entry(time_ms, members))
     return found
+
+
+def _length(member: str) -> int:
+    return 1 + (len(member) if member.isascii() else len(member.encode("utf-8", "backslashreplace")))
+
+
+def size(key: str, value: Any) -> int:
+    """Bytes of a value in a message."""
+    return _length(_key(key) + written(value))
 
 
 def _entry(time_ms: int, members: Mapping[str, str]) -> Entry:

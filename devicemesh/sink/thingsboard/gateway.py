@@ -19,7 +19,7 @@ from devicemesh.sink.base import Declaration
 from devicemesh.sink.client import Will
 from devicemesh.sink.connection import Connection
 from devicemesh.sink.dialect import Dialect
-from devicemesh.sink.entry import Encode, Link
+from devicemesh.sink.entry import Encode, Link, TooLargeError
 from devicemesh.sink.inbox import Inbox
 from devicemesh.sink.payload import loads
 from devicemesh.sink.routes import Route
@@ -83,7 +83,7 @@ class Gateway(Dialect):
         self._profile, self._instance = settings.profile, instance
         self._inbox, self._encode, self._clock = inbox, encode_json, clock
         self._devices = GatewayDevices()
-        self._calls = Calls(self._devices, inbox, self._say)
+        self._calls = Calls(self._devices, inbox, self._say, self._payload_bytes)
         self._limits = Limits()  # as they were said last, be it in the session before
         self._limits_said: Any = None
         self._overran = False  # on this connection
@@ -97,6 +97,7 @@ class Gateway(Dialect):
     def opened(self, sender: Sender, home: Path, epoch: int) -> None:
         self._sender = sender
         self._memory = Memory(home / "thingsboard")
+        self._devices.doubted = self._memory.doubted
         self._shared = SharedAttributes(self._devices, self._inbox, self._memory, self._clock)
         self._presence = Presence(self.topics, self._profile, self._shared, self._devices, self._clock)
         self._presence.on_quota = self._too_fast
@@ -170,7 +171,7 @@ class Gateway(Dialect):
         connection.close()
 
     async def save(self, disk: Executor) -> None:
-        if self._memory.due:
+        if self._memory.due and not self._inbox.waiting:  # who dies before they are desired has not seen them
             await asyncio.get_running_loop().run_in_executor(disk, self._memory.save, *self._memory.text())
 
     # -- devices
@@ -227,8 +228,7 @@ class Gateway(Dialect):
             raise ValueError(f"it is not as it should be: {error!r}") from error
 
     def _entries(self, route: Route, body: bytes) -> list[entries.Entry]:
-        most = self._link.payload_bytes if self._link is not None else limits.PAYLOAD_BYTES
-        bounds = Bounds(most, self._limits.message_values)
+        bounds = Bounds(self._payload_bytes(), self._limits.message_values)
         if not route.device:
             return entries.entries(told.gap(json.loads(body)), bounds)
         if route.names is None:
@@ -238,9 +238,17 @@ class Gateway(Dialect):
         if not known.doubted and (usual := entries.quick(said, bounds)) is not None:
             return usual
         before = set(known.doubted)
-        found = entries.entries(entries.judged(told.telemetry(said), known.doubted), bounds)
+        try:
+            found = entries.entries(entries.judged(told.telemetry(said), known.doubted), bounds)
+        except TooLargeError:  # it is dropped, with all that it says
+            known.doubted |= before
+            raise
         known.healed |= before - known.doubted
+        self._memory.doubt(route.device, known.doubted | known.healed)
         return found
+
+    def _payload_bytes(self) -> int:
+        return self._link.payload_bytes if self._link is not None else limits.PAYLOAD_BYTES
 
     def acknowledged(self, identifier: int, code: int) -> None:
         if self._link is not None:
@@ -290,10 +298,12 @@ class Gateway(Dialect):
 
     def _limited(self, answer: Any) -> None:
         found = limits.limits(answer)
-        if found is not None and self._link is not None and answer != self._limits_said:
+        if found is None or self._link is None:
+            return
+        self._presence.attributes_s = 0.0
+        if answer != self._limits_said:
             self._limits = self._link.limits = found  # else they go on as they were used
             self._limits_said = answer
-            self._presence.attributes_s = 0.0
             log.info("ThingsBoard takes %d bytes a message, %d messages at once%s", found.payload_bytes,
                      found.inflight, "" if found.devices.unlimited else ", at a limited rate")  # fmt: skip
 

@@ -13,15 +13,17 @@ from typing import NamedTuple, Protocol
 from devicemesh.sink.connection import Connection
 from devicemesh.sink.suspects import NEVER
 from devicemesh.sink.thingsboard import entries
-from devicemesh.sink.thingsboard.entries import Entry
+from devicemesh.sink.thingsboard.entries import Bounds, Entry
 from devicemesh.sink.thingsboard.limits import Limits
-from devicemesh.sink.thingsboard.topics import CONNECT, OWN, OWN_TELEMETRY, TELEMETRY, name_of
+from devicemesh.sink.thingsboard.topics import CONNECT, OWN, OWN_TELEMETRY, RPC, TELEMETRY, name_of
 
 log = logging.getLogger("devicemesh.sink")
 
 RECORDS = 5000
 """Under way at once: what a device has among them goes together."""
 HELD_BYTES = 4 << 20
+REPLIES = 256
+"""Answers to calls that may wait; who calls faster than ThingsBoard takes answers gets none."""
 UNANSWERED_S = 30.0
 """Older servers answer nothing to a device that they do not take, and go on with the others."""
 FIRST_INFLIGHT = 8
@@ -58,8 +60,8 @@ class Speaker(Protocol):
         """What has to be said before telemetry of a device: that it is connected."""
         ...
 
-    def news(self, most: int) -> Message | None:
-        """What is to be said when there is room, with so many values."""
+    def news(self, bounds: Bounds) -> Message | None:
+        """What is to be said when there is room, and no more of it."""
         ...
 
     def spoken(self, name: str) -> None:
@@ -120,6 +122,7 @@ class GatewayLink:
         self._identifier = 0
         self._room = FIRST_INFLIGHT  # messages that may be under way
         self._said: deque[Message] = deque()  # goes before everything else
+        self._replies: deque[Message] = deque()  # go next; where there is no room for them, others do
         self._lines: dict[str | None, deque[_Record]] = {}  # by device, whose turn it is first
         self._sent: dict[int, _Sent] = {}
         self._held = self._held_bytes = 0  # records that wait here
@@ -155,7 +158,10 @@ class GatewayLink:
 
     def say(self, message: Message) -> None:
         """Before all telemetry that waits."""
-        self._said.append(message)
+        if message.topic != RPC:
+            self._said.append(message)
+        elif len(self._replies) < REPLIES:
+            self._replies.append(message)
         self.flush_soon()
 
     def flush_soon(self) -> None:
@@ -176,8 +182,14 @@ class GatewayLink:
                 if not self._send(self._said[0]):
                     return
                 self._said.popleft()
-            elif not self._turn():
+            elif not (self._reply() or self._turn()):
                 return
+
+    def _reply(self) -> bool:
+        if not self._replies or not self._send(self._replies[0]):
+            return False
+        self._replies.popleft()
+        return True
 
     def _turn(self) -> bool:
         """News and telemetry by turns; False when neither may go."""
@@ -188,7 +200,7 @@ class GatewayLink:
     def _tell_news(self) -> bool:
         if not self.limits.may(1, self._clock()):
             return False
-        message = self._speaker.news(self.limits.message_values)
+        message = self._speaker.news(Bounds(self.payload_bytes, self.limits.message_values))
         return message is not None and self._send(message)
 
     def _tell_line(self) -> bool:
@@ -298,8 +310,9 @@ class GatewayLink:
         if code == NEVER:
             log.warning("%s: ThingsBoard can't read this telemetry: dropped", name or "the gateway")
         line = self._lines.get(name)
-        if record.entries and line and line[0] is record:
-            self._let_go(line)
+        if line and record in line:
+            line.remove(record)
+            self._held -= 1
         record.entries.clear()
         self._acknowledged(record.identifier, code)
 
@@ -308,7 +321,7 @@ class GatewayLink:
         line = self._lines.setdefault(sent.name, deque())
         for record, found in reversed(sent.parts):
             record.owed -= 1
-            if not (line and line[0] is record):
+            if record not in line:
                 line.appendleft(record)
                 self._held += 1
             record.entries.extendleft(reversed(found))

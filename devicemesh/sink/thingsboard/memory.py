@@ -1,4 +1,4 @@
-"""Which shared attributes were seen last, in a file: only what is edited at ThingsBoard is desired anew."""
+"""What the next process has to know, in a file: shared attributes that were seen last, qualities not good."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ log = logging.getLogger("devicemesh.sink")
 class Memory:
     """By device; a line of the file each.
 
-    So a value that was set elsewhere since then is not undone by each new connection. Without the file, what
-    ThingsBoard has is desired.
+    Only what is edited at ThingsBoard is desired anew: a value that was set elsewhere since then is not
+    undone by each new connection. Without the file, what ThingsBoard has is desired.
     """
 
     def __init__(self, file: Path) -> None:
         """Reads what the processes before have left."""
         self._note = Note(file)
-        self._seen = _read(self._note)
+        self._seen: dict[str, dict[str, Any]] = {}
+        self._doubted: dict[str, set[str]] = {}
+        self._read()
         self._written, self._version = 0, 0
 
     def changes(self, device: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Those that are otherwise than seen last; None: there is none, or none any more."""
         seen = self._seen.get(device, {})
-        return {key: value for key, value in values.items() if seen.get(key) != value}
+        return {key: value for key, value in values.items() if _other(seen.get(key), value)}
 
     def saw(self, device: str, values: Mapping[str, Any]) -> None:
         """They are desired now."""
@@ -39,13 +41,24 @@ class Memory:
 
     def forget(self, device: str) -> None:
         """It is deleted, or another runtime's."""
-        if self._seen.pop(device, None) is not None:
+        known = self._seen.pop(device, None), self._doubted.pop(device, None)
+        if any(one is not None for one in known):
+            self._version += 1
+
+    def doubted(self, device: str) -> set[str]:
+        """Properties of which ThingsBoard may have a quality that is not good."""
+        return set(self._doubted.get(device, ()))
+
+    def doubt(self, device: str, names: set[str]) -> None:
+        """These are all of them."""
+        if names != self._doubted.get(device, set()):
+            self._doubted[device] = names
             self._version += 1
 
     @property
     def devices(self) -> Collection[str]:
-        """Those of which something was seen."""
-        return list(self._seen)
+        """Those of which something is known."""
+        return list(self._seen | self._doubted)
 
     @property
     def due(self) -> bool:
@@ -54,7 +67,8 @@ class Memory:
 
     def text(self) -> tuple[str, int]:
         """(the file, its version)."""
-        lines = (f"{json.dumps([device, seen])}\n" for device, seen in self._seen.items() if seen)
+        known = ((one, self._seen.get(one, {}), sorted(self._doubted.get(one, ()))) for one in self.devices)
+        lines = (f"{json.dumps(one)}\n" for one in known if one[1] or one[2])
         return "".join(lines), self._version
 
     def save(self, text: str, version: int) -> None:
@@ -62,15 +76,17 @@ class Memory:
         if self._note.write(text):
             self._written = version
 
+    def _read(self) -> None:
+        for line in self._note.read().splitlines():
+            try:
+                match json.loads(line):
+                    case [str(device), dict(seen), *rest]:
+                        self._seen[device] = seen
+                        self._doubted[device] = {str(name) for names in rest for name in names}
+            except (ValueError, TypeError, RecursionError):
+                log.warning("%s: a line that can't be read is left out", self._note.file)
 
-def _read(note: Note) -> dict[str, dict[str, Any]]:
-    """What can be read of it."""
-    found: dict[str, dict[str, Any]] = {}
-    for line in note.read().splitlines():
-        try:
-            match json.loads(line):
-                case [str(device), dict(seen)]:
-                    found[device] = seen
-        except (ValueError, RecursionError):
-            log.warning("%s: a line that can't be read is left out", note.file)
-    return found
+
+def _other(seen: Any, value: Any) -> bool:
+    """Whether it is another value: to Python, true is 1."""
+    return seen != value or isinstance(seen, bool) != isinstance(value, bool)

@@ -6,11 +6,11 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from itertools import islice
 from typing import Any
 
 from devicemesh.sink.thingsboard import entries
 from devicemesh.sink.thingsboard.devices import ALIVE, GatewayDevice, GatewayDevices
+from devicemesh.sink.thingsboard.entries import Bounds
 from devicemesh.sink.thingsboard.link import INVALID, QUOTA, REFUSED, WAITS, Message
 from devicemesh.sink.thingsboard.shared import SharedAttributes
 from devicemesh.sink.thingsboard.topics import ATTRIBUTES, CONNECT, DISCONNECT, GatewayTopics
@@ -45,7 +45,7 @@ class Presence:
         self._leaving: dict[str, None] = {}  # connected, and not alive
 
     def begin(self, attributes_s: float) -> None:
-        """It is another connection; from then on attributes are told."""
+        """It is another connection; from then on attributes are told, and asked for."""
         self.attributes_s = attributes_s
         for name, device in self._devices.items():
             if device.alive or device.owed:  # it may have died meanwhile
@@ -113,15 +113,17 @@ class Presence:
         device = self._devices.known(name, self._topics.device_called(name))
         return None if device.connected else self._connect(device)
 
-    def news(self, most: int) -> Message | None:
+    def news(self, bounds: Bounds) -> Message | None:
         if self._connects:
             return self._connect(self._devices[next(iter(self._connects))])
-        if (request := self._shared.request()) is not None:
+        if self._clock() < self.attributes_s:
+            return None
+        if (request := self._shared.request(bounds.bytes)) is not None:
             return request
-        for name in list(self._changed) if self._clock() >= self.attributes_s else ():
+        for name in list(self._changed):
             device = self._devices.get(name)
-            if device is not None and device.connected and (found := device.news()):
-                return self._attributes(device, dict(islice(found.items(), most)))
+            if device is not None and device.connected and (found := device.fitting(bounds)):
+                return self._attributes(device, found)
             del self._changed[name]  # it comes again when it is connected
         return None
 
@@ -180,8 +182,10 @@ class Presence:
             device.told.update(found)  # there may be more: it is looked at again
 
         def answered(code: int) -> None:
-            if code >= REFUSED and code != INVALID:  # told again, with what is next
-                for key in found:
-                    device.told.pop(key, None)
+            if code == INVALID:
+                device.unreadable(found)
+                self._changed[device.name] = None
+            elif code >= REFUSED:  # told again, with what is next
+                device.untold(found)
 
         return Message(ATTRIBUTES, entries.members(device.name, found), sent, answered, len(found))

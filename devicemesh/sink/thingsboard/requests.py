@@ -33,8 +33,8 @@ def update(payload: bytes) -> Shared:
     """Somebody has edited shared attributes. Raises ValueError."""
     match loads(payload):
         case {"device": str(name), "data": dict(data)}:
-            gone = data.pop("deleted", [])
-            return Shared(name, {**data, **{str(key): None for key in gone if isinstance(gone, list)}})
+            gone = data.pop("deleted") if isinstance(data.get("deleted"), list) else []
+            return Shared(name, {**data, **{str(key): None for key in gone}})
     raise ValueError("no update of attributes")
 
 

@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
+from itertools import accumulate
 from typing import Any
 
 from devicemesh.sink.base import Command
@@ -34,7 +35,7 @@ class SharedAttributes:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._devices, self._inbox, self._memory, self._clock = devices, inbox, memory, clock
-        self._due: dict[str, None] = {}  # devices to be asked for
+        self._due: dict[str, int] = {}  # devices to be asked for, and from which of their keys on
         self._asked: dict[int, tuple[str, list[str], float]] = {}  # by id: device, keys, until when
         self._id = 0
 
@@ -42,27 +43,30 @@ class SharedAttributes:
         """It is connected: what was edited while it was not?"""
         if not device.asked and device.settable():
             device.asked = True
-            self._due[device.name] = None
+            self._due[device.name] = 0
 
     def clear(self) -> None:
         """The connection is gone."""
         self._due.clear()
         self._asked.clear()
 
-    def request(self) -> Message | None:
+    def request(self, most_bytes: int) -> Message | None:
         """The next request, if its time has come."""
         now_s = self._clock()
         self._asked = {number: one for number, one in self._asked.items() if now_s < one[2]}
         if not self._due or len(self._asked) >= ASKED or self._inbox.waiting >= WAITING:
             return None
-        name = next(iter(self._due))
+        name, start = next(iter(self._due.items()))
         known = self._devices.get(name)
-        keys = known.settable() if known is not None else []
+        left = known.settable()[start:] if known is not None else []
+        keys = _fitting(left, most_bytes)
         number = self._id + 1
         body = {"id": number, "device": name, "client": False, "keys": keys}
 
         def sent() -> None:
-            self._due.pop(name, None)
+            del self._due[name]
+            if len(keys) < len(left):
+                self._due[name] = start + len(keys)
             self._id, self._asked[number] = number, (name, keys, now_s + ANSWERED_S)
 
         return Message(ATTRIBUTES_REQUEST, json.dumps(body).encode(), sent)
@@ -91,5 +95,15 @@ class SharedAttributes:
         if device is None or not ours:
             return
         changes = self._memory.changes(device.device, ours)
-        if changes and self._inbox.take(Command("desired", device.device, "", changes), ATTRIBUTES):
+        if not changes:
+            return
+        if self._inbox.take(Command("desired", device.device, "", changes), ATTRIBUTES):
             self._memory.saw(device.device, changes)
+        elif device.connected:  # too many wait: what they are by then is asked for
+            self._due[name] = 0
+
+
+def _fitting(keys: list[str], most_bytes: int) -> list[str]:
+    """The first ones, that go into one request; one at least."""
+    sizes = accumulate(len(key) + len('"", ') for key in keys)
+    return keys[: max(1, sum(size <= most_bytes for size in sizes))]

@@ -38,4 +38,4 @@ def test_its_own_client_and_our_platform_are_of_one_mind(platform: ThingsBoard) 
     }  # fmt: skip
     pump = platform.devices["pump-1"]
     assert (pump.type, pump.latest("speed"), pump.client, pump.session) == ("pump", 1198.5, {"fw": "a"}, None)
-    assert platform.answers == {1: {"success": True}}
+    assert platform.answers == {("pump-1", 1): {"success": True}}

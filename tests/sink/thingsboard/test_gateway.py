@@ -132,6 +132,21 @@ def test_good_again_is_told_again_where_nobody_knows_whether_it_arrived(
     asyncio.run(scenario())
 
 
+def test_good_again_is_told_by_the_next_process(plant: Plants, platform: ThingsBoard) -> None:
+    async def scenario() -> None:
+        async with plant(platform.url) as it:
+            it.up("default/pump-1")
+            it.read("default/pump-1", Quality.NO_ANSWER, speed=6.0)
+            await until(lambda: platform.devices and platform.devices["pump-1"].latest("speed/quality"))
+        async with plant(platform.url) as it:
+            it.up("default/pump-1")
+            it.read("default/pump-1", speed=7.0, count=1)
+            await until(lambda: platform.devices["pump-1"].latest("speed/quality") == "Good", 20)
+            assert "count/quality" not in platform.devices["pump-1"].telemetry
+
+    asyncio.run(scenario())
+
+
 def test_what_was_read_while_the_platform_was_away_comes_late_and_whole(
     plant: Plants, platform: ThingsBoard
 ) -> None:

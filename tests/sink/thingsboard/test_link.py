@@ -35,7 +35,7 @@ class Silent:
     def before(self, name: str) -> Message | None:
         return None
 
-    def news(self, most: int) -> Message | None:
+    def news(self, bounds: Bounds) -> Message | None:
         return None
 
     def spoken(self, name: str) -> None: ...
@@ -106,6 +106,23 @@ def test_what_can_not_be_read_is_found_among_others() -> None:
         assert told == [(1, 0), (2, NEVER), (3, 0)]
 
     linked(scenario)
+
+
+def test_a_record_of_which_two_parts_can_not_be_read_is_there_once() -> None:
+    async def scenario(link: GatewayLink, wire: Wire, told: list[tuple[int, int]]) -> None:
+        for values in ((0,), (1, 2), (3, 4)):
+            link.publish("v1/gateway/telemetry/a", record(*values), retain=False)
+        await asyncio.sleep(0)
+        assert counts(wire) == [[0, 1], [2, 3], [4]]
+        for identifier, code in ((1, 0x99), (2, 0x99), (3, 0)):
+            link.acknowledged(identifier, code)
+        await asyncio.sleep(0)
+        assert sorted(counts(wire)[3:]) == [[0], [2, 1], [3]]
+        for identifier in range(4, len(wire.sent) + 1):
+            link.acknowledged(identifier, 0)
+        assert sorted(told) == [(1, 0), (2, 0), (3, 0)]
+
+    linked(scenario, message_values=2)
 
 
 def test_what_has_nothing_to_say_is_said() -> None:

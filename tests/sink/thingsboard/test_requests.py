@@ -16,6 +16,11 @@ def test_an_update_of_attributes_and_of_some_that_were_deleted() -> None:
     assert found == requests.Shared("p", {"speed": 1200, "mode": None, "x": None})
 
 
+def test_an_attribute_may_be_called_deleted() -> None:
+    found = requests.update(b'{"device":"p","data":{"deleted":true}}')
+    assert found == requests.Shared("p", {"deleted": True})
+
+
 def test_an_answer_has_one_value_or_some() -> None:
     one = requests.response(b'{"id":7,"device":"p","value":5}', ["speed"])
     assert one == requests.Shared("p", {"speed": 5}, 7)
