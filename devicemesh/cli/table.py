@@ -105,6 +105,8 @@ def _write(text: str, documents: list[dict[str, Any]], output: Path | None, file
     if output is None:
         click.echo(text, nl=False)
         return
+    if output.exists() and any(output.samefile(file) for file in files):
+        fail(f"{output} is what is read: it would be lost", WRONG_USE, "another name after -o")
     try:
         output.write_text(text, "utf-8")
     except OSError as error:

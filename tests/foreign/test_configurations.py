@@ -374,3 +374,11 @@ def test_names_of_a_range_that_are_left_out_are_told(dm: Dm) -> None:
     documents, said = made(dm, tb(address="5-6", tagOverrides={"5": "x"}))
     assert [one["name"] for one in documents[0]["spec"]["properties"]] == ["t_5", "t_6"]
     assert "`tagOverrides` is left out" in said
+
+
+def test_what_is_read_is_not_written_over(dm: Dm) -> None:
+    Path("theirs.conf").write_text((CASES / "telegraf.conf").read_text())
+    found = dm("import", "theirs.conf", "-o", "./theirs.conf")
+    assert found.exit_code != 0
+    assert "theirs.conf is what is read" in found.stderr
+    assert Path("theirs.conf").read_text() == (CASES / "telegraf.conf").read_text()
