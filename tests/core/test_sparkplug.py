@@ -14,10 +14,11 @@ from devicemesh._core import reference_record as record
 from devicemesh._core.reference_record import Value
 from devicemesh._core.tagged import Tag
 from devicemesh.sink.base import Declaration
-from devicemesh.sink.sparkplug import told
 from devicemesh.sink.sparkplug.metrics import metrics_of
 from devicemesh.sink.sparkplug.table import Table
+from devicemesh.sink.sparkplug.told import metric
 from devicemesh.sink.sparkplug.wire import encode
+from devicemesh.sink.told import telemetry
 from devicemesh.spec.device import Property
 from devicemesh.spec.statistics import STATISTICS
 from devicemesh.spec.values import ValueType
@@ -43,8 +44,8 @@ KINDS = [0, 1, 2, 4]
 
 
 def by_the_twin(body, first_alias, late):
-    found = list(told.telemetry(json.loads(record.encode_json(body, NAMES))))
-    return encode([told.metric(one, METRICS, first_alias, late) for one in found], NOW_MS)
+    found = list(telemetry(json.loads(record.encode_json(body, NAMES))))
+    return encode([metric(one, METRICS, first_alias, late) for one in found], NOW_MS)
 
 
 numbers = st.floats() | st.sampled_from([0.0, -0.0, 0.1, 1e300, 2.0**53, 2.0**53 + 2, 16777217.0, math.nan])
