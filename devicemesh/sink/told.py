@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 OWN_ALARM = "alarm/event"
 """What alarms and events of the device itself are called. No property's name has a slash."""
+QUIET = ("window", "none")
+"""A `report` of readings that are no telemetry: what is shown of them is the newest of the twin."""
 _EPOCH, _MS = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 _WINDOW = ("name", "start", "end")  # of a window; all else in it are statistics
 

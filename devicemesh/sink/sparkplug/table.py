@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from devicemesh.aggregate import MASK, encode_sparkplug, kind
 from devicemesh.sink.base import Declaration
 from devicemesh.sink.sparkplug.metrics import Metrics, metrics_of
+from devicemesh.sink.told import QUIET
 from devicemesh.spec.device import Property
 from devicemesh.spec.statistics import MAX_QUANTILES, STATISTICS, percent_of
 from devicemesh.spec.values import ValueType
 
-QUIET = ("window", "none")
-"""Properties whose readings are not telemetry: their metrics follow the twin."""
 _NONE = 0xFFFFFFFF
 _NOTHING = (_NONE, 0)
 _ROW = 1 + 2 * (3 + len(MASK)) + 3 * MAX_QUANTILES  # numbers of a property

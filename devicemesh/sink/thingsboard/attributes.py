@@ -7,12 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from devicemesh.sink.base import Declaration
-from devicemesh.sink.told import reported
+from devicemesh.sink.told import QUIET, reported
 from devicemesh.spec.device import Property
 from devicemesh.spec.units import symbol
-
-QUIET = ("window", "none")
-"""Properties whose readings are no telemetry: an attribute has the newest."""
 
 
 def shown(prop: Property) -> bool:
