@@ -180,8 +180,8 @@ class ThingsBoard(MqttServer):
 
     def connected(self) -> list[str]:
         """Devices that are connected."""
-        known = list(self.devices.items())  # at once: the server's thread adds to it
-        return sorted(name for name, device in known if device.session is not None)
+        known = self.devices.copy()  # at once, as a list is not: the server's thread adds to it
+        return sorted(name for name, device in known.items() if device.session is not None)
 
     def _notify(self, device: PlatformDevice, topic: str, body: Any) -> None:
         session = device.session

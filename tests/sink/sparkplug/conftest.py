@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from devicemesh.aggregate import Aggregator
-from devicemesh.mapper import Batch, Quality
-from devicemesh.runtime.binding import series
 from devicemesh.settings import MqttSettings, OutboxSettings, SparkplugSettings
-from devicemesh.sink.base import Command, Declaration
+from devicemesh.sink.base import Declaration
 from devicemesh.sink.mqtt import MqttSink
-from devicemesh.spec.device import Command as DeclaredCommand
-from devicemesh.spec.device import DeviceModelSpec
+from devicemesh.testing.plant import Plant, declared
 from devicemesh.testing.sparkplug import GROUP, NODE, Host
 from devicemesh.testing.waiting import until
 
@@ -39,98 +33,29 @@ PUMP = {
 }  # fmt: skip
 
 
-def declared(model: Mapping[str, Any]) -> Declaration:
-    spec = DeviceModelSpec.model_validate(model)
-    commands: dict[str, DeclaredCommand] = {one.name: one for one in spec.commands}
-    return Declaration(
-        {one.name: one for one in spec.properties}, commands, {one.name: one for one in spec.events}
-    )
-
-
-class Plant:
+class NodePlant(Plant):
     """A sink as an Edge Node, and the devices that it tells of."""
 
     def __init__(self, home: Path, url: str, **options: Any) -> None:
         sparkplug = SparkplugSettings(group=GROUP, **options.pop("sparkplug", {}))
         outbox = options.pop("outbox", OutboxSettings())
-        self.sink = MqttSink(MqttSettings(url=url, sparkplug=sparkplug, **options), outbox, home, NODE)
-        self.commands: list[Command] = []
-        self._slots: dict[tuple[str, str], int] = {}
-        self._streams: list[str] = []
-
-    async def __aenter__(self) -> Plant:
-        await self.sink.__aenter__()
-        self.sink.on_command(self._on_command)
-        self.aggregator = Aggregator(self.sink.epoch)
-        self.aggregator.advance(time.time_ns())
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.sink.__aexit__(*exc)
-
-    async def _on_command(self, command: Command) -> None:
-        self.commands.append(command)
-
-    def declare(self, *names: str, model: Mapping[str, Any] = PUMP) -> None:
-        """Devices of one model."""
-        declaration = declared(model)
-        for name in names:
-            self.sink.declare(name, declaration)
-            if name not in self._streams:
-                self._streams.append(name)
-            stream = self._streams.index(name)
-            for prop in declaration.properties.values():
-                slot = self._slots.setdefault((name, prop.name), len(self._slots))
-                self.aggregator.define(series(prop, slot, stream))
+        sink = MqttSink(MqttSettings(url=url, sparkplug=sparkplug, **options), outbox, home, NODE)
+        super().__init__(sink, PUMP)
 
     async def born(self, seen: Host, *names: str) -> None:
         """Two pumps are declared; these, or both, are alive and known to the host."""
         pumps = ("default/pump-1", "north/pump-2")
         self.declare(*pumps)
         self.known()
-        self.ready(*(names or pumps))
+        self.state(*(names or pumps))
         await until(
             lambda: len(seen.devices) == 1 + len(names or pumps), why=lambda: (seen.wrong, seen.verbs)
         )
 
-    def known(self) -> None:
-        """All that is declared is."""
-        self.sink.forget_absent(lambda device: True)
-
-    def ready(self, *names: str, state: str = "Ready") -> None:
-        for name in names:
-            self.sink.retain(name, "status", {"state": state, "reason": "", "message": "", "since": ""})
-
-    def read(self, name: str, quality: Quality = Quality.GOOD, time_ns: int = 0, **values: Any) -> None:
-        """Readings of one moment, by property."""
-        for prop, value in values.items():
-            slot = array("I", [self._slots[name, prop]])
-            column: Any = array("d", [value]) if isinstance(value, float) else [value]
-            self.aggregator.push(Batch(slot, time_ns or time.time_ns(), column, int(quality)))
-        self.publish()
-
-    def publish(self) -> None:
-        self.sink.publish(self.aggregator.take(), lambda s: (self._streams[s], self.aggregator.names(s)))
-
-    def twin(self, name: str) -> None:
-        """Tell the newest readings, as the reporter does."""
-        names = [prop for device, prop in self._slots if device == name]
-        slots = array("I", [self._slots[name, prop] for prop in names])
-        readings = self.aggregator.snapshot(slots).readings
-        body = b",".join(
-            b'"%s":{"reported":%s}' % (p.encode(), r) for p, r in zip(names, readings, strict=True)
-        )
-        self.sink.retain(name, "twin/reported", b"{" + body + b"}")
-
-    def conserved(self) -> None:
-        stats = self.sink.stats()
-        dropped = sum(stats.samples_dropped.values())
-        assert stats.samples_taken == stats.samples_published + dropped + stats.samples_spooled
-
 
 @pytest.fixture
-def plant(tmp_path: Path) -> Callable[..., Plant]:
-    return lambda url, **options: Plant(tmp_path, url, **options)
+def plant(tmp_path: Path) -> Callable[..., NodePlant]:
+    return lambda url, **options: NodePlant(tmp_path, url, **options)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ FLOW = {"properties": [{"name": "flow", "type": "float64", "telemetry": {"report
 async def alive(it: Any, seen: Any) -> None:
     it.declare(PUMP)
     it.known()
-    it.ready(PUMP)
+    it.state(PUMP)
     it.read(PUMP, count=1)
     await until(lambda: seen.of("pump-1", "count"), why=lambda: seen.wrong)
 
@@ -36,7 +36,7 @@ def test_a_device_that_is_made_anew_as_it_dies_keeps_its_new_metrics(plant: Any,
             it.sink.retain(PUMP, "twin/reported", None)
             it.declare(PUMP, model=FLOW)  # before the old one is buried
             await until(lambda: "pump-1" not in seen.devices)
-            it.ready(PUMP)
+            it.state(PUMP)
             await until(lambda: "pump-1" in seen.devices and seen.devices["pump-1"].types)
             assert list(seen.devices["pump-1"].types) == ["flow"]
 
@@ -54,7 +54,7 @@ def test_a_declared_device_with_a_backlog_is_what_it_was_declared_when_it_comes(
             it.known()
             it.read(PUMP, count=1)  # read before its status is told
             await until(lambda: "DDEATH/pump-1" in seen.verbs)
-            it.ready(PUMP)
+            it.state(PUMP)
             await until(lambda: "pump-1" in seen.devices and "mode" in seen.devices["pump-1"].types)
 
     with RealBroker() as broker, host(broker) as seen:
@@ -67,7 +67,7 @@ def test_a_device_that_is_edited_and_goes_at_once_is_told_dead(plant: Any, host:
         async with plant(broker.url) as it:
             await alive(it, seen)
             it.declare(PUMP, model=FLOW)
-            it.ready(PUMP, state="Offline")
+            it.state(PUMP, state="Offline")
             await until(lambda: "pump-1" not in seen.devices)
 
     with RealBroker() as broker, host(broker) as seen:
@@ -90,7 +90,7 @@ def test_an_alarm_stands_through_an_edit(plant: Any, host: Any) -> None:
             await until(lambda: seen.devices["pump-1"].values.get("speed/alarm/overspeed") is True)
             it.sink.retain(PUMP, "status", None)  # another one has that name then
             it.declare(PUMP)
-            it.ready(PUMP)
+            it.state(PUMP)
             await until(lambda: seen.devices["pump-1"].values.get("speed/alarm/overspeed") is False)
 
     with RealBroker() as broker, host(broker) as seen:
@@ -104,7 +104,7 @@ def test_a_device_that_moves_away_while_it_dies_dies_once(plant: Any, host: Any)
             dialect = it.sink._dialect
             await alive(it, seen)
             it.declare(PUMP, model=FLOW)
-            it.ready(PUMP, state="Offline")
+            it.state(PUMP, state="Offline")
             it.sink.release(PUMP)
             clock = dialect._clock
             dialect._clock = lambda: clock() + 5
@@ -112,7 +112,7 @@ def test_a_device_that_moves_away_while_it_dies_dies_once(plant: Any, host: Any)
             await until(lambda: "pump-1" not in seen.devices)
             assert dialect._devices.find(PUMP) is None
             it.declare("default/pump-2")
-            it.ready("default/pump-2")
+            it.state("default/pump-2")
             await until(lambda: "pump-2" in seen.devices)
 
     with RealBroker() as broker, host(broker) as seen:
@@ -147,7 +147,7 @@ def test_all_births_come_before_all_data(plant: Any, host: Any) -> None:
     async def scenario() -> None:
         async with plant(broker.url) as it:
             it.declare(*names)
-            it.ready(*names)
+            it.state(*names)
             it.read(names[-1], count=1)
             it.read(names[0], count=1)
             it.known()
@@ -182,7 +182,7 @@ def test_json_is_told_as_its_text_and_taken_as_it_was_told(plant: Any, host: Any
         async with plant(broker.url) as it:
             it.declare(PUMP, model=model)
             it.known()
-            it.ready(PUMP)
+            it.state(PUMP)
             for value in values:
                 it.read(PUMP, setup=value)
             await until(lambda: len(seen.of("pump-1", "setup")) == len(values))

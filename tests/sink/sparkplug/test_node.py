@@ -58,7 +58,7 @@ def test_what_a_birth_says(kind: str, plant: Any, host: Any) -> None:
             it.read(PUMP_1, time_ns=1_700_000_000_123_456_789, speed=1198.5, hours=4_000_000_000, mode="auto")
             it.read(PUMP_1, Quality.NO_ANSWER, running=False)
             it.twin(PUMP_1)
-            it.ready(PUMP_1)
+            it.state(PUMP_1)
             await until(lambda: "pump-1" in seen.devices)
             pump = seen.devices["pump-1"]
             assert pump.values == {
@@ -153,14 +153,14 @@ def test_a_device_that_dies_as_a_host_asks_is_dead_once(plant: Any, host: Any) -
             await it.born(seen)
             it.read(PUMP_1, count=1)
             await until(lambda: seen.of("pump-1", "count"))
-            it.ready(PUMP_1, state="Offline")
+            it.state(PUMP_1, state="Offline")
             seen.ask("NCMD", None, ("Node Control/Rebirth", 11, True))
             it.sink._dialect._born_s -= 5
             await until(lambda: seen.births == 2 and "north:pump-2" in seen.devices)
             it.sink._dialect._clock = lambda: clock() + 5
             it.read(PUMP_2, count=2)
             await until(lambda: seen.of("north:pump-2", "count"))
-            it.ready(PUMP_2, state="Offline")
+            it.state(PUMP_2, state="Offline")
             it.sink._dialect._clock = lambda: clock() + 10
             await until(lambda: "north:pump-2" not in seen.devices)
 
@@ -298,7 +298,7 @@ def test_what_is_not_telemetry_follows_the_twin(plant: Any, host: Any) -> None:
             for number in (7, 7, 8, 8, 9):
                 it.read(PUMP_1, time_ns=1_700_000_000_000_000_000, hours=number)
                 it.twin(PUMP_1)
-                it.ready(PUMP_1)
+                it.state(PUMP_1)
                 await until(lambda: "pump-1" in seen.devices)
             await until(lambda: len(seen.of("pump-1", "hours")) == 2, why=lambda: seen.wrong)
             assert seen.of("pump-1", "hours") == [8, 9]
@@ -336,14 +336,14 @@ def test_a_device_that_goes_and_comes(plant: Any, host: Any) -> None:
         async with plant(broker.url) as it:
             await it.born(seen)
             it.read(PUMP_1, count=1)
-            it.ready(PUMP_1, state="Offline")
+            it.state(PUMP_1, state="Offline")
             it.read(PUMP_1, Quality.NO_LINK, count=0)  # said by its death
             await until(lambda: "pump-1" not in seen.devices)
             assert it.sink.stats().samples_spooled == 0
             it.read(PUMP_1, count=2)  # read before it went
             await until(lambda: "pump-1" in seen.devices)
             await until(lambda: "pump-1" not in seen.devices)
-            it.ready(PUMP_1, state="Degraded")
+            it.state(PUMP_1, state="Degraded")
             await until(lambda: "pump-1" in seen.devices)
             it.read(PUMP_1, count=3)
             it.sink.retain(PUMP_2, "status", None)

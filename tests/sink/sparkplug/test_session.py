@@ -99,7 +99,7 @@ def test_the_primary_host(plant: Any, host: Any) -> None:
         async with plant(broker.url, sparkplug={"primary_host": "scada"}) as it:
             it.declare(PUMP_1)
             it.known()
-            it.ready(PUMP_1)
+            it.state(PUMP_1)
             it.read(PUMP_1, count=1)
             await until(lambda: it.sink.stats().up)
             seen.state(False, 1000)
@@ -152,7 +152,7 @@ def test_a_birth_that_is_more_than_the_broker_takes_holds_up_nobody(
     async def scenario() -> None:
         async with plant(broker.url) as it:
             it.declare("default/wide", model=wide)
-            it.ready("default/wide")
+            it.state("default/wide")
             await it.born(seen)
             it.read("default/wide", property1=5)
             it.read(PUMP_1, count=1)

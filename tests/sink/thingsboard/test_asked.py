@@ -344,9 +344,9 @@ def test_two_thousand_shared_values_are_not_too_many(
             it.sink.forget_absent(lambda device: True)
             it.state(*pumps)
             await until(lambda: len(platform.connected()) == 2000)
-            await until(lambda: all("twin/state" in one.client for one in list(platform.devices.values())))
+            await until(lambda: all("twin/state" in one.client for one in platform.devices.copy().values()))
             platform.stop()
-            for device in platform.devices.values():
+            for device in platform.devices.copy().values():
                 device.shared = {"speed": 5}
             platform.start()
             await until(

@@ -164,7 +164,9 @@ def test_what_was_read_while_the_platform_was_away_comes_late_and_whole(
             sent = len(platform.messages)
             platform.start()
             expected = [(1_795_000_000_000 + step, step) for step in range(200)]
-            await until(lambda: all(one.series("count") == expected for one in platform.devices.values()))
+            await until(
+                lambda: all(one.series("count") == expected for one in platform.devices.copy().values())
+            )
             assert await it.sink.drain(10)
             it.conserved()
             telemetry = [
@@ -172,7 +174,7 @@ def test_what_was_read_while_the_platform_was_away_comes_late_and_whole(
             ]
             assert len(telemetry) < 500, "records of a device go together"
             assert all(len(body) == 1 for body in telemetry)
-            assert {one.connects for one in platform.devices.values()} == {2}
+            assert {one.connects for one in platform.devices.copy().values()} == {2}
 
     asyncio.run(scenario())
 
@@ -313,7 +315,7 @@ def test_two_thousand_devices_at_once(plant: Plants, platform: ThingsBoard) -> N
             await until(lambda: len(platform.connected()) == 2000)
             assert await it.sink.drain(30)
             assert all(platform.devices[f"pump-{n}"].latest("count") == n for n in range(2000))
-            assert {one.type for one in platform.devices.values()} == {"pump"}
+            assert {one.type for one in platform.devices.copy().values()} == {"pump"}
             platform.stop()
             for number, pump in reversed(list(enumerate(pumps))):
                 it.read(pump, count=-number - 1)
@@ -327,12 +329,10 @@ def test_two_thousand_devices_at_once(plant: Plants, platform: ThingsBoard) -> N
     asyncio.run(scenario())
 
 
-def test_two_runtimes_are_two_gateways(tmp_path: Any, plant: Plants) -> None:
-    from .conftest import Plant
-
+def test_two_runtimes_are_two_gateways(plant: Plants) -> None:
     async def scenario(platform: ThingsBoard) -> None:
         options = {"thingsboard": {"prefix": "hall 2/", "profile": "Pump"}, "username": "second"}
-        async with plant(platform.url) as one, Plant(tmp_path / "two", platform.url, **options) as two:
+        async with plant(platform.url) as one, plant(platform.url, "two", **options) as two:
             one.up("default/pump-1")
             two.up("default/pump-1")
             two.read("default/pump-1", count=2)

@@ -127,7 +127,7 @@ def test_what_can_not_be_read_there_stops_nothing_else(
     async def scenario(platform: ThingsBoard) -> None:
         async with plant(platform.url, version=version) as it:
             it.up("default/pump-1", "default/pump-2")
-            await until(lambda: all("twin/state" in one.client for one in list(platform.devices.values())))
+            await until(lambda: all("twin/state" in one.client for one in platform.devices.copy().values()))
             await until(lambda: len(platform.connected()) == 2 and it.sink._dialect.answers() is None)
             platform.stop()  # who hangs up owing answers may have been sent too much
             await until(lambda: not it.sink.stats().up)
