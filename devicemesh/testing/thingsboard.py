@@ -115,12 +115,13 @@ class PlatformDevice:
 
     def latest(self, key: str) -> Any:
         """The newest value; None: there is none."""
-        series = self.telemetry.get(key)
-        return series[max(series)] if series else None
+        series = self.series(key)
+        return series[-1][1] if series else None
 
     def series(self, key: str) -> list[tuple[int, Any]]:
         """(time in ms, value), by time."""
-        return sorted(self.telemetry.get(key, {}).items())
+        known = self.telemetry.get(key, {}).copy()  # at once: the server's thread adds to it
+        return sorted(known.items(), key=lambda one: one[0])
 
 
 class ThingsBoard(MqttServer):
@@ -180,7 +181,7 @@ class ThingsBoard(MqttServer):
 
     def connected(self) -> list[str]:
         """Devices that are connected."""
-        known = self.devices.copy()  # at once, as a list is not: the server's thread adds to it
+        known = self.devices.copy()  # at once, as a list is not
         return sorted(name for name, device in known.items() if device.session is not None)
 
     def _notify(self, device: PlatformDevice, topic: str, body: Any) -> None:
@@ -205,7 +206,7 @@ class ThingsBoard(MqttServer):
         return 0x8F
 
     def ended(self, session: Session) -> None:
-        for device in self.devices.values():
+        for device in self.devices.copy().values():
             if device.session is session:
                 device.session = None
 
