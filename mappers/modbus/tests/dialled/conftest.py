@@ -12,51 +12,44 @@ from devicemesh_modbus.endpoint import ModbusEndpoint
 from devicemesh.mapper import Quality
 
 
-def _endpoint(port: int, registration: str | None = None, **fields: Any) -> ModbusEndpoint:
-    data = {"listen": f"127.0.0.1:{port}", "registration": registration, "timeout": "200ms", **fields}
-    return ModbusEndpoint.model_validate(data)
+class Kit:
+    """What these tests are made of; the parts that all of Modbus has are fixtures beside it."""
 
+    def __init__(self, **parts: Any) -> None:
+        self.hostile, self.modem, self.fault = parts["hostile"], parts["modem"], parts["fault"]
+        self.points, self.collect = parts["points"], parts["collect"]
 
-def _several(points: Any, *asked: tuple[ModbusEndpoint, str]) -> list[Any]:
-    """Points of several endpoints, their slots one after the other."""
-    made = []
-    for slot, (one, text) in enumerate(asked):
-        (point,) = points(one, text)
-        made.append(type(point)(slot, f"default/{one.text()}", text, point.type, one, point.address))
-    return made
+    @staticmethod
+    def endpoint(port: int, registration: str | None = None, **fields: Any) -> ModbusEndpoint:
+        data = {"listen": f"127.0.0.1:{port}", "registration": registration, "timeout": "200ms", **fields}
+        return ModbusEndpoint.model_validate(data)
 
+    def several(self, *asked: tuple[ModbusEndpoint, str]) -> list[Any]:
+        """Points of several endpoints, their slots one after the other."""
+        made = []
+        for slot, (one, text) in enumerate(asked):
+            (point,) = self.points(one, text)
+            made.append(type(point)(slot, f"default/{one.text()}", text, point.type, one, point.address))
+        return made
 
-async def _until(poll: Callable[[], Awaitable[bool]], patience_s: float = 60.0) -> None:
-    """Poll once each 50 ms until it is true."""
-    deadline = asyncio.get_running_loop().time() + patience_s
-    while not await poll():
-        assert asyncio.get_running_loop().time() < deadline
-        await asyncio.sleep(0.05)
+    @staticmethod
+    async def until(poll: Callable[[], Awaitable[bool]], patience_s: float = 60.0) -> None:
+        """Poll once each 50 ms until it is true."""
+        deadline = asyncio.get_running_loop().time() + patience_s
+        while not await poll():
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.05)
 
+    async def good(self, reader: Any, count: int, patience_s: float = 60.0) -> None:
+        """Poll until there are so many readings, and all are good."""
 
-def _all_good(collect: Any, reader: Any, count: int) -> Callable[[], Awaitable[bool]]:
-    async def poll() -> bool:
-        seen = await collect(reader)
-        return len(seen) == count and all(row[1] == Quality.GOOD for row in seen.values())
+        async def poll() -> bool:
+            seen = await self.collect(reader)
+            return len(seen) == count and all(row[1] == Quality.GOOD for row in seen.values())
 
-    return poll
-
-
-@pytest.fixture
-def endpoint() -> Callable[..., Any]:
-    return _endpoint
-
-
-@pytest.fixture
-def several() -> Callable[..., Any]:
-    return _several
-
-
-@pytest.fixture
-def until() -> Callable[..., Any]:
-    return _until
+        await self.until(poll, patience_s)
 
 
 @pytest.fixture
-def all_good() -> Callable[..., Any]:
-    return _all_good
+def kit(hostile: Any, modem: Any, fault: Any, points: Any, collect: Any) -> Kit:
+    return Kit(hostile=hostile, modem=modem, fault=fault, points=points, collect=collect)

@@ -15,14 +15,14 @@ from devicemesh.testing.clock import SOCKETS_S, run_virtual
 from devicemesh.testing.waiting import until as waited
 
 
-def test_discovery_names_who_dials_in_and_then_what_is_behind(hostile: Any, modem: Any) -> None:
+def test_discovery_names_who_dials_in_and_then_what_is_behind(kit: Any) -> None:
     async def work() -> None:
-        port, devices = free_port(), [hostile() for _ in range(3)]
+        port, devices = free_port(), [kit.hostile() for _ in range(3)]
         place, mapper = f"127.0.0.1:{port}", ModbusMapper()
         says = (b"860000000000001\r\n", b"\x01\xa0\xff", b"")
         async with AsyncExitStack() as stack:
             for device, said in zip(devices, says, strict=True):
-                await stack.enter_async_context(modem(device, port, said))
+                await stack.enter_async_context(kit.modem(device, port, said))
             found = [one async for one in mapper.discover(f"modbus+listen://{place}")]
             assert sorted((one.uri, one.identity["registration"]) for one in found) == [
                 (f"modbus+listen://{place}?registration=860000000000001", "860000000000001"),
@@ -40,7 +40,7 @@ def test_discovery_names_who_dials_in_and_then_what_is_behind(hostile: Any, mode
     run_virtual(work(), patience_s=SOCKETS_S)
 
 
-def test_discovery_names_who_speaks_slowly_and_again_once(hostile: Any, modem: Any) -> None:
+def test_discovery_names_who_speaks_slowly_and_again_once(kit: Any) -> None:
     async def work() -> None:
         port, mapper = free_port(), ModbusMapper()
 
@@ -52,7 +52,7 @@ def test_discovery_names_who_speaks_slowly_and_again_once(hostile: Any, modem: A
                 await asyncio.sleep(10)
                 calling.say(b"8601")
 
-        async with modem(hostile(), port, b"8") as calling:
+        async with kit.modem(kit.hostile(), port, b"8") as calling:
             finding = mapper.discover(f"modbus+listen://127.0.0.1:{port}")
             looking = asyncio.ensure_future(anext(finding))
             await waited(lambda: calling.dialled)
@@ -65,10 +65,10 @@ def test_discovery_names_who_speaks_slowly_and_again_once(hostile: Any, modem: A
     run_virtual(work(), patience_s=SOCKETS_S)
 
 
-def test_discovery_of_one_that_says_nothing(hostile: Any, modem: Any) -> None:
+def test_discovery_of_one_that_says_nothing(kit: Any) -> None:
     async def work() -> None:
         port, mapper = free_port(), ModbusMapper()
-        async with modem(hostile(), port):
+        async with kit.modem(kit.hostile(), port):
             found = [one async for one in mapper.discover(f"modbus+listen://127.0.0.1:{port}")]
             assert [(one.uri, dict(one.identity)) for one in found] == [
                 (f"modbus+listen://127.0.0.1:{port}", {"from": "127.0.0.1", "registration": "none"})

@@ -22,42 +22,32 @@ IMEI, OTHER = "860000000000001", "860000000000002"
 
 @pytest.mark.parametrize("transport", FRAMES)
 @pytest.mark.parametrize("says", [IMEI, "hex:7B01A0"])
-def test_a_modem_comes_goes_and_comes_back(
-    transport: str,
-    says: str,
-    hostile: Any,
-    modem: Any,
-    points: Any,
-    collect: Any,
-    endpoint: Any,
-    until: Any,
-    all_good: Any,
-) -> None:
+def test_a_modem_comes_goes_and_comes_back(transport: str, says: str, kit: Any) -> None:
     async def work() -> None:
-        port, device = free_port(), hostile(transport=transport)
+        port, device = free_port(), kit.hostile(transport=transport)
         first = bytes.fromhex(says[4:]) if says.startswith("hex:") else says.encode()
-        one = endpoint(port, says, transport=transport)
+        one = kit.endpoint(port, says, transport=transport)
         async with open_session(one) as session:
-            reader = session.reader(points(one, "holding:7"))
-            (_, quality, error) = (await collect(reader))[0]
+            reader = session.reader(kit.points(one, "holding:7"))
+            (_, quality, error) = (await kit.collect(reader))[0]
             assert quality == NO_LINK and error.reason == "NotDialledIn"
             assert str(error) == f"nobody has dialled in to 127.0.0.1:{port} yet as {says}"
-            (refused,) = await session.write([Write(points(one, "holding:7")[0], 5)])
+            (refused,) = await session.write([Write(kit.points(one, "holding:7")[0], 5)])
             assert refused.error.reason == "NotDialledIn" and refused.error.passes
-            async with modem(device, port, first) as calling:
-                await until(all_good(collect, reader, 1))
-                assert (await collect(reader))[0][0] == device.value(1, "holding", 7)
-                (done,) = await session.write([Write(points(one, "holding:7")[0], 5)])
+            async with kit.modem(device, port, first) as calling:
+                await kit.good(reader, 1)
+                assert (await kit.collect(reader))[0][0] == device.value(1, "holding", 7)
+                (done,) = await session.write([Write(kit.points(one, "holding:7")[0], 5)])
                 assert (done.value, done.error) == (5, None)
                 calling.hang_up()
-                await until(all_good(collect, reader, 1))
+                await kit.good(reader, 1)
                 assert calling.dialled == 2
 
             async def gone() -> bool:
-                return (await collect(reader))[0][1] == NO_LINK
+                return (await kit.collect(reader))[0][1] == NO_LINK
 
-            await until(gone)
-            error = (await collect(reader))[0][2]
+            await kit.until(gone)
+            error = (await kit.collect(reader))[0][2]
             assert (
                 str(error)
                 == f"the modem {says} has hung up, and has not dialled in to 127.0.0.1:{port} again"
@@ -66,54 +56,45 @@ def test_a_modem_comes_goes_and_comes_back(
     run_virtual(work(), patience_s=SOCKETS_S)
 
 
-def test_a_registration_in_pieces_and_one_that_begins_another(
-    hostile: Any,
-    modem: Any,
-    points: Any,
-    collect: Any,
-    endpoint: Any,
-    several: Any,
-    until: Any,
-    all_good: Any,
-) -> None:
+def test_a_registration_in_pieces_and_one_that_begins_another(kit: Any) -> None:
     async def work() -> None:
-        port, short, long = free_port(), hostile(), hostile(memory={(1, "holding", 0): 4711})
-        asked = several(points, (endpoint(port, "86"), "holding:0"), (endpoint(port, "8601"), "holding:0"))
+        port, short, long = free_port(), kit.hostile(), kit.hostile(memory={(1, "holding", 0): 4711})
+        asked = kit.several(
+            (kit.endpoint(port, "86"), "holding:0"), (kit.endpoint(port, "8601"), "holding:0")
+        )
         async with open_session(asked[0].endpoint) as session:
             reader = session.reader(asked)
-            async with modem(long, port, b"8") as slow, modem(short, port, b"86\r\n"):
+            async with kit.modem(long, port, b"8") as slow, kit.modem(short, port, b"86\r\n"):
 
                 async def first() -> bool:
-                    return (await collect(reader))[0][1] == GOOD
+                    return (await kit.collect(reader))[0][1] == GOOD
 
-                await until(first)
+                await kit.until(first)
                 for piece in (b"6", b"0", b"1"):
                     await asyncio.sleep(0.1)
                     slow.say(piece)
-                await until(all_good(collect, reader, 2))
-                seen = await collect(reader)
+                await kit.good(reader, 2)
+                seen = await kit.collect(reader)
                 assert [seen[0][0], seen[1][0]] == [short.value(1, "holding", 0), 4711]
 
     run_virtual(work(), patience_s=SOCKETS_S)
 
 
-def test_who_has_said_all_is_let_in_though_another_begins_so(
-    hostile: Any, modem: Any, points: Any, collect: Any, endpoint: Any, several: Any, until: Any
-) -> None:
+def test_who_has_said_all_is_let_in_though_another_begins_so(kit: Any) -> None:
     """It says no CR LF behind, and nothing more."""
 
     async def work() -> None:
-        port, device = free_port(), hostile()
-        asked = several(points, *((endpoint(port, says), "holding:0") for says in ("meter-a", "meter-a2")))
-        async with open_session(asked[0].endpoint) as session, modem(device, port, b"meter-a") as calling:
+        port, device = free_port(), kit.hostile()
+        asked = kit.several(*((kit.endpoint(port, says), "holding:0") for says in ("meter-a", "meter-a2")))
+        async with open_session(asked[0].endpoint) as session, kit.modem(device, port, b"meter-a") as calling:
             reader = session.reader(asked)
 
             async def first() -> bool:
-                seen = await collect(reader)
+                seen = await kit.collect(reader)
                 assert seen[1][1] == NO_LINK
                 return seen[0][1] == GOOD
 
-            await until(first, 10.0)
+            await kit.until(first, 10.0)
             assert calling.dialled == 1
 
     run_virtual(work(), patience_s=SOCKETS_S)
@@ -121,44 +102,33 @@ def test_who_has_said_all_is_let_in_though_another_begins_so(
 
 @pytest.mark.parametrize(("before", "after"), [(None, IMEI), (IMEI, None), ("meter", "meter-a")])
 def test_a_registration_is_edited_while_the_modem_is_here(
-    before: str | None,
-    after: str | None,
-    hostile: Any,
-    modem: Any,
-    points: Any,
-    collect: Any,
-    endpoint: Any,
-    several: Any,
-    until: Any,
-    all_good: Any,
+    before: str | None, after: str | None, kit: Any
 ) -> None:
     """It is hung up on, dials in again, and is known by the new one; its neighbour is not."""
 
     async def work() -> None:
-        port, device, near = free_port(), hostile(), hostile()
+        port, device, near = free_port(), kit.hostile(), kit.hostile()
         says = b"meter-a" if after == "meter-a" else IMEI.encode()
-        other = endpoint(port, OTHER)
-        asked = several(points, (endpoint(port, before), "holding:0"), (other, "holding:0"))
-        edited = several(points, (endpoint(port, after), "holding:0"), (other, "holding:0"))
+        other = kit.endpoint(port, OTHER)
+        asked = kit.several((kit.endpoint(port, before), "holding:0"), (other, "holding:0"))
+        edited = kit.several((kit.endpoint(port, after), "holding:0"), (other, "holding:0"))
         async with (
-            open_session(other) as session, modem(device, port, says) as calling,
-            modem(near, port, OTHER.encode()) as stays,
+            open_session(other) as session, kit.modem(device, port, says) as calling,
+            kit.modem(near, port, OTHER.encode()) as stays,
         ):  # fmt: skip
-            await until(all_good(collect, session.reader(asked), 2))
-            await until(all_good(collect, session.reader(edited), 2))
+            await kit.good(session.reader(asked), 2)
+            await kit.good(session.reader(edited), 2)
             assert calling.dialled == 2 and stays.dialled == 1
 
     run_virtual(work(), patience_s=SOCKETS_S)
 
 
-def test_a_unit_is_edited_while_its_modem_is_here(
-    hostile: Any, modem: Any, points: Any, collect: Any, endpoint: Any, until: Any, all_good: Any
-) -> None:
+def test_a_unit_is_edited_while_its_modem_is_here(kit: Any) -> None:
     async def work() -> None:
-        port, device = free_port(), hostile()
-        async with open_session(endpoint(port)) as session, modem(device, port) as calling:
-            await until(all_good(collect, session.reader(points(endpoint(port, unit=3), "holding:0")), 1))
-            await until(all_good(collect, session.reader(points(endpoint(port, unit=5), "holding:0")), 1))
+        port, device = free_port(), kit.hostile()
+        async with open_session(kit.endpoint(port)) as session, kit.modem(device, port) as calling:
+            await kit.good(session.reader(kit.points(kit.endpoint(port, unit=3), "holding:0")), 1)
+            await kit.good(session.reader(kit.points(kit.endpoint(port, unit=5), "holding:0")), 1)
             assert calling.dialled == 1, "it is asked for what is new"
 
     run_virtual(work(), patience_s=SOCKETS_S)
@@ -184,102 +154,71 @@ def test_what_is_said_first(said: bytes, registration: bytes, is_it: bool) -> No
 
 
 @pytest.mark.parametrize("transport", FRAMES)
-def test_modems_are_told_apart_by_their_units(
-    transport: str,
-    hostile: Any,
-    modem: Any,
-    fault: Any,
-    points: Any,
-    collect: Any,
-    endpoint: Any,
-    several: Any,
-    until: Any,
-    all_good: Any,
-) -> None:
+def test_modems_are_told_apart_by_their_units(transport: str, kit: Any) -> None:
     """One modem has units 1 and 2, the other 3; 2 is switched on later; the third has none of them."""
 
     async def work() -> None:
         port = free_port()
-        left, right, none = (hostile(transport=transport, memory={(u, "holding", 0): 1000 * u for u in (1, 2, 3)})
+        left, right, none = (kit.hostile(transport=transport, memory={(u, "holding", 0): 1000 * u for u in (1, 2, 3)})
                              for _ in range(3))  # fmt: skip
-        left.faults = [fault(unit=u, deaf=True) for u in (2, 3)]
-        right.faults = [fault(unit=u, deaf=True) for u in (1, 2)]
-        none.faults = [fault(deaf=True)]
-        asked = several(
-            points, *((endpoint(port, transport=transport, unit=u), "holding:0") for u in (1, 2, 3))
+        left.faults = [kit.fault(unit=u, deaf=True) for u in (2, 3)]
+        right.faults = [kit.fault(unit=u, deaf=True) for u in (1, 2)]
+        none.faults = [kit.fault(deaf=True)]
+        asked = kit.several(
+            *((kit.endpoint(port, transport=transport, unit=u), "holding:0") for u in (1, 2, 3))
         )
         async with open_session(asked[0].endpoint) as session, AsyncExitStack() as stack:
             reader = session.reader(asked)
-            error = (await collect(reader))[1][2]
+            error = (await kit.collect(reader))[1][2]
             assert str(error) == f"nobody has dialled in to 127.0.0.1:{port} yet who answers as unit 2"
             for device in (none, left, right):
-                await stack.enter_async_context(modem(device, port))
+                await stack.enter_async_context(kit.modem(device, port))
 
             async def two() -> bool:
-                seen = await collect(reader)
+                seen = await kit.collect(reader)
                 return [seen[s][1] for s in (0, 1, 2)] == [GOOD, NO_LINK, GOOD]
 
-            await until(two)
+            await kit.until(two)
             left.faults = left.faults[1:]
-            await until(all_good(collect, reader, 3))
-            seen = await collect(reader)
+            await kit.good(reader, 3)
+            seen = await kit.collect(reader)
             assert [seen[s][0] for s in (0, 1, 2)] == [1000, 2000, 3000]
             assert {r[0] for r in left.requests[-4:]} <= {1, 2} and right.requests[-1][0] == 3
 
     run_virtual(work(), patience_s=SOCKETS_S)
 
 
-def test_units_that_are_not_there_are_looked_for_seldom_and_new_ones_at_once(
-    hostile: Any,
-    modem: Any,
-    fault: Any,
-    points: Any,
-    collect: Any,
-    endpoint: Any,
-    several: Any,
-    until: Any,
-    all_good: Any,
-) -> None:
+def test_units_that_are_not_there_are_looked_for_seldom_and_new_ones_at_once(kit: Any) -> None:
     async def work() -> None:
-        port, device = free_port(), hostile(faults=[fault(unit=u, deaf=True) for u in range(2, 9)])
-        asked = several(points, *((endpoint(port, unit=u), "holding:0") for u in range(1, 9)))
-        async with open_session(asked[0].endpoint) as session, modem(device, port):
+        port, device = free_port(), kit.hostile(faults=[kit.fault(unit=u, deaf=True) for u in range(2, 9)])
+        asked = kit.several(*((kit.endpoint(port, unit=u), "holding:0") for u in range(1, 9)))
+        async with open_session(asked[0].endpoint) as session, kit.modem(device, port):
             reader = session.reader(asked)
             loop = asyncio.get_running_loop()
             while loop.time() < 3600:
-                await collect(reader)
+                await kit.collect(reader)
                 await asyncio.sleep(10)
             searched = [request[0] for request in device.requests]
             assert searched.count(1) > 300 and 10 <= searched.count(8) <= 20
-            new = several(points, *((endpoint(port, unit=u), "holding:0") for u in (1, 9)))
+            new = kit.several(*((kit.endpoint(port, unit=u), "holding:0") for u in (1, 9)))
             reader = session.reader(new)
-            await until(all_good(collect, reader, 2), 2.0)
+            await kit.good(reader, 2, 2.0)
 
     run_virtual(work(), patience_s=SOCKETS_S)
 
 
-def test_a_unit_moves_from_one_modem_to_another(
-    hostile: Any,
-    modem: Any,
-    fault: Any,
-    points: Any,
-    collect: Any,
-    endpoint: Any,
-    several: Any,
-    until: Any,
-    all_good: Any,
-) -> None:
+def test_a_unit_moves_from_one_modem_to_another(kit: Any) -> None:
     async def work() -> None:
-        port, left, right = free_port(), hostile(), hostile(memory={(2, "holding", 0): 4711})
-        right.faults = [fault(unit=1, deaf=True)]
-        asked = several(points, *((endpoint(port, unit=u), "holding:0") for u in (1, 2)))
-        async with open_session(asked[0].endpoint) as session, modem(left, port) as stays:
+        port, left, right = free_port(), kit.hostile(), kit.hostile(memory={(2, "holding", 0): 4711})
+        right.faults = [kit.fault(unit=1, deaf=True)]
+        asked = kit.several(*((kit.endpoint(port, unit=u), "holding:0") for u in (1, 2)))
+        async with open_session(asked[0].endpoint) as session, kit.modem(left, port) as stays:
             reader = session.reader(asked)
-            await until(all_good(collect, reader, 2))
-            left.faults = [fault(unit=2, deaf=True)]
-            async with modem(right, port):
-                await until(all_good(collect, reader, 2))
-                seen = await collect(reader)
+            await kit.good(reader, 2)
+            left.faults = [kit.fault(unit=2, deaf=True)]
+            async with kit.modem(right, port):
+                await kit.good(reader, 2)
+                seen = await kit.collect(reader)
                 assert (seen[0][0], seen[1][0]) == (left.value(1, "holding", 0), 4711)
                 assert stays.dialled == 1, "its other unit was read on"
 
@@ -287,54 +226,42 @@ def test_a_unit_moves_from_one_modem_to_another(
 
 
 @pytest.mark.parametrize("registration", [IMEI, None])
-def test_the_newer_connection_of_a_modem_wins(
-    registration: str | None,
-    hostile: Any,
-    modem: Any,
-    fault: Any,
-    points: Any,
-    collect: Any,
-    endpoint: Any,
-    until: Any,
-    all_good: Any,
-) -> None:
+def test_the_newer_connection_of_a_modem_wins(registration: str | None, kit: Any) -> None:
     """Its old one is half open: it takes what is sent, and nothing ever comes over it again."""
 
     async def work() -> None:
-        port, old, new = free_port(), hostile(), hostile(memory={(1, "holding", 0): 4711})
-        one, says = endpoint(port, registration), (registration or "").encode()
-        async with open_session(one) as session, modem(old, port, says) as before:
-            reader = session.reader(points(one, "holding:0"))
-            await until(all_good(collect, reader, 1))
+        port, old, new = free_port(), kit.hostile(), kit.hostile(memory={(1, "holding", 0): 4711})
+        one, says = kit.endpoint(port, registration), (registration or "").encode()
+        async with open_session(one) as session, kit.modem(old, port, says) as before:
+            reader = session.reader(kit.points(one, "holding:0"))
+            await kit.good(reader, 1)
             before.again_s = 1e6
-            old.faults = [fault(deaf=True)]
-            async with modem(new, port, says) as after:
+            old.faults = [kit.fault(deaf=True)]
+            async with kit.modem(new, port, says) as after:
                 loop = asyncio.get_running_loop()
                 started = loop.time()
                 await waited(lambda: after.dialled)
                 await asyncio.sleep(0.05)  # the old one is being asked
                 after.say(b"beat")
-                await until(all_good(collect, reader, 1))
+                await kit.good(reader, 1)
                 assert loop.time() - started < 2.0, "one timeout or two, and no more"
-                assert (await collect(reader))[0][0] == 4711
+                assert (await kit.collect(reader))[0][0] == 4711
                 assert after.dialled == 1 and not old.connections, "the old one was hung up on"
 
     run_virtual(work(), patience_s=SOCKETS_S)
 
 
-def test_who_dials_in_faster_than_an_answer_would_come_gets_its_place(
-    hostile: Any, modem: Any, fault: Any, points: Any, collect: Any, endpoint: Any, until: Any, all_good: Any
-) -> None:
+def test_who_dials_in_faster_than_an_answer_would_come_gets_its_place(kit: Any) -> None:
     """Its old connection is half open, and is asked once for all its calls."""
 
     async def work() -> None:
-        port, old = free_port(), hostile()
-        one = endpoint(port, IMEI, timeout="5s")
-        async with open_session(one) as session, modem(old, port, IMEI.encode()) as before:
-            reader = session.reader(points(one, "holding:0"))
-            await until(all_good(collect, reader, 1))
+        port, old = free_port(), kit.hostile()
+        one = kit.endpoint(port, IMEI, timeout="5s")
+        async with open_session(one) as session, kit.modem(old, port, IMEI.encode()) as before:
+            reader = session.reader(kit.points(one, "holding:0"))
+            await kit.good(reader, 1)
             before.again_s = 1e6
-            old.faults = [fault(deaf=True)]
+            old.faults = [kit.fault(deaf=True)]
             calls = []
             for _ in range(8):
                 calls.append(await asyncio.open_connection("127.0.0.1", port))
@@ -350,26 +277,16 @@ def test_who_dials_in_faster_than_an_answer_would_come_gets_its_place(
 
 
 @pytest.mark.parametrize("registration", [IMEI, None])
-def test_two_that_claim_to_be_one(
-    registration: str | None,
-    hostile: Any,
-    modem: Any,
-    points: Any,
-    collect: Any,
-    caplog: Any,
-    endpoint: Any,
-    until: Any,
-    all_good: Any,
-) -> None:
+def test_two_that_claim_to_be_one(registration: str | None, caplog: Any, kit: Any) -> None:
     async def work() -> None:
-        port, true, liar = free_port(), hostile(), hostile(memory={(1, "holding", 0): 4711})
-        one, says = endpoint(port, registration), (registration or "").encode()
-        async with open_session(one) as session, modem(true, port, says) as first:
-            reader = session.reader(points(one, "holding:0"))
-            await until(all_good(collect, reader, 1))
-            async with modem(liar, port, says) as second:
+        port, true, liar = free_port(), kit.hostile(), kit.hostile(memory={(1, "holding", 0): 4711})
+        one, says = kit.endpoint(port, registration), (registration or "").encode()
+        async with open_session(one) as session, kit.modem(true, port, says) as first:
+            reader = session.reader(kit.points(one, "holding:0"))
+            await kit.good(reader, 1)
+            async with kit.modem(liar, port, says) as second:
                 for _ in range(40):
-                    assert (await collect(reader))[0][:2] == (true.value(1, "holding", 0), GOOD)
+                    assert (await kit.collect(reader))[0][:2] == (true.value(1, "holding", 0), GOOD)
                     await asyncio.sleep(0.1)
                 assert first.dialled == 1
                 assert second.dialled > 1 or registration is None

@@ -24,52 +24,40 @@ IMEI, OTHER = "860000000000001", "860000000000002"
 
 
 @pytest.mark.parametrize("transport", FRAMES)
-def test_heartbeats_and_other_talk_are_passed_over(
-    transport: str,
-    hostile: Any,
-    modem: Any,
-    fault: Any,
-    points: Any,
-    collect: Any,
-    endpoint: Any,
-    until: Any,
-    all_good: Any,
-) -> None:
+def test_heartbeats_and_other_talk_are_passed_over(transport: str, kit: Any) -> None:
     """In one piece and in several, between answers, right before and right after them, and half of one."""
 
     async def work() -> None:
-        port, device = free_port(), hostile(transport=transport)
-        one = endpoint(port, IMEI, transport=transport)
+        port, device = free_port(), kit.hostile(transport=transport)
+        one = kit.endpoint(port, IMEI, transport=transport)
         talk = [IMEI.encode(), b"www.usr.cn", b"\0", b"\0\1\0\0\0\3\0\x86\3", b"ping\r\n", b"\xfe" * 3]
-        async with open_session(one) as session, modem(device, port, IMEI.encode() + b"\r\n") as calling:
-            reader = session.reader(points(one, "holding:7", "coil:3", "holding:600"))
-            await until(all_good(collect, reader, 3))
+        async with open_session(one) as session, kit.modem(device, port, IMEI.encode() + b"\r\n") as calling:
+            reader = session.reader(kit.points(one, "holding:7", "coil:3", "holding:600"))
+            await kit.good(reader, 3)
             for word in talk:
                 for where in ("before", "after"):
-                    device.faults = [fault(**{where: word.hex()})]
+                    device.faults = [kit.fault(**{where: word.hex()})]
                     calling.say(word)
-                    seen = await collect(reader)
+                    seen = await kit.collect(reader)
                     assert [row[1] for row in seen.values()] == [GOOD] * 3, f"{word!r} {where}"
-                device.faults = [fault(before=word.hex(), drip_s=0.001)]
-                seen = await collect(reader)
+                device.faults = [kit.fault(before=word.hex(), drip_s=0.001)]
+                seen = await kit.collect(reader)
                 assert seen[0][:2] == (device.value(1, "holding", 7), GOOD), word
             assert calling.dialled == 1
 
     run_virtual(work(), patience_s=SOCKETS_S)
 
 
-def test_a_slow_modem_does_not_hold_up_its_neighbour(
-    hostile: Any, modem: Any, fault: Any, points: Any, endpoint: Any, several: Any
-) -> None:
+def test_a_slow_modem_does_not_hold_up_its_neighbour(kit: Any) -> None:
     async def work() -> None:
-        port, slow, quick = free_port(), hostile(faults=[fault(delay_s=2.5)]), hostile()
-        asked = several(
-            points, (endpoint(port, IMEI, timeout="5s"), "holding:0"), (endpoint(port, OTHER), "holding:0")
+        port, slow, quick = free_port(), kit.hostile(faults=[kit.fault(delay_s=2.5)]), kit.hostile()
+        asked = kit.several(
+            (kit.endpoint(port, IMEI, timeout="5s"), "holding:0"), (kit.endpoint(port, OTHER), "holding:0")
         )
         loop, came = asyncio.get_running_loop(), {0: 0, 1: 0}
         async with open_session(asked[0].endpoint) as session:
             reader = session.reader(asked)
-            async with modem(slow, port, IMEI.encode()), modem(quick, port, OTHER.encode()):
+            async with kit.modem(slow, port, IMEI.encode()), kit.modem(quick, port, OTHER.encode()):
                 await asyncio.sleep(1)
                 for turn in range(20):
                     started = loop.time()
@@ -86,21 +74,19 @@ def test_a_slow_modem_does_not_hold_up_its_neighbour(
     run_virtual(work(), patience_s=SOCKETS_S)
 
 
-def test_who_takes_longer_than_others_are_polled_is_read_each_time(
-    hostile: Any, modem: Any, fault: Any, points: Any, endpoint: Any, several: Any
-) -> None:
+def test_who_takes_longer_than_others_are_polled_is_read_each_time(kit: Any) -> None:
     """Its answer comes while another interval's turn is; once it is there, it may be asked again."""
 
     async def work() -> None:
-        port, slow, quick = free_port(), hostile(faults=[fault(delay_s=3)]), hostile()
-        seldom, often = several(
-            points, (endpoint(port, IMEI, timeout="5s"), "holding:0"), (endpoint(port, OTHER), "holding:0")
+        port, slow, quick = free_port(), kit.hostile(faults=[kit.fault(delay_s=3)]), kit.hostile()
+        seldom, often = kit.several(
+            (kit.endpoint(port, IMEI, timeout="5s"), "holding:0"), (kit.endpoint(port, OTHER), "holding:0")
         )
         seldom = replace(seldom, telemetry=seldom.telemetry.model_copy(update={"sampling_interval": "10s"}))
         came = []
         async with (
-            open_session(often.endpoint) as session, modem(slow, port, IMEI.encode()),
-            modem(quick, port, OTHER.encode()),
+            open_session(often.endpoint) as session, kit.modem(slow, port, IMEI.encode()),
+            kit.modem(quick, port, OTHER.encode()),
         ):  # fmt: skip
             tens, ones = session.reader([seldom]), session.reader([often])
             await asyncio.sleep(1)
@@ -115,19 +101,17 @@ def test_who_takes_longer_than_others_are_polled_is_read_each_time(
     run_virtual(work(), patience_s=SOCKETS_S)
 
 
-def test_values_of_an_old_plan_never_get_into_a_new_one(
-    hostile: Any, modem: Any, fault: Any, points: Any, endpoint: Any
-) -> None:
+def test_values_of_an_old_plan_never_get_into_a_new_one(kit: Any) -> None:
     """A slow modem's answer comes when its slot is another property's."""
 
     async def work() -> None:
-        port, device = free_port(), hostile(faults=[fault(delay_s=1.5)])
-        one = endpoint(port, IMEI, timeout="5s")
-        async with open_session(one) as session, modem(device, port, IMEI.encode()):
-            old = session.reader(points(one, "holding:0"))
+        port, device = free_port(), kit.hostile(faults=[kit.fault(delay_s=1.5)])
+        one = kit.endpoint(port, IMEI, timeout="5s")
+        async with open_session(one) as session, kit.modem(device, port, IMEI.encode()):
+            old = session.reader(kit.points(one, "holding:0"))
             await asyncio.sleep(1)
             assert [batch async for batch in old()] == [], "it is under way"
-            new, values = session.reader(points(one, "holding:7")), []
+            new, values = session.reader(kit.points(one, "holding:7")), []
             while not values:
                 values = [value async for batch in new() for value in batch.value]
             assert values == [device.value(1, "holding", 7)]
@@ -135,21 +119,19 @@ def test_values_of_an_old_plan_never_get_into_a_new_one(
     run_virtual(work(), patience_s=SOCKETS_S)
 
 
-def test_a_device_that_disagrees_is_bad_and_the_others_are_not(
-    hostile: Any, modem: Any, points: Any, collect: Any, endpoint: Any, several: Any, until: Any
-) -> None:
+def test_a_device_that_disagrees_is_bad_and_the_others_are_not(kit: Any) -> None:
     async def work() -> None:
         port = free_port()
-        one, other = endpoint(port, IMEI), endpoint(port, OTHER, transport="rtuovertcp")
-        async with open_session(one) as session, modem(hostile(), port, IMEI.encode()):
-            asked = several(points, (one, "holding:0"), (other, "holding:0"))
+        one, other = kit.endpoint(port, IMEI), kit.endpoint(port, OTHER, transport="rtuovertcp")
+        async with open_session(one) as session, kit.modem(kit.hostile(), port, IMEI.encode()):
+            asked = kit.several((one, "holding:0"), (other, "holding:0"))
             reader = session.reader(asked)
 
             async def first() -> bool:
-                return (await collect(reader))[0][1] == GOOD
+                return (await kit.collect(reader))[0][1] == GOOD
 
-            await until(first)
-            (_, quality, error) = (await collect(reader))[1]
+            await kit.until(first)
+            (_, quality, error) = (await kit.collect(reader))[1]
             assert quality == Quality.BAD and "transport tcp and rtuovertcp" in str(error)
             outcomes = await session.write([Write(asked[1], 1), Write(asked[0], 2)])
             assert isinstance(outcomes[0].error, PointError) and outcomes[1].value == 2
@@ -184,9 +166,7 @@ async def pumped(port: int, target: int, says: bytes) -> Any:
     ("transport", "framer"),
     [("tcp", FramerType.SOCKET), ("rtuovertcp", FramerType.RTU), ("asciiovertcp", FramerType.ASCII)],
 )
-def test_pymodbus_behind_a_modem(
-    transport: str, framer: FramerType, points: Any, collect: Any, endpoint: Any, until: Any, all_good: Any
-) -> None:
+def test_pymodbus_behind_a_modem(transport: str, framer: FramerType, kit: Any) -> None:
     async def work() -> None:
         registers = [SimData(0, values=list(range(1000, 1200)), datatype=DataType.REGISTERS)]
         bits = [SimData(0, values=[True, False] * 30, datatype=DataType.BITS)]
@@ -194,13 +174,13 @@ def test_pymodbus_behind_a_modem(
         server = ModbusTcpServer(device, framer=framer, address=("127.0.0.1", 0))
         await server.serve_forever(background=True)
         target, port = server.transport.sockets[0].getsockname()[1], free_port()  # type: ignore[attr-defined]
-        one = endpoint(port, IMEI, transport=transport, timeout="5s")
+        one = kit.endpoint(port, IMEI, transport=transport, timeout="5s")
         try:
             async with open_session(one) as session, pumped(port, target, IMEI.encode()):
-                asked = points(one, "holding:0", "holding:150", "coil:0", "input:7", "holding:9:uint32")
+                asked = kit.points(one, "holding:0", "holding:150", "coil:0", "input:7", "holding:9:uint32")
                 reader = session.reader(asked)
-                await until(all_good(collect, reader, 5))
-                seen = await collect(reader)
+                await kit.good(reader, 5)
+                seen = await kit.collect(reader)
                 assert [seen[s][0] for s in range(5)] == [1000, 1150, True, 1007, 1009 << 16 | 1010]
                 (outcome,) = await session.write([Write(asked[1], 77)])
                 assert (outcome.value, outcome.error) == (77, None)
@@ -214,38 +194,28 @@ def test_pymodbus_behind_a_modem(
 
 @pytest.mark.parametrize("transport", FRAMES)
 @pytest.mark.parametrize("registration", [IMEI, None])
-def test_connections_cut_at_random(
-    transport: str,
-    registration: str | None,
-    hostile: Any,
-    modem: Any,
-    fault: Any,
-    points: Any,
-    collect: Any,
-    endpoint: Any,
-    several: Any,
-    until: Any,
-    all_good: Any,
-) -> None:
+def test_connections_cut_at_random(transport: str, registration: str | None, kit: Any) -> None:
     """Whatever happens: a good value is the true one, every point comes once a poll, and all heals."""
     rng = random.Random(f"{transport} {registration}")
 
     async def work() -> None:
         port = free_port()
-        devices = [hostile(transport=transport) for _ in range(3)]
+        devices = [kit.hostile(transport=transport) for _ in range(3)]
         says = [f"{registration}{n}" if registration else None for n in range(3)]
-        ends = [endpoint(port, says[n], unit=1 + n, transport=transport, timeout="30ms") for n in range(3)]
+        ends = [
+            kit.endpoint(port, says[n], unit=1 + n, transport=transport, timeout="30ms") for n in range(3)
+        ]
         wheres = ("holding:0", "holding:40", "coil:3", "input:5")
-        asked = several(points, *((one, where) for one in ends for where in wheres))
+        asked = kit.several(*((one, where) for one in ends for where in wheres))
         for n, device in enumerate(devices):
-            device.faults = [fault(unit=1 + other, deaf=True) for other in range(3) if other != n]
+            device.faults = [kit.fault(unit=1 + other, deaf=True) for other in range(3) if other != n]
         loop, ahead_s, good, bad = asyncio.get_running_loop(), 0.0, 0, 0
         async with AsyncExitStack() as stack:
             session = await stack.enter_async_context(
                 open_session(ends[0], lambda: loop.time() + ahead_s, rng)
             )
             modems = [
-                await stack.enter_async_context(modem(device, port, (who or "").encode()))
+                await stack.enter_async_context(kit.modem(device, port, (who or "").encode()))
                 for device, who in zip(devices, says, strict=True)
             ]
             reader = session.reader(asked)
@@ -261,12 +231,12 @@ def test_connections_cut_at_random(
                     ]  # fmt: skip
                     devices[n].faults = [
                         *own,
-                        fault(unit=1 + n, times=rng.choice((1, 5)), **rng.choice(kinds)),
+                        kit.fault(unit=1 + n, times=rng.choice((1, 5)), **rng.choice(kinds)),
                     ]
                 else:
                     devices[n].faults = own
                     modems[n].dialled and modems[n].say(rng.choice((b"beat", b"\0" * 9, rng.randbytes(20))))
-                seen = await collect(reader)
+                seen = await kit.collect(reader)
                 for slot, (value, quality, _) in seen.items():
                     point = asked[slot]
                     device = devices[point.endpoint.unit - 1]
@@ -281,31 +251,29 @@ def test_connections_cut_at_random(
             for n, device in enumerate(devices):
                 device.faults = [f for f in device.faults if f.unit not in (None, 1 + n)]
             ahead_s += 7200
-            await until(all_good(collect, reader, len(asked)), 300.0)
+            await kit.good(reader, len(asked), 300.0)
         assert good > 400 and bad > 50, f"{good} good and {bad} bad mean nothing"
 
     run_virtual(work(), patience_s=SOCKETS_S)
 
 
-def test_a_dead_unit_does_not_make_its_modem_look_dead(
-    hostile: Any, modem: Any, fault: Any, points: Any, collect: Any, endpoint: Any, several: Any, until: Any
-) -> None:
+def test_a_dead_unit_does_not_make_its_modem_look_dead(kit: Any) -> None:
     """Somebody claims to be a modem of which the first unit is silent, and the second answers."""
 
     async def work() -> None:
-        port, true, liar = free_port(), hostile(faults=[fault(unit=1, deaf=True)]), hostile()
+        port, true, liar = free_port(), kit.hostile(faults=[kit.fault(unit=1, deaf=True)]), kit.hostile()
         liar.memory = {(unit, "holding", 0): 4711 for unit in (1, 2)}
-        asked = several(points, *((endpoint(port, IMEI, unit=u), "holding:0") for u in (1, 2)))
-        async with open_session(asked[0].endpoint) as session, modem(true, port, IMEI.encode()) as first:
+        asked = kit.several(*((kit.endpoint(port, IMEI, unit=u), "holding:0") for u in (1, 2)))
+        async with open_session(asked[0].endpoint) as session, kit.modem(true, port, IMEI.encode()) as first:
             reader = session.reader(asked)
 
             async def second_unit() -> bool:
-                return (await collect(reader)).get(1, (None, 1))[1] == GOOD
+                return (await kit.collect(reader)).get(1, (None, 1))[1] == GOOD
 
-            await until(second_unit)
-            async with modem(liar, port, IMEI.encode()) as second:
+            await kit.until(second_unit)
+            async with kit.modem(liar, port, IMEI.encode()) as second:
                 for _ in range(40):
-                    for value, quality, _ in (await collect(reader)).values():
+                    for value, quality, _ in (await kit.collect(reader)).values():
                         assert quality != GOOD or value == true.value(2, "holding", 0)
                     await asyncio.sleep(0.1)
                 assert first.dialled == 1 and second.dialled > 1

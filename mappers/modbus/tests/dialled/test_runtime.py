@@ -33,10 +33,10 @@ def device(name: str, port: int, **spec: Any) -> dict[str, Any]:
             "spec": {"modelRef": {"name": "meter"}, "endpoint": {"modbus": endpoint}, **spec}}  # fmt: skip
 
 
-def test_modems_under_the_runtime(tmp_path: Path, hostile: Any, modem: Any, fault: Any) -> None:
+def test_modems_under_the_runtime(tmp_path: Path, kit: Any) -> None:
     async def work() -> None:
         store, sink, port = MemoryStore(), FakeSink(), free_port()
-        meters = {name: hostile() for name in ("a", "b")}
+        meters = {name: kit.hostile() for name in ("a", "b")}
         wants = {"desired": [{"name": "count", "value": 7}]}
         await store.apply([MODEL, device("a", port, **wants), device("b", port)])
         states: dict[str, dict[str, tuple[str, str, str]]] = {}
@@ -57,13 +57,13 @@ def test_modems_under_the_runtime(tmp_path: Path, hostile: Any, modem: Any, faul
             absent = ("False", "NotDialledIn", f"nobody has dialled in to 127.0.0.1:{port} yet as IMEI-a")
             await until(lambda: states.get("a", {}).get("Connected") == absent)
             assert states["a"]["DesiredApplied"][:2] == ("False", "Waiting")
-            async with modem(meters["b"], port, b"IMEI-b"):
+            async with kit.modem(meters["b"], port, b"IMEI-b"):
                 await until(lambda: is_connected("b"))
                 assert states["a"]["Connected"] == absent, "its neighbour's modem is its neighbour's"
-                async with modem(meters["a"], port, b"IMEI-a") as calling:
+                async with kit.modem(meters["a"], port, b"IMEI-a") as calling:
                     await until(lambda: is_connected("a") and states["a"]["DesiredApplied"][0] == "True")
                     assert meters["a"].value(1, "holding", 1) == 7
-                    meters["a"].faults = [fault(deaf=True)]
+                    meters["a"].faults = [kit.fault(deaf=True)]
                     await until(lambda: states["a"]["Connected"][1] == "NoAnswer")
                     slot = runtime.supervisor.devices[Key("Device", "default", "b")].slot("count")
                     seen = runtime.aggregator.count(slot)
@@ -76,8 +76,8 @@ def test_modems_under_the_runtime(tmp_path: Path, hostile: Any, modem: Any, faul
                     gone = f"the modem IMEI-a has hung up, and has not dialled in to 127.0.0.1:{port} again"
                     await until(lambda: states["a"]["Connected"] == ("False", "NotDialledIn", gone))
             await store.apply([device("c", port)])
-            meters["c"] = hostile()
-            async with modem(meters["c"], port, b"IMEI-c"):
+            meters["c"] = kit.hostile()
+            async with kit.modem(meters["c"], port, b"IMEI-c"):
                 await until(lambda: is_connected("c"))
             assert runtime.samples()["read"] > 50 and runtime.errors == 0
             looking.cancel()

@@ -22,24 +22,22 @@ CUT = (ConnectionError, asyncio.IncompleteReadError)
 IMEI, OTHER = "860000000000001", "860000000000002"
 
 
-def test_strangers(
-    hostile: Any, modem: Any, points: Any, collect: Any, caplog: Any, endpoint: Any, until: Any, all_good: Any
-) -> None:
+def test_strangers(caplog: Any, kit: Any) -> None:
     """They say garbage, or nothing; some are very many: all are sent away, and the modem is served throughout."""
 
     async def work() -> None:
-        port, device = free_port(), hostile()
-        one = endpoint(port, IMEI)
-        async with open_session(one) as session, modem(device, port, IMEI.encode()) as calling:
-            reader = session.reader(points(one, "holding:0"))
-            await until(all_good(collect, reader, 1))
+        port, device = free_port(), kit.hostile()
+        one = kit.endpoint(port, IMEI)
+        async with open_session(one) as session, kit.modem(device, port, IMEI.encode()) as calling:
+            reader = session.reader(kit.points(one, "holding:0"))
+            await kit.good(reader, 1)
             talkers = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
             for words, (_, writer) in zip(
                 (b"GET / HTTP/1.1\r\n\r\n", b"\xff\0" * 5000, b""), talkers, strict=True
             ):
                 writer.write(words)
             for _ in range(20):
-                assert (await collect(reader))[0][1] == GOOD
+                assert (await kit.collect(reader))[0][1] == GOOD
             await asyncio.sleep(hall.REGISTER_S + 1)
             for reading, writer in talkers:
                 with pytest.raises(CUT):
@@ -53,9 +51,9 @@ def test_strangers(
                 for reading, _ in many[:10]:  # the first had to go
                     with pytest.raises(CUT):
                         await reading.readexactly(1)
-            assert (await collect(reader))[0][1] == GOOD
+            assert (await kit.collect(reader))[0][1] == GOOD
             calling.hang_up()
-            await until(all_good(collect, reader, 1), 5.0)
+            await kit.good(reader, 1, 5.0)
             for _, writer in many:
                 writer.close()
 
@@ -71,15 +69,13 @@ def test_strangers(
     ]
 
 
-def test_all_modems_come_back_at_once(
-    hostile: Any, points: Any, collect: Any, endpoint: Any, several: Any, until: Any, all_good: Any
-) -> None:
+def test_all_modems_come_back_at_once(kit: Any) -> None:
     """As after an outage of the network: more than may be strangers, and each needs a while to speak."""
 
     async def work() -> None:
         port, count = free_port(), 3 * hall.MOST_STRANGERS
-        asked = several(points, *((endpoint(port, f"IMEI{n:04}"), "holding:0") for n in range(count)))
-        device, serving = hostile(), []
+        asked = kit.several(*((kit.endpoint(port, f"IMEI{n:04}"), "holding:0") for n in range(count)))
+        device, serving = kit.hostile(), []
         async with open_session(asked[0].endpoint) as session:
             reader = session.reader(asked)
             calls = [await asyncio.open_connection("127.0.0.1", port) for _ in range(count)]
@@ -87,7 +83,7 @@ def test_all_modems_come_back_at_once(
             for n, (reading, writer) in enumerate(calls):
                 writer.write(f"IMEI{n:04}".encode())
                 serving.append(asyncio.create_task(device.serve_stream(reading, writer)))
-            await until(all_good(collect, reader, count), 5.0)
+            await kit.good(reader, count, 5.0)
             for task in serving:
                 task.cancel()
             await asyncio.gather(*serving, return_exceptions=True)
@@ -95,16 +91,14 @@ def test_all_modems_come_back_at_once(
     run_virtual(work(), patience_s=SOCKETS_S)
 
 
-def test_what_a_stranger_says_byte_by_byte_is_told_as_a_whole(
-    points: Any, collect: Any, caplog: Any, endpoint: Any
-) -> None:
+def test_what_a_stranger_says_byte_by_byte_is_told_as_a_whole(caplog: Any, kit: Any) -> None:
     """Also when it leaves before it has been silent for long; nothing is when we close."""
 
     async def work() -> None:
         port = free_port()
-        one = endpoint(port, IMEI)
+        one = kit.endpoint(port, IMEI)
         async with open_session(one) as session:
-            session.reader(points(one, "holding:0"))
+            session.reader(kit.points(one, "holding:0"))
             for words, stays_s in ((b"869999", 5.0), (b"nobody", 0.1)):
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
                 for byte in words:
@@ -126,14 +120,12 @@ def test_what_a_stranger_says_byte_by_byte_is_told_as_a_whole(
     ]
 
 
-def test_all_come_back_while_their_old_connections_are_half_open(
-    hostile: Any, points: Any, collect: Any, endpoint: Any, several: Any
-) -> None:
+def test_all_come_back_while_their_old_connections_are_half_open(kit: Any) -> None:
     """More than may be strangers, and each needs a while to speak."""
 
     async def work() -> None:
         port, count = free_port(), 3 * hall.MOST_STRANGERS
-        asked = several(points, *((endpoint(port, f"IMEI{n:04}"), "holding:0") for n in range(count)))
+        asked = kit.several(*((kit.endpoint(port, f"IMEI{n:04}"), "holding:0") for n in range(count)))
         writers = []
 
         async def dial() -> list[asyncio.StreamReader]:
@@ -157,19 +149,11 @@ def test_all_come_back_while_their_old_connections_are_half_open(
 
 
 def test_no_room_for_a_connection_is_said_once_a_minute(
-    monkeypatch: pytest.MonkeyPatch,
-    hostile: Any,
-    modem: Any,
-    points: Any,
-    collect: Any,
-    caplog: Any,
-    endpoint: Any,
-    until: Any,
-    all_good: Any,
+    monkeypatch: pytest.MonkeyPatch, caplog: Any, kit: Any
 ) -> None:
     async def work() -> None:
         port, loop = free_port(), asyncio.get_running_loop()
-        one, accept = endpoint(port, IMEI), loop.sock_accept
+        one, accept = kit.endpoint(port, IMEI), loop.sock_accept
         full_until = 100.0
 
         async def crowded(listening: Any) -> Any:
@@ -178,9 +162,9 @@ def test_no_room_for_a_connection_is_said_once_a_minute(
             return await accept(listening)
 
         monkeypatch.setattr(loop, "sock_accept", crowded)
-        async with open_session(one) as session, modem(hostile(), port, IMEI.encode()):
+        async with open_session(one) as session, kit.modem(kit.hostile(), port, IMEI.encode()):
             await asyncio.sleep(full_until)
-            await until(all_good(collect, session.reader(points(one, "holding:0")), 1))
+            await kit.good(session.reader(kit.points(one, "holding:0")), 1)
 
     run_virtual(work(), patience_s=SOCKETS_S)
     said = [record.getMessage().partition(": ")[2] for record in caplog.records]
@@ -207,33 +191,31 @@ def test_a_log_is_not_filled_by_strangers(caplog: Any) -> None:
     assert said[10:] == [f"500 dialled in{more}", "2000 dialled in", "2000 dialled in"], "5 was told of"
 
 
-def test_who_waits_is_let_in_when_its_device_is_declared(
-    hostile: Any, modem: Any, points: Any, collect: Any, endpoint: Any, several: Any
-) -> None:
+def test_who_waits_is_let_in_when_its_device_is_declared(kit: Any) -> None:
     async def work() -> None:
-        port, device = free_port(), hostile()
-        known, new = endpoint(port, IMEI), endpoint(port, OTHER)
-        async with open_session(known) as session, modem(device, port, OTHER.encode()) as calling:
-            assert (await collect(session.reader(points(known, "holding:0"))))[0][1] == NO_LINK
+        port, device = free_port(), kit.hostile()
+        known, new = kit.endpoint(port, IMEI), kit.endpoint(port, OTHER)
+        async with open_session(known) as session, kit.modem(device, port, OTHER.encode()) as calling:
+            assert (await kit.collect(session.reader(kit.points(known, "holding:0"))))[0][1] == NO_LINK
             await asyncio.sleep(30)
-            reader = session.reader(several(points, (known, "holding:0"), (new, "holding:0")))
-            seen = await collect(reader)
+            reader = session.reader(kit.several((known, "holding:0"), (new, "holding:0")))
+            seen = await kit.collect(reader)
             assert [seen[0][1], seen[1][1]] == [NO_LINK, GOOD] and calling.dialled == 1
 
     run_virtual(work(), patience_s=SOCKETS_S)
 
 
-def test_a_port_that_is_taken_and_one_that_is_not_ours(endpoint: Any) -> None:
+def test_a_port_that_is_taken_and_one_that_is_not_ours(kit: Any) -> None:
     async def work() -> None:
         port = free_port()
-        async with open_session(endpoint(port)):
+        async with open_session(kit.endpoint(port)):
             with pytest.raises(
                 LinkError, match="another program, or another `listen`, has this port"
             ) as caught:
-                async with open_session(endpoint(port)):
+                async with open_session(kit.endpoint(port)):
                     pytest.fail("opened a port twice")
         assert caught.value.reason == "PortInUse" and f"listen 127.0.0.1:{port}" in str(caught.value)
-        async with open_session(endpoint(port)):
+        async with open_session(kit.endpoint(port)):
             pass
         with pytest.raises(LinkError, match="this machine has no such address"):
             async with open_session(ModbusEndpoint(listen="203.0.113.7:5020")):
