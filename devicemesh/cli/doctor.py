@@ -173,14 +173,12 @@ def _listened(home: Path) -> list[tuple[str, str, int]]:
     from devicemesh.store.database import Database
 
     mappers, found = plugins.load().mappers, set()
-    with contextlib.suppress(StoreUnavailableError):
-        store = Database(home / STORE)
+    with contextlib.suppress(StoreUnavailableError), contextlib.closing(Database(home / STORE)) as store:
         for device in store.list("Device"):
             protocol, raw = next(iter(device.spec["endpoint"].items()))
             with contextlib.suppress(KeyError, ValueError):  # said by `validate`
                 if (place := mappers[protocol].endpoint_type.model_validate(raw).listens()) is not None:
                     found.add(place)
-        store.close()
     return sorted(found)
 
 

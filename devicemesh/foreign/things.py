@@ -127,7 +127,7 @@ class _House:
         self._said = said
         self._models: dict[str, tuple[str, dict[str, Any]]] = {}  # what it is -> its name, its telemetry
         self._taken: dict[tuple[str, str], dict[str, int]] = {}  # of a kind in a namespace
-        self._renamed: dict[str, tuple[Branch, str]] = {}
+        self._renamed: dict[str, Branch] = {}
 
     def add(self, thing: Thing) -> None:
         if not thing.signals:
@@ -194,7 +194,7 @@ class _House:
                 self._said.problems.append(one.at.problem(message).problem)
             found[one] = _unlike(name or "_", taken)
             if found[one] != one.name:
-                self._renamed.setdefault(f"`{one.name}` is {found[one]}", (one.at, ""))
+                self._renamed.setdefault(f"`{one.name}` is {found[one]}", one.at)
         return found
 
     def _free(self, kind: str, namespace: str, text: str, other: str, at: Branch) -> str:
@@ -202,7 +202,7 @@ class _House:
         taken = self._taken.setdefault((kind, namespace), {})
         name = _unlike(words.resource_name(text) or other, taken, "-")
         if name != text and kind == "Device":
-            self._renamed.setdefault(f"`{text}` is {name}", (at, ""))
+            self._renamed.setdefault(f"`{text}` is {name}", at)
         return name
 
     def tell_names(self) -> None:
@@ -210,7 +210,7 @@ class _House:
         changed = list(self._renamed)
         if changed:
             more = f", and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
-            self._renamed[changed[0]][0].tell(f"names: {', '.join(changed[:SHOWN])}{more}")
+            self._renamed[changed[0]].tell(f"names: {', '.join(changed[:SHOWN])}{more}")
 
 
 def _unlike(name: str, taken: dict[str, int], sign: str = "_") -> str:

@@ -10,6 +10,8 @@ import yaml
 from click.testing import Result
 
 from devicemesh import plugins
+from devicemesh.cli import table
+from devicemesh.foreign import systems
 from devicemesh.spec.manifest import load
 
 CASES = Path(__file__).parent / "cases"
@@ -374,6 +376,11 @@ def test_names_of_a_range_that_are_left_out_are_told(dm: Dm) -> None:
     documents, said = made(dm, tb(address="5-6", tagOverrides={"5": "x"}))
     assert [one["name"] for one in documents[0]["spec"]["properties"]] == ["t_5", "t_6"]
     assert "`tagOverrides` is left out" in said
+
+
+def test_from_knows_each_system() -> None:
+    """The names stand there, too, so that no command waits for the importers."""
+    assert set(table.FROM) == systems.SYSTEMS.keys()
 
 
 def test_what_is_read_is_not_written_over(dm: Dm) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterable, Sequence
 from devicemesh.sink.suspects import LEARNED_S, Suspects
 
 _GROUP = 64
-_ALL = 1 << 30
 
 
 class Trial:
