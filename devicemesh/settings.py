@@ -6,7 +6,15 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from devicemesh.home import default_home
 
@@ -78,8 +86,18 @@ class ThingsBoardSettings(Section):
         return SecretRef(name=name, key=key)
 
 
-def _thingsboard(given: ThingsBoardSettings | bool) -> ThingsBoardSettings | bool:
-    return ThingsBoardSettings() if given is True else given
+def _switched(given: Any) -> Any:
+    """A section that may also be `true` or `false`, be it in the environment."""
+    if isinstance(given, bool | str):
+        known: dict[str, Any] = {"true": {}, "false": None}
+        if (word := str(given).casefold()) not in known:
+            raise ValueError("it is true, false, or a section of its own")
+        return known[word]
+    return given
+
+
+def _may_be_switched(schema: dict[str, Any]) -> None:
+    schema["anyOf"].append({"type": "boolean"})
 
 
 class MqttSettings(Section):
@@ -118,14 +136,16 @@ class MqttSettings(Section):
     home_assistant_prefix: Levels = "homeassistant"
     """Its discovery prefix."""
 
-    thingsboard: Annotated[ThingsBoardSettings | bool, AfterValidator(_thingsboard)] = False
+    thingsboard: Annotated[ThingsBoardSettings | None, BeforeValidator(_switched)] = Field(
+        default=None, json_schema_extra=_may_be_switched
+    )
     """Be a gateway of ThingsBoard: `true` is enough. `root` and `topic` then mean nothing."""
 
     @model_validator(mode="after")
     def _one_language(self) -> Self:
         if self.home_assistant and self.sparkplug is not None:
             raise ValueError("home_assistant reads our own topics, which `sparkplug` replaces: leave one out")
-        if self.thingsboard and (self.home_assistant or self.sparkplug is not None):
+        if self.thingsboard is not None and (self.home_assistant or self.sparkplug is not None):
             other = "home_assistant" if self.home_assistant else "sparkplug"
             raise ValueError(f"thingsboard replaces our own topics, and so {other}: leave one out")
         return self
@@ -215,7 +235,7 @@ class Settings(Section):
             raise ValueError(
                 "each replica is an Edge Node, named by its `instance`: leave mqtt.sparkplug.node out"
             )
-        if self.shards.mode != "alone" and self.mqtt.thingsboard and not self._gateways_differ:
+        if self.shards.mode != "alone" and self.mqtt.thingsboard is not None and not self._gateways_differ:
             raise ValueError(
                 "each replica is a gateway of its own: put {instance} into mqtt.thingsboard.token.key"
             )
@@ -225,7 +245,7 @@ class Settings(Section):
     def _gateways_differ(self) -> bool:
         """Whether replicas come to ThingsBoard as different gateways: of one it lets in one."""
         found = self.mqtt.thingsboard
-        token = found.token if isinstance(found, ThingsBoardSettings) else None
+        token = found.token if found is not None else None
         return token is not None and "{instance}" in token.name + token.key
 
 

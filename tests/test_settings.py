@@ -55,6 +55,14 @@ def test_a_wrong_variable_is_named_and_its_value_is_not_shown(monkeypatch: pytes
             {"mqtt": {"home_assistant": True, "sparkplug": {"group": "g"}}},
             "which `sparkplug` replaces: leave one out",
         ),
+        (
+            {"mqtt": {"thingsboard": {"tokn": "x"}}},
+            r"^mqtt\.thingsboard\.tokn: Extra inputs are not permitted$",
+        ),
+        (
+            {"mqtt": {"thingsboard": "maybe"}},
+            r"^mqtt\.thingsboard: it is true, false, or a section of its own$",
+        ),
         ({"mqtt": {"thingsboard": True, "home_assistant": True}}, "and so home_assistant: leave one out"),
         ({"mqtt": {"thingsboard": {}, "sparkplug": {"group": "g"}}}, "and so sparkplug: leave one out"),
     ],
@@ -101,13 +109,13 @@ def test_replicas_are_gateways_of_their_own() -> None:
     found = load(
         None, {**shared, "mqtt": {"thingsboard": {"token": {"name": "things", "key": "{instance}"}}}}
     )
-    assert isinstance(found.mqtt.thingsboard, ThingsBoardSettings)
+    assert found.mqtt.thingsboard is not None
     token = found.mqtt.thingsboard.token_of("mesh-0")
     assert token is not None and (token.name, token.key) == ("things", "mesh-0")
 
 
 def test_one_variable_makes_a_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load().mqtt.thingsboard is False
+    assert load().mqtt.thingsboard is None
     monkeypatch.setenv("DEVICEMESH_MQTT__THINGSBOARD", "true")
     assert load().mqtt.thingsboard == ThingsBoardSettings()
     monkeypatch.delenv("DEVICEMESH_MQTT__THINGSBOARD")

@@ -125,7 +125,7 @@ def _secrets(settings: Settings) -> Iterator[Check]:
 
 def _thingsboard_token(settings: Settings) -> SecretRef | None:
     found = settings.mqtt.thingsboard
-    return None if isinstance(found, bool) else found.token_of(settings.instance)
+    return found.token_of(settings.instance) if found is not None else None
 
 
 def _broker(settings: Settings) -> Check:

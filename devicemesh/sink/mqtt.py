@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from devicemesh.aggregate import Record, encode_json
-from devicemesh.settings import MqttSettings, OutboxSettings, ThingsBoardSettings
+from devicemesh.settings import MqttSettings, OutboxSettings
 from devicemesh.sink.base import Command, Declaration, Sink, SinkStats
 from devicemesh.sink.broker_url import BROKE, ENDED, parse_url
 from devicemesh.sink.client import ConnectError, Opening
@@ -67,7 +67,7 @@ def _dialect(settings: MqttSettings, instance: str, encode: Encode, home: Path) 
         from devicemesh.sink.sparkplug.node import EdgeNode
 
         return EdgeNode(settings.sparkplug, instance, inbox, encode), inbox
-    if isinstance(settings.thingsboard, ThingsBoardSettings):
+    if settings.thingsboard is not None:
         from devicemesh.sink.thingsboard.gateway import Gateway
 
         return Gateway(settings.thingsboard, instance, inbox, encode), inbox
