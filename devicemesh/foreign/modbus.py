@@ -27,6 +27,11 @@ def tcp(host: str, port: int, unit: int, **more: Any) -> dict[str, Any]:
     return given({"host": host, "port": port, "unit": unit, **more})
 
 
+def listen(host: str, port: int, unit: int, **more: Any) -> dict[str, Any]:
+    """The same of a device that dials in to us."""
+    return given({"listen": f"{f'[{host}]' if ':' in host else host}:{port}", "unit": unit, **more})
+
+
 def serial(port: str, unit: int, line: dict[str, Any], **more: Any) -> dict[str, Any]:
     """The same on a serial line, of which `line` has what is not as it is by default."""
     return given({"serial": {"port": port, **given(line)}, "unit": unit, **more})

@@ -78,12 +78,10 @@ def _node(
 ) -> list[Thing]:
     name, plugin = node.text("name"), node.text("plugin")
     params = settings.get(name, node.map("params"))
-    folded = plugin.casefold()
-    if "modbus" not in folded or params.integer("connection_mode", default=0) == 1:
-        why = "devices that dial in are not served" if "modbus" in folded else f"{plugin} is not read here"
-        node.tell(f"`{name}` is left out: {why}")
+    if "modbus" not in plugin.casefold():
+        node.tell(f"`{name}` is left out: {plugin} is not read here")
         return []
-    endpoint = _serial_or_net(params, "rtu" in folded)
+    endpoint = _serial_or_net(params, "rtu" in plugin.casefold())
     params.tell_left(
         "max_retries", "retry_interval", "device_degrade", "check_header", "backup_host",
         why="a silent unit is left alone for growing pauses",
@@ -128,10 +126,10 @@ def _serial_or_net(params: Branch, is_rtu: bool) -> dict[str, Any]:
         }
         return modbus.serial(params.text("device"), 1, line, **more)
     udp = params.integer("transport_mode", default=0) == 1
-    transport = "rtuovertcp" if is_rtu else "udp" if udp else None
-    return modbus.tcp(
-        params.text("host"), params.integer("port", default=502), 1, transport=transport, **more
-    )
+    more["transport"] = "rtuovertcp" if is_rtu else "udp" if udp else None
+    dials_in = params.integer("connection_mode", default=0) == 1
+    reached = modbus.listen if dials_in else modbus.tcp
+    return reached(params.text("host"), params.integer("port", default=502), 1, **more)
 
 
 def _tag(tag: Branch, node: _Node, group: str, interval: float) -> tuple[int, Signal] | None:

@@ -330,6 +330,13 @@ def neuron(*tags: dict[str, Any]) -> str:
     })  # fmt: skip
 
 
+def test_devices_that_dial_in_to_neuron(dm: Dm) -> None:
+    found = json.loads(neuron({"name": "a", "attribute": 1}))
+    found["settings"][0]["params"] |= {"connection_mode": 1, "host": "0.0.0.0", "port": 5020}
+    (_, device), _ = made(dm, json.dumps(found))
+    assert device["spec"]["endpoint"]["modbus"] == {"listen": "0.0.0.0:5020", "unit": 1}
+
+
 def test_what_neuron_reads_of_a_tag(dm: Dm) -> None:
     """A tag is read where it says Read or Subscribe (`is_readable` of its tags)."""
     documents, _ = made(dm, neuron(*({"name": f"a{n}", "attribute": n} for n in range(1, 8))))
